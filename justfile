@@ -27,6 +27,10 @@ ci:
 sqlx:
     .ci/sqlx
 
+# Writes openapi.json again, after a change of an endpoint of /v1; a failed build leaves it unchanged
+openapi:
+    cargo run -- openapi > target/openapi.json && mv target/openapi.json openapi.json
+
 # Measures the speed beside references; see benches/README.md for the options
 bench *arguments:
     benches/run {{arguments}}

@@ -10,7 +10,8 @@ Then set the URL of the receiver in Muster:
     muster app test-callback --buin N --app-id ID
 
 Callbacks come at least once and, for one session, in the order of versions. A replayed callback may
-come late. So the receiver stores the newest version of each session and ignores older versions.
+come late. So the receiver stores the newest version of each session and ignores older versions. It
+uses the version of the sealed message. Headers such as X-Muster-Version are not signed.
 It needs Python 3.9 and the package "cryptography".
 """
 
@@ -134,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
             print(f"failed: {error}", flush=True)
             return self.answer(503, "try again")
         print(f"{message['sessionId']} version {message['version']} {kind}: {outcome}", flush=True)
-        # The receiver acknowledges only after the commit of its work.
+        # The receiver acknowledges only after the commit of its work. The text message["packageId"]
+        # would acknowledge the callback as well.
         self.answer(200, "ok")
 
     def answer(self, status, text):

@@ -1,21 +1,22 @@
--- Who may call: the apps of an enterprise, and the API keys that act for them.
+-- Makes the tables of the callers: the apps of an enterprise, and the API keys of the apps.
 --
--- Both tables are small and read rarely: every server keeps them in memory. They are reference
--- tables where the schema is distributed, so their keys need not carry a session.
+-- Both tables are small, and every server keeps them in memory, so they are read rarely. They are
+-- reference tables if the schema is distributed, so their keys need not contain a session id.
 
 create table app (
     buin           bigint      not null constraint app_buin_positive check (buin > 0),
     -- Unique within the enterprise only: two enterprises may use the same id.
     app_id         text        not null constraint app_id_length check (char_length(app_id) between 1 and 64),
     name           text        not null,
-    -- The EncodingAESKey, 32 bytes. Whoever has it can read and write as the app.
+    -- The EncodingAESKey, 32 bytes. A program that has this key can read and write as the app.
     aes_key        bytea       not null,
-    -- Names as in "sessions:read". An array, because they are read and written whole.
+    -- Names such as "sessions:read". The type is an array, because all names are read and written
+    -- together.
     permissions    text[]      not null,
     callback_url   text,
     callback_token text,
     created_at     timestamptz not null,
-    -- Set while the app is disabled. Apps are never deleted: the history names them.
+    -- Set while the app is disabled. Apps are never deleted, because the history names them.
     disabled_at    timestamptz,
 
     constraint app_pkey primary key (buin, app_id),
@@ -23,14 +24,14 @@ create table app (
 );
 
 create table api_key (
-    -- SHA-256 of the key, which itself is shown once and kept nowhere. A key has 256 random bits:
-    -- there is nothing to guess, so no salt and no slow hash.
+    -- SHA-256 of the key. The key itself is shown once and never stored. A key has 256 random bits
+    -- and cannot be guessed, so a salt and a slow hash are not needed.
     hash         bytea       not null constraint api_key_hash_length check (octet_length(hash) = 32),
     buin         bigint      not null,
     app_id       text        not null,
     label        text        not null,
     created_at   timestamptz not null,
-    -- To within a minute: servers note it in batches.
+    -- Exact to a minute, because servers write this time in batches.
     last_used_at timestamptz,
     revoked_at   timestamptz,
 
@@ -40,9 +41,9 @@ create table api_key (
 
 create index api_key_by_app on api_key (buin, app_id);
 
--- Tells running servers that they must read both tables again, so that disabling an app or revoking
--- a key takes hold at once. Administrative acts are rare; nothing on the way of a session notifies,
--- because that would serialise commits.
+-- Notifies running servers that they must read both tables again, so that a disabled app or a
+-- revoked key is refused at once. Administrative acts are rare. Statements on sessions do not
+-- notify, because notifications serialise commits.
 create function notify_apps_changed() returns trigger language plpgsql as $$
 begin
     perform pg_notify('muster_apps', '');
@@ -54,7 +55,7 @@ create trigger app_changed
     after insert or delete or truncate or update on app
     for each statement execute function notify_apps_changed();
 
--- Not on last_used_at, which is no administrative act.
+-- The column last_used_at is left out, because the use of a key is no administrative act.
 create trigger api_key_changed
     after insert or delete or truncate or update of hash, buin, app_id, label, revoked_at on api_key
     for each statement execute function notify_apps_changed();

@@ -1,63 +1,67 @@
--- What Muster is for: sessions, their members, and every change that ever was.
+-- Makes the tables of sessions, of their members, and of the history of their changes.
 --
--- Every unique key carries session_id, so the same schema can be distributed by it. There are no
--- triggers, and no foreign keys between these three: one statement writes all of them or none, and
--- nothing is ever deleted but a membership.
+-- Every unique key contains session_id, so the schema can be distributed by this column. The tables
+-- have no triggers, and no foreign keys between them: one statement writes all rows of a change or
+-- no row. Only memberships are ever deleted.
 
 create table session (
-    -- A UUID v7, so that new sessions land at the right edge of the index.
+    -- A UUID v7, so that new rows go to the end of the index.
     session_id   uuid        not null,
     buin         bigint      not null,
-    -- Lengths and characters are checked where values are made; here only what must never be.
+    -- The program checks lengths and characters. The constraints refuse only values that no rule
+    -- can allow.
     title        text        not null constraint session_title_some check (title <> ''),
     owner        text        not null constraint session_owner_some check (owner <> ''),
-    -- 1 at creation, plus 1 for each change: the guard of every update.
+    -- 1 at creation, plus 1 for each change. Every update requires the version that it was decided
+    -- for.
     version      bigint      not null constraint session_version_positive check (version > 0),
     state        text        not null constraint session_state_known check (state in ('active', 'dissolved')),
-    -- Kept beside the members so that lists need not count them.
+    -- Stored, so that lists need not count the members.
     member_count integer     not null constraint session_member_count_positive check (member_count > 0),
     created_at   timestamptz not null,
     updated_at   timestamptz not null,
 
     constraint session_pkey primary key (session_id)
 )
--- Room for the next version on the same page: an update that touches no indexed column needs no
--- new index entry then.
+-- Each page keeps space for new row versions. An update that changes no indexed column then needs
+-- no new index entry.
 with (fillfactor = 85);
 
 create table session_member (
     session_id     uuid    not null,
     account        text    not null constraint session_member_account_some check (account <> ''),
-    -- Repeated from the session, for the index below.
+    -- Copied from the session, for the index below.
     buin           bigint  not null,
-    -- The order of members: by the version that brought them, then by their place in its list. So a
-    -- newcomer stands last without anybody looking up who is last now.
+    -- The order of members: first by the version that placed the member, then by the position in
+    -- the list of that version. A new member thus comes last, and the insert need not read the last
+    -- position.
     joined_version bigint  not null,
     position       integer not null,
 
     constraint session_member_pkey primary key (session_id, account)
 );
 
--- "Which sessions is this account in?"
+-- Finds the sessions of an account.
 create index session_member_by_account on session_member (buin, account, session_id);
 
--- One row for each version: who did what through which app. Written in the statement that makes the
--- change, never altered. Replaying a session's rows gives the session.
+-- One row for each version: the change, its operator and its app. The statement that makes the
+-- change also writes the row. A row is never altered. The rows of a session, replayed in their
+-- order, give the session.
 create table session_event (
     session_id uuid        not null,
     version    bigint      not null,
     kind       text        not null constraint session_event_kind_known check (kind in ('created', 'updated')),
-    -- The account that acted, and the app that acted for it.
+    -- The account that made the change, and the app that sent the request.
     operator   text        not null,
     app_id     text        not null,
-    -- As they were from this version on, so that nobody must look back for them.
+    -- The title and the owner after the change, so that a reader need not search earlier rows.
     title      text        not null,
     owner      text        not null,
-    -- created: title, owner, member. updated: of title, owner, addMember, delMember those that
-    -- really changed.
+    -- For the kind created: title, owner, member. For the kind updated: those fields of title,
+    -- owner, addMember, delMember that really changed.
     changes    jsonb       not null,
     created_at timestamptz not null,
 
-    -- Also the last guard: one version can be made only once.
+    -- The last protection against two writers: each version can be written only once.
     constraint session_event_pkey primary key (session_id, version)
 );

@@ -1,25 +1,27 @@
--- What the REST API adds: attributes, a history that can be read back, keys for safe retries, and
--- the ways to find sessions without knowing their ids.
+-- Adds the storage of the REST API: attributes, complete events, idempotency keys, and indexes for
+-- lists and for the search by title.
 
--- What apps keep with a session: a JSON object. `json` and not `jsonb`: nobody looks inside, and
--- what apps write (numbers, U+0000) is to be read as it was written.
+-- A JSON object that apps store with a session. The type is json and not jsonb, because Muster does
+-- not interpret the object and must return its values as the app wrote them: jsonb rewrites numbers
+-- and refuses U+0000.
 alter table session add column attributes json not null default '{}';
 
--- Lists: newest first, of one state, of one owner. Nothing here changes with the members, so that
--- the usual update needs no new index entry.
+-- For lists by creation: of a state, of an owner. No column of these indexes changes with the
+-- members, so the usual update needs no new index entry.
 create index session_by_state on session (buin, state, session_id);
 create index session_by_owner on session (buin, owner, session_id);
 
 alter table session_event
-    -- Repeated from the session, for the index below.
+    -- Copied from the session, for the index below.
     add column buin       bigint,
-    -- Why, in the operator's words.
+    -- The reason of the change, as the operator gave it.
     add column reason     text constraint session_event_reason_some check (reason <> ''),
-    -- The merge patch of what really changed in the attributes; apart from the other changes,
-    -- because these are jsonb.
+    -- The merge patch of the attributes that really changed. The column is separate, because
+    -- changes is jsonb.
     add column attributes json,
-    -- The transaction that wrote it. Events are followed by this and not by time or a sequence,
-    -- which say nothing of who commits first: all below the oldest running transaction are there.
+    -- The transaction that wrote the event. Readers of new events go by this id and not by a time
+    -- or a sequence, which do not show the order of commits. Every event with an id below the oldest
+    -- running transaction is visible.
     add column xid        xid8 not null default pg_current_xact_id();
 
 update session_event
@@ -33,20 +35,21 @@ alter table session_event
     add constraint session_event_kind_known
         check (kind in ('created', 'updated', 'reverted', 'dissolved', 'restored'));
 
--- What changed lately, in an enterprise: lists by the time of change, now and as of a time.
+-- Finds the changes in an enterprise by time, for lists by change and for their later pages.
 create index session_event_by_time on session_event (buin, created_at, session_id, version);
--- What was written since: for caches.
+-- Finds the events that were written after a position, for caches.
 create index session_event_by_xid on session_event (xid);
 
--- For finding titles by any part of them, in any language. A table of its own: most updates leave
--- the title alone, and then touch no row and no index here.
+-- Finds titles by any part, in any language. The table is separate, because most updates leave the
+-- title unchanged and then write no row and no index entry here.
 create table session_title (
     session_id uuid     not null,
     buin       bigint   not null,
-    -- The title in compatibility form (NFKC) and lower case: what is searched.
+    -- The title in compatibility form (NFKC) and lower case. The search compares this text.
     folded     text     not null,
-    -- Its characters, and its pairs of neighbours: a character's code point times 2^21, plus that
-    -- of the next one. Whatever contains a text has all of the text's pairs.
+    -- The characters of the folded title, and its pairs of adjacent characters. Each is one number:
+    -- the code point of the character times 2^21, plus, for a pair, the code point of the next
+    -- character. A title that contains a text has all pairs of that text.
     grams      bigint[] not null,
 
     constraint session_title_pkey primary key (session_id)
@@ -68,14 +71,13 @@ cross join lateral (
 
 create index session_title_by_grams on session_title using gin (grams);
 
--- Requests that were done under a key of the caller's, so that the same one, sent again, is
--- answered and not done again. The answer is the session as it was at that version, which the
--- history keeps.
+-- Requests that were done with an idempotency key. A repeated request is answered and not done
+-- again. The answer is not stored: it is the session at this version, which the history can replay.
 create table idempotency (
     buin       bigint      not null,
     app_id     text        not null,
     key        text        not null,
-    -- SHA-256 of what was asked.
+    -- SHA-256 of the request.
     digest     bytea       not null constraint idempotency_digest_sha256 check (length(digest) = 32),
     session_id uuid        not null,
     version    bigint      not null,

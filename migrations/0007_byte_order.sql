@@ -1,11 +1,11 @@
--- What callers name, accounts and keys for retries, is compared by its bytes, whatever locale the
--- database has.
+-- Compares accounts and idempotency keys by their bytes, independent of the locale of the database.
 --
--- Nobody is shown this order, and bytes are compared faster than words of a language. What matters
--- more: the order of a locale comes with the operating system, and may change with its next version.
--- An index that was built by the order before does not find then what is in it.
+-- The order of a locale comes from the operating system and may change with its next version. An
+-- index that was built in the old order would then miss rows. A comparison of bytes is also faster.
+-- No client sees this order.
 --
--- The tables stay as they are; their indexes are built anew, which takes as long as that takes.
+-- The statements do not rewrite the tables, but they build the indexes again. The duration grows
+-- with the number of rows.
 
 alter table session alter column owner type text collate "C";
 

@@ -19,6 +19,7 @@ mod problem;
 mod read;
 mod secrets;
 mod server;
+mod suggestion;
 mod url;
 
 use std::ffi::OsString;
@@ -110,6 +111,8 @@ pub struct TokenConfig {
 pub struct PolicyConfig {
     /// The members that may remove other members from a session.
     pub remove_members: RemoveMembers,
+    /// Whether a sealed create or update that was received before is refused.
+    pub refuse_replayed_writes: bool,
 }
 
 /// The members that may remove other members from a session.
@@ -223,6 +226,7 @@ impl Settings {
                     "policy.remove_members",
                     &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
                 ),
+                refuse_replayed_writes: reader.boolean("policy.refuse_replayed_writes"),
             },
             cache: CacheConfig {
                 enabled: reader.boolean("cache.enabled"),

@@ -9,11 +9,11 @@ pub fn attributes(data: &[u8]) {
     let Ok((Value::Object(first), Value::Object(second))) = serde_json::from_slice(data) else {
         return;
     };
-    let Some(before) = patched(&Attributes::default(), &first) else { return };
-    let Some(after) = patched(&before, &second) else { return };
+    let Some(before) = apply_patch(&Attributes::default(), &first) else { return };
+    let Some(after) = apply_patch(&before, &second) else { return };
 
     // The same patch again changes nothing.
-    assert_eq!(patched(&after, &second).as_ref(), Some(&after));
+    assert_eq!(apply_patch(&after, &second).as_ref(), Some(&after));
     match before.patch_to(&after) {
         None => assert_eq!(before, after),
         Some(patch) => {
@@ -24,8 +24,9 @@ pub fn attributes(data: &[u8]) {
     assert_eq!(after.patch_to(&after), None);
 }
 
-fn patched(before: &Attributes, patch: &Map<String, Value>) -> Option<Attributes> {
-    let expected = merged(Value::Object(before.as_map().clone()), &Value::Object(patch.clone()));
+fn apply_patch(before: &Attributes, patch: &Map<String, Value>) -> Option<Attributes> {
+    let expected =
+        merge_patch(Value::Object(before.as_map().clone()), &Value::Object(patch.clone()));
     let got = expected.to_string().len();
     match before.patched(&AttributesPatch::new(patch.clone())) {
         Ok(after) => {
@@ -44,7 +45,7 @@ fn patched(before: &Attributes, patch: &Map<String, Value>) -> Option<Attributes
 }
 
 /// `MergePatch` of the standard's section 2.
-fn merged(target: Value, patch: &Value) -> Value {
+fn merge_patch(target: Value, patch: &Value) -> Value {
     let Value::Object(patch) = patch else { return patch.clone() };
     let mut target = if let Value::Object(target) = target { target } else { Map::new() };
     for (name, value) in patch {
@@ -52,7 +53,7 @@ fn merged(target: Value, patch: &Value) -> Value {
             target.remove(name);
         } else {
             let before = target.remove(name).unwrap_or(Value::Null);
-            target.insert(name.clone(), merged(before, value));
+            target.insert(name.clone(), merge_patch(before, value));
         }
     }
     Value::Object(target)

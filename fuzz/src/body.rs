@@ -22,20 +22,20 @@ const FIELDS: [&str; 14] = [
     "x",
     "",
 ];
-/// The maximum of an errmsg, for any input.
-const LONGEST_REASON: usize = 512;
+/// The maximum length of an errmsg, for any input.
+const MAX_REASON_BYTES: usize = 512;
 
 pub fn body(data: &[u8]) {
-    json(data);
-    form(data);
+    check_json(data);
+    check_form(data);
 }
 
-fn json(data: &[u8]) {
+fn check_json(data: &[u8]) {
     let expected = serde_json::from_slice::<Value>(data);
     let object = match JsonObject::parse(data) {
         Ok(object) => object,
         Err(why) => {
-            short(&why.to_string());
+            assert_short(&why.to_string());
             match why {
                 Malformed::NotJson(_) => assert!(expected.is_err()),
                 Malformed::NotAnObject(_) => assert!(!expected.unwrap().is_object()),
@@ -52,27 +52,27 @@ fn json(data: &[u8]) {
     for field in FIELDS {
         let value = expected.get(field).unwrap_or(&Value::Null);
         assert_eq!(object.has(field), !value.is_null());
-        reads(&object, field, value);
+        check_readers(&object, field, value);
     }
 }
 
 /// Each way to read a field returns its value, or an error about its type.
-fn reads(object: &JsonObject<'_>, field: &str, value: &Value) {
+fn check_readers(object: &JsonObject<'_>, field: &str, value: &Value) {
     let absent = value.is_null() || *value == "" || value.as_array().is_some_and(Vec::is_empty);
     let text = value.as_str();
-    let whole = value.is_i64() || value.is_u64();
+    let whole = whole(value);
 
-    check(object.text(field), absent, text.as_ref());
-    check(object.text_or_empty(field), value.is_null(), text.as_ref());
+    expect_value(object.text(field), absent, text.as_ref());
+    expect_value(object.text_or_empty(field), value.is_null(), text.as_ref());
     let integer = object.integer(field).map(|found| found.map(|integer| integer.to_string()));
-    check(integer, absent, whole.then(|| value.to_string()).as_ref());
+    expect_value(integer, absent, whole.as_ref());
     if let Ok(Some(integer)) = object.integer(field) {
-        assert_eq!(integer.to_i64(), value.as_i64());
+        assert_eq!(integer.to_i64(), whole.and_then(|text| text.parse().ok()));
         let number = integer.to_i64().unwrap_or(0);
         assert_eq!(Buin::new(number).is_ok(), number > 0);
         assert_eq!(Version::new(number).is_ok(), number > 0);
     }
-    check(
+    expect_value(
         object.account(field).map(|found| found.map(String::from)),
         absent,
         account(value).as_ref(),
@@ -85,14 +85,14 @@ fn reads(object: &JsonObject<'_>, field: &str, value: &Value) {
         .and_then(|items| items.iter().map(account).collect::<Option<Vec<_>>>())
         .map(|items| items.into_iter().enumerate().collect());
     let expected = if absent { Some(Vec::new()) } else { expected };
-    check(accounts.map(Some), false, expected.as_ref());
+    expect_value(accounts.map(Some), false, expected.as_ref());
 
     if let Some(text) = text {
-        values(text);
+        check_values(text);
     }
 }
 
-fn check<T: std::fmt::Debug + PartialEq>(
+fn expect_value<T: std::fmt::Debug + PartialEq>(
     found: Result<Option<T>, FieldError>,
     absent: bool,
     expected: Option<&T>,
@@ -105,7 +105,7 @@ fn check<T: std::fmt::Debug + PartialEq>(
         }
         Err(why) => {
             assert!(!absent && expected.is_none(), "{why}");
-            short(&why.to_string());
+            assert_short(&why.to_string());
         }
     }
 }
@@ -113,36 +113,47 @@ fn check<T: std::fmt::Debug + PartialEq>(
 fn account(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-        _ => None,
+        _ => whole(value),
     }
 }
 
+/// The digits of a whole number, however it is written.
+fn whole(value: &Value) -> Option<String> {
+    let Value::Number(number) = value else { return None };
+    if !number.is_f64() {
+        return Some(number.to_string());
+    }
+    let number = number.as_f64()?;
+    let is_exact = number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
+    let is_negative_zero = number == 0.0 && number.is_sign_negative();
+    (is_exact && !is_negative_zero).then(|| format!("{number:.0}"))
+}
+
 /// The rules of sessions keep a text byte for byte, or refuse it with a short reason.
-fn values(text: &str) {
+fn check_values(text: &str) {
     let length = text.chars().count();
     let plain = (1..=64).contains(&length) && !text.contains(char::is_control);
     match Account::new(text) {
         Ok(account) => assert!(plain && account.as_str() == text),
         Err(why) => {
             assert!(!plain);
-            short(&why.to_string());
+            assert_short(&why.to_string());
         }
     }
     match Title::new(text) {
         Ok(title) => assert!(plain && !text.trim().is_empty() && title.as_str() == text),
         Err(why) => {
             assert!(!plain || text.trim().is_empty());
-            short(&why.to_string());
+            assert_short(&why.to_string());
         }
     }
     if let Err(why) = text.parse::<SessionId>() {
-        short(&why.to_string());
+        assert_short(&why.to_string());
     }
 }
 
 /// A form is an object of text.
-fn form(data: &[u8]) {
+fn check_form(data: &[u8]) {
     let pairs: Vec<_> = form_urlencoded::parse(data).collect();
     match JsonObject::from_form(pairs.iter().cloned()) {
         Ok(object) => {
@@ -152,10 +163,10 @@ fn form(data: &[u8]) {
                 assert_eq!(object.text_or_empty(field), Ok(expected));
             }
         }
-        Err(why) => short(&why.to_string()),
+        Err(why) => assert_short(&why.to_string()),
     }
 }
 
-fn short(reason: &str) {
-    assert!(reason.len() <= LONGEST_REASON, "{reason}");
+fn assert_short(reason: &str) {
+    assert!(reason.len() <= MAX_REASON_BYTES, "{reason}");
 }

@@ -13,24 +13,39 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn callback_answer(data: &[u8]) {
-    acknowledged(data);
+    check_acknowledgement(data);
     if let Ok(text) = std::str::from_utf8(data) {
-        waits(text);
-        message(text);
+        check_retry_time(text);
+        check_message(text);
     }
 }
 
-fn acknowledged(data: &[u8]) {
-    let json = serde_json::from_slice::<Value>(data);
-    let errcode = json.ok().and_then(|json| json.get("errcode")?.as_i64());
-    let expected = data.trim_ascii().eq_ignore_ascii_case(b"ok") || errcode == Some(0);
-    assert_eq!(is_acknowledgement(data), expected);
-    // White space around the answer makes no difference.
-    assert_eq!(is_acknowledgement(&[b"\r\n\t ", data, b"\n"].concat()), expected);
+fn check_acknowledgement(data: &[u8]) {
+    const ID: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5.12.yd01";
+    let accepted = is_acknowledgement(data, ID);
+    // White space and byte order marks around the answer make no difference.
+    let mark = "\u{feff}".as_bytes();
+    for before in [&b"\r\n\t "[..], mark, &[b"\n", mark, mark, b" "].concat()] {
+        assert_eq!(is_acknowledgement(&[before, data, b"\n"].concat(), ID), accepted);
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return assert!(!accepted) };
+    let mut text = text;
+    while let Some(c) = text.chars().next().filter(|c| c.is_whitespace() || *c == '\u{feff}') {
+        text = &text[c.len_utf8()..];
+    }
+    while let Some(c) = text.chars().next_back().filter(|c| c.is_whitespace() || *c == '\u{feff}') {
+        text = &text[..text.len() - c.len_utf8()];
+    }
+    let named = |text: &str| text.eq_ignore_ascii_case("ok") || text == ID;
+    let expected = named(text)
+        || serde_json::from_str::<String>(text).is_ok_and(|text| named(text.trim()))
+        || serde_json::from_str::<Value>(text)
+            .is_ok_and(|json| json.is_object() && json["errcode"].as_f64() == Some(0.0));
+    assert_eq!(accepted, expected);
 }
 
 /// The next attempt is never in the past and never after the end.
-fn waits(text: &str) {
+fn check_retry_time(text: &str) {
     let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
     let schedule = RetrySchedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
     let retry_after = parse_retry_after(text, first);
@@ -40,8 +55,8 @@ fn waits(text: &str) {
             RetryDecision::RetryAt(at) => {
                 assert!(at > now && at <= first + DAY);
                 // At least the requested time, limited to 4 hours and to the end.
-                let most = (4 * HOUR).min(DAY - into);
-                assert!(at >= now + retry_after.unwrap_or_default().min(most));
+                let max_wait = (4 * HOUR).min(DAY - into);
+                assert!(at >= now + retry_after.unwrap_or_default().min(max_wait));
             }
             RetryDecision::GiveUp => assert_eq!(into, DAY),
         }
@@ -51,7 +66,7 @@ fn waits(text: &str) {
     }
 }
 
-fn message(text: &str) {
+fn check_message(text: &str) {
     let member = [text.to_owned()];
     let (create_time, version) = (1_718_000_000, 2);
     for event in [
@@ -65,9 +80,16 @@ fn message(text: &str) {
         },
         CallbackEvent::Test,
     ] {
-        let message = Message { from_user: text, create_time, session_id: "{}", version, event };
+        let message = Message {
+            from_user: text,
+            create_time,
+            package_id: text,
+            session_id: "{}",
+            version,
+            event,
+        };
         let json: Value = serde_json::from_str(&message.to_json()).unwrap();
-        assert_eq!(json["fromUser"], text);
+        assert_eq!((&json["fromUser"], &json["packageId"]), (&text.into(), &text.into()));
         let kind = json["msgType"].as_str().unwrap();
         if !matches!(event, CallbackEvent::Test) {
             assert_eq!(json[kind]["title"], text);

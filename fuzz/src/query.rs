@@ -11,7 +11,7 @@ const NAMES: [&str; 3] = ["accessToken", "sessionId", "a"];
 pub fn query(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for name in NAMES {
-        assert_eq!(query_value(text, name), decoded(text, name), "{name}");
+        assert_eq!(query_value(text, name), decode_all(text, name), "{name}");
     }
     // An encoded value is decoded, at any place in the query.
     let pair = Serializer::new(String::new()).append_pair("sessionId", text).finish();
@@ -21,7 +21,7 @@ pub fn query(data: &[u8]) {
     assert!(query_value(&format!("{pair}&{pair}"), "sessionId").is_err());
 }
 
-fn decoded<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
+fn decode_all<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
     let query = query.trim_end_matches('?');
     let pairs = form_urlencoded::parse(query.as_bytes());
     let values: Vec<_> =

@@ -6,20 +6,20 @@ use uuid::Uuid;
 
 pub fn session_id(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        names(text);
+        check_names(text);
     }
     if let Some(bytes) = data.first_chunk() {
-        forms(Uuid::from_bytes(*bytes));
+        check_forms(Uuid::from_bytes(*bytes));
     }
 }
 
-fn names(text: &str) {
+fn check_names(text: &str) {
     if let Ok(id) = text.parse::<SessionId>() {
         let digits = |text: &str| text.replace(['{', '}', '-'], "").to_uppercase();
         assert_eq!(digits(&id.to_string()), digits(text));
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(matches!(text.len(), 32 | 34 | 36 | 38));
-        forms(id.uuid());
+        check_forms(id.uuid());
     }
     if let Ok(id) = text.parse::<AppId>() {
         assert_eq!(id.as_str(), text);
@@ -35,7 +35,7 @@ fn names(text: &str) {
 }
 
 /// Every form of a UUID names the same session.
-fn forms(uuid: Uuid) {
+fn check_forms(uuid: Uuid) {
     let (plain, hyphens) = (uuid.simple().to_string(), uuid.hyphenated().to_string());
     for form in [plain.clone(), hyphens.clone(), format!("{{{plain}}}"), format!("{{{hyphens}}}")] {
         assert_eq!(form.parse(), Ok(SessionId::new(uuid)));

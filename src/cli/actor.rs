@@ -5,17 +5,17 @@
 
 use std::fs;
 
-use crate::service::admin::Operator;
+use crate::domain::Actor;
 
 /// The maximum length of a name in the audit, in characters.
 const MAX_NAME_CHARS: usize = 128;
 
 /// The user, the machine and the id of this process.
-pub(super) fn current() -> Operator {
+pub(super) fn current() -> Actor {
     let uid = rustix::process::getuid().as_raw();
     let passwd = fs::read("/etc/passwd").unwrap_or_default();
     let user = user_name(&String::from_utf8_lossy(&passwd), uid);
-    Operator {
+    Actor {
         user: clean(&user.unwrap_or_else(|| format!("uid {uid}"))),
         sudo_user: std::env::var_os("SUDO_USER")
             .map(|name| clean(&name.to_string_lossy()))

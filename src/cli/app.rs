@@ -1,5 +1,6 @@
 //! `muster app`.
 
+mod callback_url;
 mod printed;
 
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use super::explain::explain;
 use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{App, AppId, Buin, Callback, Permission};
+use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permission};
 use crate::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
 use crate::wire::AesKey;
 
@@ -34,7 +35,7 @@ pub(super) enum AppCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Change an app's name, permissions or callback; a value that is not given stays as it is
+    /// Change an app's name, permissions, forms or callback; a value that is not given stays as it is
     Update(UpdateArgs),
     /// Disable an app; its tokens and keys are refused at once
     Disable {
@@ -108,8 +109,14 @@ pub(super) struct CreateArgs {
         default_value = "sessions:read,sessions:write,callbacks"
     )]
     permissions: Vec<Permission>,
+    /// The forms of messages that the app may use: sealed, plain or both
+    ///
+    /// sealed: only /cgi with access tokens or sealed bodies. plain: only API keys and bare JSON, under
+    /// /cgi and /v1; choose this if no client of the app seals messages.
+    #[arg(long, value_name = "FORMS", default_value = "both")]
+    forms: AllowedForms,
     /// The URL that receives callbacks: http or https; needs --callback-token
-    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
+    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url::parse)]
     callback_url: Option<String>,
     /// The secret that signs the callbacks; needs --callback-url
     #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
@@ -129,8 +136,11 @@ pub(super) struct UpdateArgs {
     /// callbacks
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     permissions: Option<Vec<Permission>>,
+    /// The forms of messages that the app may use from now on: sealed, plain or both
+    #[arg(long, value_name = "FORMS")]
+    forms: Option<AllowedForms>,
     /// The URL that receives callbacks: http or https
-    #[arg(long, value_name = "URL", value_parser = callback_url)]
+    #[arg(long, value_name = "URL", value_parser = callback_url::parse)]
     callback_url: Option<String>,
     /// The secret that signs the callbacks
     #[arg(long, value_name = "TEXT", value_parser = secret)]
@@ -153,6 +163,9 @@ pub(super) async fn run(
         _ => Database::open_existing(settings).await?,
     };
     let database = database.ensure_current(settings, clock).await?;
+    if let Some(url) = command.callback_url() {
+        callback_url::warn_if_denied(settings, url).await;
+    }
     let result = dispatch(settings, &database, command, clock).await;
     database.close().await;
     result
@@ -216,6 +229,17 @@ async fn dispatch(
     show(&changed.map_err(explain)?, hidden, output)
 }
 
+impl AppCommand {
+    /// The callback URL that the command sets.
+    fn callback_url(&self) -> Option<&str> {
+        match self {
+            Self::Create(create) => create.callback_url.as_deref(),
+            Self::Update(update) => update.callback_url.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl CreateArgs {
     fn into_app(self) -> RegisteredApp {
         RegisteredApp {
@@ -224,6 +248,7 @@ impl CreateArgs {
                 app_id: self.app_id.unwrap_or_else(AppId::generate),
                 name: self.name,
                 permissions: self.permissions.into_iter().collect(),
+                forms: self.forms,
                 callback: self
                     .callback_url
                     .zip(self.callback_token)
@@ -244,7 +269,7 @@ impl UpdateArgs {
             (false, url, token) => Some(CallbackChange::Set { url, token }),
         };
         let permissions = self.permissions.map(|list| list.into_iter().collect());
-        (self.which, AppChanges { name: self.name, permissions, callback })
+        (self.which, AppChanges { name: self.name, permissions, forms: self.forms, callback })
     }
 }
 
@@ -255,12 +280,4 @@ fn secret(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.to_owned())
-}
-
-fn callback_url(text: &str) -> Result<String, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
-    match (url.scheme(), url.host_str()) {
-        ("http" | "https", Some(_)) => Ok(text.to_owned()),
-        _ => Err("must be an http or https URL".to_owned()),
-    }
 }

@@ -93,7 +93,11 @@ impl Application {
                 session_options(settings),
                 metrics.clone(),
             ),
-            auth: Arc::new(RequestAuth::new(auth_options(settings), clock.clone())),
+            auth: Arc::new(RequestAuth::new(
+                auth_options(settings),
+                clock.clone(),
+                metrics.clone(),
+            )),
             readiness: Arc::new(Readiness::new(pool.clone())),
             metrics: metrics.clone(),
             traces: traces.clone(),

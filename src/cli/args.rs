@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::domain::{AppId, Buin};
 
-/// How results are printed.
+/// The form in which results are printed.
 #[derive(Args, Clone, Copy)]
 pub(super) struct Output {
     /// Print JSON; its field names do not change between releases

@@ -12,9 +12,8 @@ use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AppId, Buin};
-use crate::service::admin::AdminContext;
-use crate::service::admin::audit::{self, AdministrativeAct, AuditFilter};
+use crate::domain::{AppId, AuditEntry, AuditFilter, Buin};
+use crate::service::admin::{AdminContext, audit};
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
@@ -31,7 +30,7 @@ pub(super) enum AuditCommand {
         action: Option<String>,
         /// Only acts on this app
         #[arg(long, value_name = "ID")]
-        app: Option<AppId>,
+        app_id: Option<AppId>,
         /// Only acts on apps of this enterprise
         #[arg(long, value_name = "N")]
         buin: Option<Buin>,
@@ -53,17 +52,17 @@ pub(super) async fn run(
     command: AuditCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let AuditCommand::List { since, until, action, app, buin, limit, output } = command;
+    let AuditCommand::List { since, until, action, app_id, buin, limit, output } = command;
     let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
-    let filter = AuditFilter { since, until, action, app_id: app, buin };
-    let result = list(&database.admin(clock), filter, limit, output).await;
+    let filter = AuditFilter { since, until, action, app_id, buin };
+    let result = list(&database.admin(clock), &filter, limit, output).await;
     database.close().await;
     result
 }
 
 async fn list(
     admin: &AdminContext,
-    filter: AuditFilter,
+    filter: &AuditFilter,
     limit: i64,
     output: Output,
 ) -> anyhow::Result<()> {
@@ -78,7 +77,7 @@ async fn list(
     Ok(())
 }
 
-fn row(entry: AdministrativeAct) -> [String; 5] {
+fn row(entry: AuditEntry) -> [String; 5] {
     let subject = match (entry.buin, entry.app_id) {
         (Some(buin), Some(app_id)) => format!("{buin}/{app_id}"),
         (Some(buin), None) => format!("{buin}/*"),
@@ -91,7 +90,7 @@ fn row(entry: AdministrativeAct) -> [String; 5] {
     [at, entry.action, subject, actor, entry.details.to_string()]
 }
 
-/// An act in the output.
+/// An entry in the output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuditEntryOutput {
@@ -106,10 +105,9 @@ struct AuditEntryOutput {
     details: Value,
 }
 
-impl From<AdministrativeAct> for AuditEntryOutput {
-    fn from(entry: AdministrativeAct) -> Self {
-        let AdministrativeAct { at, action, actor, sudo_user, host, pid, buin, app_id, details } =
-            entry;
+impl From<AuditEntry> for AuditEntryOutput {
+    fn from(entry: AuditEntry) -> Self {
+        let AuditEntry { at, action, actor, sudo_user, host, pid, buin, app_id, details } = entry;
         Self { at, action, actor, sudo_user, host, pid, buin, app_id, details }
     }
 }

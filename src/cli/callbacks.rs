@@ -44,14 +44,17 @@ pub fn worker(
     Ok(Worker::new(pool, limits, directory, sender, clock, options, metrics))
 }
 
+/// The addresses that callbacks may go to, by the configuration.
+pub(super) fn network_policy(settings: &Settings) -> NetworkPolicy {
+    let delivery = &settings.delivery;
+    NetworkPolicy { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() }
+}
+
 /// The HTTP client for callbacks, built from the configuration.
 pub(super) fn sender(settings: &Settings) -> anyhow::Result<CallbackSender> {
     install_crypto_provider();
     let delivery = &settings.delivery;
-    let network_policy = NetworkPolicy {
-        allow: delivery.allow_networks.clone(),
-        deny: delivery.deny_networks.clone(),
-    };
+    let network_policy = network_policy(settings);
     let timeouts =
         CallbackTimeouts { connect: delivery.connect_timeout, attempt: delivery.attempt_timeout };
     CallbackSender::new(network_policy, timeouts).context("cannot send callbacks")

@@ -172,9 +172,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name| directory.path().join(name);
         let files = TlsFiles { cert: path("cert.pem"), key: path("key.pem") };
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(&files.cert, made.cert.pem()).unwrap();
-        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&files.cert, certified.cert.pem()).unwrap();
+        std::fs::write(&files.key, certified.signing_key.serialize_pem()).unwrap();
 
         let certificate = Certificate::open(&files).unwrap();
         let clock = Clock::manual(certificate.not_after.unwrap() - TimeDelta::days(3));
@@ -182,8 +182,8 @@ mod tests {
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let _guard = tracing::subscriber::set_default(lines);
-        let following = certificate.watch(REMINDER_INTERVAL, clock, Arc::default());
-        let _ = tokio::time::timeout(REMINDER_INTERVAL * 5 / 2, following).await;
+        let watching = certificate.watch(REMINDER_INTERVAL, clock, Arc::default());
+        let _ = tokio::time::timeout(REMINDER_INTERVAL * 5 / 2, watching).await;
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.matches("cert.pem ends on").count(), 3, "{log}");
     }

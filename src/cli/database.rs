@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sqlx::ConnectOptions as _;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 
 use super::actor;
 use super::explain::{explain, unreachable};
@@ -19,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{DatabaseUrl, KeyText, Settings};
 use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, StartupTimeouts};
-use crate::repository::{self, Pool, pool};
+use crate::repository::{Pool, pool};
 use crate::service::admin::{AdminContext, schema};
 use crate::wire::MasterKey;
 
@@ -109,7 +108,11 @@ impl Database {
             Ok(()) => Ok(database),
             Err(error) => {
                 database.close().await;
-                Err(unusable(error))
+                Err(if error.is_unsupported_encoding() {
+                    UnsupportedEncoding(error.to_string()).into()
+                } else {
+                    unreachable(error)
+                })
             }
         }
     }
@@ -152,8 +155,7 @@ impl Database {
 
     /// The context of the operator use cases, for the user of this process.
     pub(super) fn admin(&self, clock: &Clock) -> AdminContext {
-        let operator = actor::current();
-        AdminContext::new(self.pool.clone(), self.keyring.clone(), operator, clock.clone())
+        AdminContext::new(self.pool.clone(), self.keyring.clone(), actor::current(), clock.clone())
     }
 
     /// Makes sure that the schema is current, for commands that use the tables.
@@ -181,7 +183,7 @@ impl Database {
         // The supervisor ends first. It would otherwise restart PostgreSQL for connections that are
         // closed.
         let embedded = match self.embedded {
-            Some(EmbeddedServer::Supervised(keeper)) => keeper.stop().await,
+            Some(EmbeddedServer::Supervised(supervisor)) => supervisor.stop().await,
             Some(EmbeddedServer::Unsupervised(embedded)) => Some(*embedded),
             None => None,
         };
@@ -197,46 +199,22 @@ impl Database {
 /// A database whose encoding lacks characters that a title or an account may have.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: {remedy}", remedy = Self::REMEDY)]
-pub(super) struct UnsupportedEncoding(pub(super) repository::Error);
+pub(super) struct UnsupportedEncoding(pub(super) String);
 
 impl UnsupportedEncoding {
     pub(super) const REMEDY: &str = "create another database with \
         `create database NAME encoding 'UTF8' template template0`, and use that one";
 }
 
-/// The error of a database that does not answer, or that Muster cannot use.
-fn unusable(error: repository::Error) -> anyhow::Error {
-    match error {
-        error @ repository::Error::UnsupportedEncoding(_) => UnsupportedEncoding(error).into(),
-        error => unreachable(error),
-    }
-}
-
 /// The options of a configured database.
 fn external_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
     let wrong = || Misconfigured(format!("database.url: {url} cannot be used"));
     let options = PgConnectOptions::from_str(url.expose()).with_context(wrong)?;
-    check_tls_files(&options)?;
+    pool::check_tls_files(&options).map_err(|error| {
+        let text = Misconfigured(format!("database.url: {error}"));
+        anyhow::Error::from(error.source).context(text)
+    })?;
     Ok(options)
-}
-
-/// Checks that the files for TLS can be read. PostgreSQL's client would not name them.
-fn check_tls_files(options: &PgConnectOptions) -> anyhow::Result<()> {
-    if matches!(options.get_ssl_mode(), PgSslMode::Disable) {
-        return Ok(());
-    }
-    for (key, value) in options.to_url_lossy().query_pairs() {
-        if !["sslrootcert", "sslcert", "sslkey"].contains(&&*key) {
-            continue;
-        }
-        // The options write this prefix before a path.
-        if let Some(path) = value.strip_prefix("file: ") {
-            let unreadable =
-                || Misconfigured(format!("database.url: {key} names {path}, which cannot be read"));
-            std::fs::File::open(path).with_context(unreadable)?;
-        }
-    }
-    Ok(())
 }
 
 /// A pool for a database other than the configured one. It connects on first use.

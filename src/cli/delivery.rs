@@ -12,15 +12,19 @@ use super::output;
 use super::test_callback::explain_withheld;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
-use crate::service::admin::AdminContext;
-use crate::service::admin::callbacks::{
-    self, CallbackAttempt, CallbackDetails, CallbackFilter, CallbackSummary,
+use crate::domain::{
+    AppId, AttemptRecord, Buin, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary,
+    SessionId,
 };
+use crate::service::admin::AdminContext;
+use crate::service::admin::callbacks::{self, CallbackDetails};
+
+/// The maximum width of an error in a table.
+const MAX_ERROR_CHARS: usize = 60;
 
 #[derive(Subcommand)]
 pub(super) enum DeliveryCommand {
-    /// List callbacks, the newest first
+    /// List callbacks, the newest first, each with its receiver and the error of its last attempt
     List {
         #[command(flatten)]
         which: DeliverySelector,
@@ -44,22 +48,22 @@ pub(super) enum DeliveryCommand {
     /// Send callbacks again: one by its id, or several of an app
     ///
     /// Each callback is due at once and starts its retry schedule again. The order of the callbacks
-    /// of a session stays. With --app, only failed callbacks are replayed unless --state says
+    /// of a session stays. With --app-id, only failed callbacks are replayed unless --state says
     /// otherwise.
     Replay {
         /// The id of a callback
-        #[arg(value_name = "ID", required_unless_present = "app", conflicts_with_all = ["app", "buin", "session", "since", "until", "state"])]
+        #[arg(value_name = "ID", required_unless_present = "app_id", conflicts_with_all = ["app_id", "buin", "session", "since", "until", "state"])]
         id: Option<DeliveryId>,
         #[command(flatten)]
         which: DeliverySelector,
         /// Only callbacks in this state: pending, delivered or failed
-        #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app")]
+        #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app_id")]
         state: Option<DeliveryState>,
         /// Only callbacks about changes at this time or later, such as 2026-01-31T08:00:00Z
-        #[arg(long, value_name = "TIME", requires = "app")]
+        #[arg(long, value_name = "TIME", requires = "app_id")]
         since: Option<DateTime<Utc>>,
         /// Only callbacks about changes before this time
-        #[arg(long, value_name = "TIME", requires = "app")]
+        #[arg(long, value_name = "TIME", requires = "app_id")]
         until: Option<DateTime<Utc>>,
         #[command(flatten)]
         output: Output,
@@ -71,7 +75,7 @@ pub(super) enum DeliveryCommand {
 pub(super) struct DeliverySelector {
     /// Only callbacks to this app
     #[arg(long, value_name = "ID")]
-    app: Option<AppId>,
+    app_id: Option<AppId>,
     /// Only callbacks to apps of this enterprise
     #[arg(long, value_name = "N")]
     buin: Option<Buin>,
@@ -98,7 +102,7 @@ pub(super) async fn run(
     let admin = database.admin(clock);
     let result = match command {
         DeliveryCommand::List { which, state, limit, output } => {
-            list(&admin, CallbackFilter { state, ..which.filter() }, limit, output).await
+            list(&admin, &DeliveryFilter { state, ..which.filter() }, limit, output).await
         }
         DeliveryCommand::Show { id, output } => show(&admin, &id, output).await,
         DeliveryCommand::Replay { id: Some(id), output, .. } => {
@@ -106,8 +110,8 @@ pub(super) async fn run(
         }
         DeliveryCommand::Replay { id: None, which, state, since, until, output } => {
             let state = Some(state.unwrap_or(DeliveryState::Failed));
-            let filter = CallbackFilter { state, since, until, ..which.filter() };
-            replayed(callbacks::replay(&admin, filter).await.map_err(explain), output)
+            let filter = DeliveryFilter { state, since, until, ..which.filter() };
+            replayed(callbacks::replay(&admin, &filter).await.map_err(explain), output)
         }
     };
     database.close().await;
@@ -115,15 +119,15 @@ pub(super) async fn run(
 }
 
 impl DeliverySelector {
-    fn filter(self) -> CallbackFilter {
-        let Self { app: app_id, buin, session: session_id } = self;
-        CallbackFilter { app_id, buin, session_id, ..CallbackFilter::default() }
+    fn filter(self) -> DeliveryFilter {
+        let Self { app_id, buin, session: session_id } = self;
+        DeliveryFilter { app_id, buin, session_id, ..DeliveryFilter::default() }
     }
 }
 
 async fn list(
     admin: &AdminContext,
-    filter: CallbackFilter,
+    filter: &DeliveryFilter,
     limit: i64,
     output: Output,
 ) -> anyhow::Result<()> {
@@ -132,7 +136,7 @@ async fn list(
         let list: Vec<DeliveryOutput> = list.iter().map(DeliveryOutput::from).collect();
         return output::json(&list);
     }
-    let rows: Vec<[String; 5]> = list
+    let rows: Vec<[String; 7]> = list
         .iter()
         .map(|delivery| {
             let due = match delivery.state {
@@ -140,11 +144,14 @@ async fn list(
                 DeliveryState::Delivered | DeliveryState::Failed => "-".to_owned(),
             };
             let (state, attempts) = (delivery.state.to_string(), delivery.attempts.to_string());
-            [state, attempts, time(delivery.created_at), due, delivery.id.to_string()]
+            let receiver = delivery.receiver.clone().unwrap_or_else(|| "-".to_owned());
+            let error = delivery.last_error.as_deref().map_or_else(|| "-".to_owned(), shorten);
+            let (changed, id) = (time(delivery.created_at), delivery.id.to_string());
+            [state, attempts, changed, due, receiver, error, id]
         })
         .collect();
     output::text(&output::table(
-        ["STATE", "ATTEMPTS", "CHANGED (UTC)", "NEXT ATTEMPT", "ID"],
+        ["STATE", "ATTEMPTS", "CHANGED (UTC)", "NEXT ATTEMPT", "RECEIVER", "LAST ERROR", "ID"],
         &rows,
     ));
     Ok(())
@@ -152,23 +159,24 @@ async fn list(
 
 async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::Result<()> {
     let found = callbacks::find(admin, id).await.map_err(explain)?;
-    let CallbackDetails { callback: delivery, attempts, withheld: blocked } = found;
-    let blocked = blocked.map(explain_withheld);
+    let CallbackDetails { callback: delivery, attempts, withheld } = found;
+    let withheld = withheld.map(explain_withheld);
     if output.json {
         let attempts: Vec<_> = attempts.iter().map(attempt_output).collect();
         let mut printed = serde_json::to_value(DeliveryOutput::from(&delivery))?;
-        printed["tries"] = attempts.into();
-        printed["withheld"] = blocked.into();
+        printed["attemptDetails"] = attempts.into();
+        printed["withheld"] = withheld.into();
         return output::json(&printed);
     }
     let mut lines = vec![
         format!("id            {}", delivery.id),
         format!("buin          {}", delivery.buin),
+        format!("receiver      {}", delivery.receiver.as_deref().unwrap_or("-")),
         format!("state         {}", delivery.state),
         format!("changed       {} UTC", time(delivery.created_at)),
     ];
-    if let Some(why) = blocked {
-        lines.push(format!("withheld      {why}"));
+    if let Some(reason) = withheld {
+        lines.push(format!("withheld      {reason}"));
     }
     match (delivery.state, delivery.finished_at) {
         (DeliveryState::Pending, _) => {
@@ -181,8 +189,8 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
         _ => {}
     }
     for number in 1..=delivery.attempts {
-        lines.push(match attempts.iter().find(|attempt| attempt.number == number) {
-            Some(attempt) => attempt_line(attempt),
+        lines.push(match attempts.iter().find(|record| record.attempt == number) {
+            Some(record) => attempt_line(record),
             None if number == delivery.attempts && delivery.state == DeliveryState::Leased => {
                 format!("attempt {number}: in flight")
             }
@@ -215,13 +223,15 @@ struct DeliveryOutput {
     version: i64,
     state: &'static str,
     attempts: i32,
-    next_try_at: Option<DateTime<Utc>>,
+    next_attempt_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    receiver: Option<String>,
+    last_error: Option<String>,
 }
 
-impl From<&CallbackSummary> for DeliveryOutput {
-    fn from(delivery: &CallbackSummary) -> Self {
+impl From<&DeliverySummary> for DeliveryOutput {
+    fn from(delivery: &DeliverySummary) -> Self {
         Self {
             id: delivery.id.to_string(),
             buin: delivery.buin.get(),
@@ -230,35 +240,45 @@ impl From<&CallbackSummary> for DeliveryOutput {
             version: delivery.id.version.get(),
             state: delivery.state.name(),
             attempts: delivery.attempts,
-            next_try_at: (delivery.state == DeliveryState::Pending).then_some(delivery.due_at),
+            next_attempt_at: (delivery.state == DeliveryState::Pending).then_some(delivery.due_at),
             created_at: delivery.created_at,
             finished_at: delivery.finished_at,
+            receiver: delivery.receiver.clone(),
+            last_error: delivery.last_error.clone(),
         }
     }
 }
 
-fn attempt_output(attempt: &CallbackAttempt) -> serde_json::Value {
+fn attempt_output(record: &AttemptRecord) -> serde_json::Value {
     json!({
-        "attempt": attempt.number,
-        "startedAt": attempt.started_at,
-        "durationMs": attempt.duration_ms,
-        "status": attempt.status,
-        "error": attempt.error,
-        "answer": attempt.answer,
+        "attempt": record.attempt,
+        "startedAt": record.started_at,
+        "durationMs": record.duration_ms,
+        "status": record.status,
+        "error": record.error,
+        "response": record.response_excerpt,
     })
 }
 
-fn attempt_line(attempt: &CallbackAttempt) -> String {
-    let status = attempt.status.map_or_else(String::new, |status| format!(", status {status}"));
-    let error = attempt.error.as_deref().unwrap_or("acknowledged");
-    let answer = attempt.answer.as_deref().filter(|answer| !answer.is_empty());
-    let answer = answer.map_or_else(String::new, |answer| format!(", response {answer:?}"));
+fn attempt_line(record: &AttemptRecord) -> String {
+    let status = record.status.map_or_else(String::new, |status| format!(", status {status}"));
+    let error = record.error.as_deref().unwrap_or("acknowledged");
+    let response = record.response_excerpt.as_deref().filter(|text| !text.is_empty());
+    let response = response.map_or_else(String::new, |text| format!(", response {text:?}"));
     format!(
-        "attempt {}: {} UTC, {} ms{status}: {error}{answer}",
-        attempt.number,
-        time(attempt.started_at),
-        attempt.duration_ms
+        "attempt {}: {} UTC, {} ms{status}: {error}{response}",
+        record.attempt,
+        time(record.started_at),
+        record.duration_ms
     )
+}
+
+/// The beginning of an error, so that a table stays readable. `muster delivery show` has all of it.
+fn shorten(error: &str) -> String {
+    match error.char_indices().nth(MAX_ERROR_CHARS) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
+    }
 }
 
 fn time(at: DateTime<Utc>) -> String {

@@ -2,6 +2,7 @@
 //! nothing, and each check takes at most a few seconds.
 
 mod database;
+mod forms;
 mod here;
 mod ports;
 mod report;

@@ -1,7 +1,4 @@
-//! The first app of an embedded database, and the file with its credentials.
-//!
-//! The file is written before the database. If a start is interrupted in between, the next start
-//! creates the app with the same credentials.
+//! The file with the credentials of the first app of an embedded database.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,14 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::explain::explain;
 use super::health;
-use crate::domain::{App, AppId, Buin, Permissions};
-use crate::service::admin::apps::{self, RegisteredApp};
-use crate::service::admin::{AdminContext, Error, keys};
+use crate::domain::Buin;
+use crate::service::admin::AdminContext;
+use crate::service::admin::apps::RegisteredApp;
+use crate::service::admin::first_app::{self, FirstApp};
 use crate::wire::{AesKey, ApiKey};
 
 const FILE_NAME: &str = "first-app.json";
-/// The enterprise of the first app. The number has no meaning.
-const DEFAULT_BUIN: i64 = 14_731_009;
 
 #[derive(Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,34 +36,29 @@ pub(super) async fn ensure(
     url: &str,
 ) -> anyhow::Result<Option<PathBuf>> {
     let path = data_dir.join(FILE_NAME);
-    let existing = read(&path)?;
-    let apps = apps::list(admin).await.map_err(explain)?;
-    let mut credentials = match existing {
-        Some(existing) => existing,
-        None if apps.is_empty() => Credentials {
-            url: url.to_owned(),
-            buin: DEFAULT_BUIN,
-            app_id: AppId::generate().to_string(),
-            aes_key: AesKey::generate().to_base64(),
-            api_key: ApiKey::generate().reveal().to_owned(),
-        },
-        // An operator created the first app by hand, or removed the file.
-        None => return Ok(None),
-    };
-    // The URL stays if another server on this data directory still runs at it.
-    if credentials.url != url && health::find_running(&credentials.url).await.is_none() {
-        url.clone_into(&mut credentials.url);
-    }
-    if let Some(stored) = apps.iter().find(|stored| credentials.belong_to(stored)) {
-        credentials.aes_key = stored.aes_key.to_base64();
-    }
-    save(&path, &credentials)?;
     let unusable = || format!("{} cannot be used: remove it", path.display());
-    if apps.is_empty() {
-        insert_app(admin, &credentials).await.with_context(unusable)?;
-    }
-    insert_key(admin, &credentials).await.with_context(unusable)?;
+    let saved = read(&path)?;
+    let saved_app = saved.as_ref().map(Credentials::parse).transpose().with_context(unusable)?;
+    let Some(first_app) = first_app::choose(admin, saved_app).await.map_err(explain)? else {
+        // An operator created the first app by hand, or removed the file.
+        return Ok(None);
+    };
+    let url = match saved {
+        Some(saved) => current_url(saved.url, url).await,
+        None => url.to_owned(),
+    };
+    save(&path, &Credentials::new(url, &first_app))?;
+    first_app::create(admin, &first_app, FILE_NAME).await.with_context(unusable)?;
     Ok(Some(path))
+}
+
+/// The URL in the file stays if another server on this data directory still runs at it.
+async fn current_url(saved: String, own: &str) -> String {
+    if saved != own && health::find_running(&saved).await.is_none() {
+        own.to_owned()
+    } else {
+        saved
+    }
 }
 
 /// Checks that the file can be read, if it exists.
@@ -79,45 +70,35 @@ pub(super) fn check(data_dir: &Path) -> anyhow::Result<()> {
 pub(super) fn rekey(data_dir: &Path, stored: &RegisteredApp) -> anyhow::Result<()> {
     let path = data_dir.join(FILE_NAME);
     match read(&path)? {
-        Some(existing) if existing.belong_to(stored) => {
-            save(&path, &Credentials { aes_key: stored.aes_key.to_base64(), ..existing })
+        Some(saved) if saved.belongs_to(stored) => {
+            save(&path, &Credentials { aes_key: stored.aes_key.to_base64(), ..saved })
         }
         _ => Ok(()),
     }
 }
 
 impl Credentials {
-    fn belong_to(&self, RegisteredApp { app, .. }: &RegisteredApp) -> bool {
+    fn new(url: String, app: &FirstApp) -> Self {
+        Self {
+            url,
+            buin: app.buin.get(),
+            app_id: app.app_id.to_string(),
+            aes_key: app.aes_key.to_base64(),
+            api_key: app.api_key.reveal().to_owned(),
+        }
+    }
+
+    fn parse(&self) -> anyhow::Result<FirstApp> {
+        Ok(FirstApp {
+            buin: Buin::new(self.buin)?,
+            app_id: self.app_id.parse()?,
+            aes_key: AesKey::from_base64(&self.aes_key)?,
+            api_key: ApiKey::parse(&self.api_key).context("apiKey: not an API key")?,
+        })
+    }
+
+    fn belongs_to(&self, RegisteredApp { app, .. }: &RegisteredApp) -> bool {
         self.buin == app.buin.get() && self.app_id == app.app_id.as_str()
-    }
-}
-
-async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
-    let app = App {
-        buin: Buin::new(credentials.buin)?,
-        app_id: credentials.app_id.parse()?,
-        name: "First app".to_owned(),
-        permissions: Permissions::for_new_app(),
-        callback: None,
-        callbacks_paused: false,
-        disabled: false,
-    };
-    let stored = RegisteredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
-    match apps::create(admin, stored).await {
-        // Another server on this database has created the app from the same file.
-        Ok(_) | Err(Error::AppExists { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Stores the API key of the file unless the database has it, valid or revoked.
-async fn insert_key(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
-    let key = ApiKey::parse(&credentials.api_key).context("apiKey: not an API key")?;
-    let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
-    match keys::ensure(admin, &key, buin, &app_id, FILE_NAME).await {
-        // The file is about an app of another database.
-        Ok(()) | Err(Error::AppNotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

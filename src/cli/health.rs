@@ -54,12 +54,12 @@ pub(super) async fn find_running(url: &str) -> Option<Health> {
 
 /// Whether a running Muster serves its metrics at `bind`.
 pub(super) async fn serves_metrics(bind: &str) -> bool {
-    let ask = async || {
+    let fetch = async || {
         let response =
             client()?.get(format!("http://{}/metrics", loopback_address(bind))).send().await?;
         response.text().await
     };
-    ask().await.is_ok_and(|text| text.contains("muster_build_info"))
+    fetch().await.is_ok_and(|text| text.contains("muster_build_info"))
 }
 
 /// A client that ignores proxies and does not verify the certificate, because the certificate names

@@ -26,6 +26,14 @@ impl Listeners {
         let bind = &settings.server.bind;
         let api =
             Listener::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
+        // A name such as `localhost` can stand for any address.
+        let address = api.address()?;
+        let is_plain = settings.server.require_tls && settings.server.tls.is_none();
+        anyhow::ensure!(
+            !is_plain || address.ip().to_canonical().is_loopback(),
+            "cannot listen on {bind}: server.require_tls is true, and {address} is not on loopback; set \
+             server.tls_cert and server.tls_key"
+        );
         let metrics = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
         Ok(Self { api, metrics, certificate })
     }

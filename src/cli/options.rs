@@ -7,12 +7,13 @@ use crate::http::AuthOptions;
 use crate::service::{CacheOptions, SessionOptions};
 
 /// The options of authentication and of rate limits.
-pub(super) fn auth_options(Settings { server, limits, .. }: &Settings) -> AuthOptions {
+pub(super) fn auth_options(Settings { server, limits, policy, .. }: &Settings) -> AuthOptions {
     AuthOptions {
         max_failed_attempts: limits.max_failed_attempts,
         requests_per_second: limits.requests_per_second,
         burst: limits.burst,
         trusted_proxies: server.trusted_proxies.clone(),
+        refuse_replayed_writes: policy.refuse_replayed_writes,
     }
 }
 

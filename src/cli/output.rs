@@ -15,6 +15,11 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints a warning about something that the command did nevertheless.
+pub(super) fn warning(text: &str) {
+    eprintln!("warning: {text}");
+}
+
 /// Prints a failure: its message, and each cause on its own line.
 pub(super) fn error(error: &anyhow::Error) {
     eprintln!("error: {}", causes(error).join("\n  because: "));

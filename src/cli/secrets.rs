@@ -65,9 +65,9 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     if output.json {
         let ids: Vec<String> = status.available.iter().map(ToString::to_string).collect();
         return output::json(&json!({
-            "seals": status.active.to_string(),
+            "active": status.active.to_string(),
             "since": status.since,
-            "here": ids,
+            "available": ids,
             "file": status.file,
         }));
     }
@@ -106,7 +106,7 @@ async fn finish(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let done = secrets::remove_old_keys(admin).await.map_err(explain)?;
     let removed: Vec<String> = done.removed.iter().map(ToString::to_string).collect();
     if output.json {
-        return output::json(&json!({ "seals": done.active.to_string(), "dropped": removed }));
+        return output::json(&json!({ "active": done.active.to_string(), "removed": removed }));
     }
     output::text(&match removed.is_empty() {
         true => "nothing to do".to_owned(),

@@ -116,30 +116,30 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
-        let mut echo = None;
-        let mut next = async || loop {
+        let mut duplicates_until = None;
+        let mut next_signal = async || loop {
             let name = tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
             };
             // A terminal and a parent process may both pass on the same Ctrl-C.
             let now = Instant::now();
-            if echo.is_none_or(|echo| now > echo) {
-                echo = Some(now + DUPLICATE_SIGNAL_WINDOW);
+            if duplicates_until.is_none_or(|until| now > until) {
+                duplicates_until = Some(now + DUPLICATE_SIGNAL_WINDOW);
                 break name;
             }
         };
-        let name = next().await;
+        let name = next_signal().await;
         tracing::info!(
             signal = name,
             "stopping when the running requests are finished; a second signal stops without waiting"
         );
         service_manager::stopping();
         shutdown_signal.stop();
-        let name = next().await;
+        let name = next_signal().await;
         tracing::warn!(signal = name, "second signal: stopping without waiting for requests");
         shutdown_signal.force();
-        let _ = tokio::time::timeout(FORCED_EXIT_TIMEOUT, next()).await;
+        let _ = tokio::time::timeout(FORCED_EXIT_TIMEOUT, next_signal()).await;
         tracing::warn!("exiting at once");
         std::process::exit(1);
     });

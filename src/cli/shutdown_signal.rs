@@ -60,9 +60,9 @@ impl ShutdownSignal {
 
     fn raise(&self, to: ShutdownStage) {
         self.0.send_if_modified(|stage| {
-            let rises = *stage < to;
+            let is_later = *stage < to;
             *stage = to.max(*stage);
-            rises
+            is_later
         });
     }
 
@@ -80,18 +80,18 @@ mod tests {
 
     #[tokio::test]
     async fn forced_shutdown_waits_for_nothing() {
-        let stopper = ShutdownSignal::default();
-        assert!(!stopper.is_requested());
-        stopper.clone().stop();
-        stopper.requested().await;
-        assert!(stopper.unless_forced(LONG, async {}).await);
-        assert!(!stopper.unless_forced(Duration::ZERO, std::future::pending()).await);
-        stopper.force();
-        stopper.stop();
+        let signal = ShutdownSignal::default();
+        assert!(!signal.is_requested());
+        signal.clone().stop();
+        signal.requested().await;
+        assert!(signal.unless_forced(LONG, async {}).await);
+        assert!(!signal.unless_forced(Duration::ZERO, std::future::pending()).await);
+        signal.force();
+        signal.stop();
         assert!(
-            !stopper.unless_forced(LONG, std::future::pending()).await,
-            "a hurry is not undone"
+            !signal.unless_forced(LONG, std::future::pending()).await,
+            "a forced stop stays forced"
         );
-        assert!(stopper.unless_forced(LONG, async {}).await, "a finished step counts");
+        assert!(signal.unless_forced(LONG, async {}).await, "a finished step counts");
     }
 }

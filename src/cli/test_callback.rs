@@ -1,75 +1,68 @@
 //! `muster app test-callback`.
 
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::args::Output;
 use super::{callbacks, output};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::delivery::{self, TestCallback};
 use crate::domain::CallbacksBlocked;
-use crate::service::AppContext;
 use crate::service::admin::apps::RegisteredApp;
-use crate::wire::{CallbackEvent, Message};
 
-/// Sends a test callback to an app, and prints the result.
+/// Sends a test callback to an app, and prints the result. Fails unless the receiver acknowledges
+/// the callback.
 pub(super) async fn run(
     settings: &Settings,
     registered: RegisteredApp,
     clock: &Clock,
     output: Output,
 ) -> anyhow::Result<()> {
-    let context = AppContext::from(registered);
-    let callback = context.app.callback.as_ref();
-    let url = &callback
-        .context(
-            "the app has no callback URL: set it with `muster app update --callback-url … --callback-token …`",
-        )?
-        .url;
-    let now = clock.now();
-    let message = Message {
-        from_user: "muster",
-        create_time: now.timestamp(),
-        session_id: "{00000000-0000-0000-0000-000000000000}",
-        version: 0,
-        event: CallbackEvent::Test,
-    };
-    // Each test has a new id, because receivers ignore an id that they have seen.
-    let id = format!("test-{:016x}", rand::random::<u64>());
-    let outcome = callbacks::sender(settings)?.send(&context, &message, &id, 1, None, now).await;
-    let acknowledged = outcome.error.is_none();
-    let blocked = context.app.callbacks_blocked().map(explain_withheld);
-    let duration_ms = outcome.duration.as_millis();
-    if output.json {
-        output::json(&json!({
-            "url": url,
-            "acknowledged": acknowledged,
-            "withheld": blocked,
-            "durationMs": u64::try_from(duration_ms).unwrap_or(u64::MAX),
-            "status": outcome.status,
-            "error": outcome.error,
-            "answer": outcome.response_excerpt,
-        }))?;
-    } else {
-        output::text(&format!("sent to   {url}"));
-        output::text(&format!("took      {duration_ms} ms"));
-        if let Some(status) = outcome.status {
-            output::text(&format!("status    {status}"));
-        }
-        if let Some(answer) = &outcome.response_excerpt {
-            output::text(&format!("response  {answer:?}"));
-        }
-        if acknowledged {
-            output::text("the receiver acknowledged it");
-        }
-        if let Some(why) = blocked {
-            output::text(&format!("but real callbacks are not sent: {why}"));
-        }
-    }
-    match outcome.error {
+    let sender = callbacks::sender(settings)?;
+    let sent = delivery::send_test_callback(&sender, registered, clock).await;
+    let result = sent.map_err(|error| {
+        anyhow::anyhow!(
+            "{error}: set it with `muster app update --callback-url … --callback-token …`"
+        )
+    })?;
+    print(&result, output)?;
+    match result.outcome.error {
         Some(error) => anyhow::bail!("the receiver did not acknowledge the test callback: {error}"),
         None => Ok(()),
     }
+}
+
+fn print(result: &TestCallback, output: Output) -> anyhow::Result<()> {
+    let TestCallback { url, outcome, withheld } = result;
+    let acknowledged = outcome.error.is_none();
+    let withheld = withheld.map(explain_withheld);
+    let duration_ms = outcome.duration.as_millis();
+    if output.json {
+        return output::json(&json!({
+            "url": url,
+            "acknowledged": acknowledged,
+            "withheld": withheld,
+            "durationMs": u64::try_from(duration_ms).unwrap_or(u64::MAX),
+            "status": outcome.status,
+            "error": outcome.error,
+            "response": outcome.response_excerpt,
+        }));
+    }
+    output::text(&format!("sent to   {url}"));
+    output::text(&format!("took      {duration_ms} ms"));
+    if let Some(status) = outcome.status {
+        output::text(&format!("status    {status}"));
+    }
+    if let Some(response) = &outcome.response_excerpt {
+        output::text(&format!("response  {response:?}"));
+    }
+    if acknowledged {
+        output::text("the receiver acknowledged it");
+    }
+    if let Some(reason) = withheld {
+        output::text(&format!("but real callbacks are not sent: {reason}"));
+    }
+    Ok(())
 }
 
 /// The reason why an app gets no callbacks, with the remedy.

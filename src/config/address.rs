@@ -27,6 +27,15 @@ pub(super) fn local_address_beside(bind: &str) -> String {
     format!("127.0.0.1:{beside}")
 }
 
+/// Whether an address to listen on is one of this machine only. Of the names only `localhost` is.
+pub(super) fn is_loopback(address: &str) -> bool {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return address.ip().to_canonical().is_loopback();
+    }
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost")
+}
+
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -38,4 +47,33 @@ fn is_host_name(host: &str) -> bool {
     host.len() <= 253
         && host.split('.').all(label)
         && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_several_forms() {
+        for address in [
+            "127.0.0.1:7080",
+            "127.9.9.9:0",
+            "[::1]:7080",
+            "[::ffff:127.0.0.1]:1",
+            "localhost:1",
+            "LocalHost.:1",
+        ] {
+            assert!(is_address(address) && is_loopback(address), "{address}");
+        }
+        for address in [
+            "0.0.0.0:7080",
+            "[::]:7080",
+            "10.0.0.1:1",
+            "[::ffff:10.0.0.1]:1",
+            "muster:1",
+            "localhost.example:1",
+        ] {
+            assert!(is_address(address) && !is_loopback(address), "{address}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ::config::{Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, ConfigProblem};
+use super::{ConfigError, ConfigProblem, suggestion};
 
 /// The documented defaults, as text: `config/default.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -44,7 +44,7 @@ impl Layer {
         if self.has_section(key) {
             return "this is a section, not a key".to_owned();
         }
-        match nearest(key, self.keys()) {
+        match suggestion::find(key, || self.keys()) {
             Some(known) => format!("no such key; did you mean `{}`?", as_written(known)),
             None => "no such key; `muster config` lists all there are".to_owned(),
         }
@@ -266,33 +266,4 @@ fn kind(value: &DeValue<'_>) -> ValueKind {
         }
         DeValue::Table(_) => ValueKind::Table(Map::new()),
     }
-}
-
-/// The known key that `key` probably means: it differs by a few letters, or has the same last word
-/// in another section.
-fn nearest<'a>(key: &str, candidate: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    candidate
-        .map(|candidate| {
-            let whole = distance(key, candidate);
-            let last = distance(&word(key), &word(candidate)) + 1;
-            (whole.min(last), whole, candidate)
-        })
-        .min()
-        .filter(|(steps, _, candidate)| *steps <= (word(candidate).len() / 3).max(2))
-        .map(|(_, _, candidate)| candidate)
-}
-
-/// The Levenshtein distance: the letters to insert, delete or replace to turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

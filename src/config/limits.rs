@@ -9,7 +9,7 @@ pub struct LimitsConfig {
     pub max_body_bytes: usize,
     /// The maximum length of path and query, in bytes.
     pub max_uri_bytes: usize,
-    /// The maximum head of a request, in bytes; at least [`LimitsConfig::max_uri_bytes`].
+    /// The maximum header section of a request, in bytes; at least [`LimitsConfig::max_uri_bytes`].
     pub max_header_bytes: u32,
     /// The maximum number of headers of a request.
     pub max_headers: usize,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::address::is_loopback;
 use super::duration::{DAY, HOUR, MIN_TIMEOUT, MINUTE, SECOND};
 use super::read::Reader;
 
@@ -18,8 +19,8 @@ pub struct ServerConfig {
     pub workers: usize,
     /// The time for running requests to finish when the server stops.
     pub shutdown_timeout: Duration,
-    /// The time limit to receive the head of a request. For the first request of a connection it
-    /// includes the TLS handshake.
+    /// The time limit to receive the header section of a request. For the first request of a
+    /// connection it includes the TLS handshake.
     pub header_timeout: Duration,
     /// The time limit to receive the body of a request.
     pub body_timeout: Duration,
@@ -37,6 +38,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// The interval between two checks of the TLS files for changes.
     pub tls_reload_interval: Duration,
+    /// Whether plain HTTP is allowed on loopback only.
+    pub require_tls: bool,
 }
 
 /// A certificate and its key, both PEM.
@@ -56,7 +59,7 @@ impl ServerConfig {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
+        let server = Self {
             bind: reader.address("server.bind"),
             workers: reader.number("server.workers", 0..=1024),
             shutdown_timeout: reader.duration("server.shutdown_timeout", Duration::ZERO..=HOUR),
@@ -69,7 +72,16 @@ impl ServerConfig {
             max_connections: reader.number("server.max_connections", 1..=1_000_000),
             tls: tls(reader),
             tls_reload_interval: reader.duration("server.tls_reload_interval", MIN_TIMEOUT..=DAY),
+            require_tls: reader.boolean("server.require_tls"),
+        };
+        if server.require_tls && server.tls.is_none() && !is_loopback(&server.bind) {
+            reader.add_missing(
+                "server.tls_cert",
+                "expected a path, because server.require_tls is true and server.bind is not an \
+                 address of loopback",
+            );
         }
+        server
     }
 }
 

@@ -51,6 +51,7 @@ const OTHERS: Env<'_> = &[
     ("server.tls_cert", "/etc/muster/cert.pem"),
     ("server.tls_key", "/etc/muster/key.pem"),
     ("server.tls_reload_interval", "1m"),
+    ("server.require_tls", "true"),
     ("server.request_timeout", "1m"),
     ("server.trusted_proxies", "10.2.0.0/16"),
     ("database.url", "postgres://u:12345@db/muster"),
@@ -82,6 +83,7 @@ const OTHERS: Env<'_> = &[
     ("limits.burst", "7"),
     ("limits.max_failed_attempts", "8"),
     ("policy.remove_members", "member"),
+    ("policy.refuse_replayed_writes", "true"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
     ("cache.follow_interval", "1s"),
@@ -121,6 +123,7 @@ fn others() -> Settings {
                 key: "/etc/muster/key.pem".into(),
             }),
             tls_reload_interval: MINUTE,
+            require_tls: true,
             request_timeout: MINUTE,
             trusted_proxies: vec!["10.2.0.0/16".parse().unwrap()],
         },
@@ -156,7 +159,10 @@ fn others() -> Settings {
             burst: 7,
             max_failed_attempts: 8,
         },
-        policy: PolicyConfig { remove_members: RemoveMembers::Member },
+        policy: PolicyConfig {
+            remove_members: RemoveMembers::Member,
+            refuse_replayed_writes: true,
+        },
         cache: CacheConfig { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
         delivery: DeliveryConfig {
             enabled: false,
@@ -187,10 +193,10 @@ fn others() -> Settings {
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
     let ServerConfig { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
-    // Because of TLS, the first head may take half a second more. After a rejected body the
-    // connection stays open for up to a second.
-    let longest = header_timeout + body_timeout + 3 * SECOND / 2;
-    assert!(longest < 10 * SECOND, "{longest:?}");
+    // Because of TLS, the first header section may take half a second more. After a rejected body
+    // the connection stays open for up to a second.
+    let slowest = header_timeout + body_timeout + 3 * SECOND / 2;
+    assert!(slowest < 10 * SECOND, "{slowest:?}");
 }
 
 fn variable(key: &str) -> String {
@@ -198,7 +204,7 @@ fn variable(key: &str) -> String {
 }
 
 #[test]
-fn the_defaults_are_valid_and_as_promised() {
+fn the_defaults_are_valid_and_have_the_documented_values() {
     let settings = load(None, &[]).unwrap();
     assert_eq!(
         settings,
@@ -215,6 +221,7 @@ fn the_defaults_are_valid_and_as_promised() {
                 max_connections: 25_000,
                 tls: None,
                 tls_reload_interval: 10 * SECOND,
+                require_tls: false,
                 request_timeout: 10 * SECOND,
                 trusted_proxies: Vec::new(),
             },
@@ -248,7 +255,10 @@ fn the_defaults_are_valid_and_as_promised() {
                 burst: 0,
                 max_failed_attempts: 10,
             },
-            policy: PolicyConfig { remove_members: RemoveMembers::Owner },
+            policy: PolicyConfig {
+                remove_members: RemoveMembers::Owner,
+                refuse_replayed_writes: false,
+            },
             cache: CacheConfig {
                 enabled: true,
                 max_bytes: 268_435_456,
@@ -377,6 +387,20 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             "[nothing]",
             "nothing (muster.toml, line 1): no such key; `muster config` lists all there are",
         ),
+        (
+            "limits.max_body = 1",
+            "limits.max_body (muster.toml, line 1): no such key; did you mean `limits.max_body_bytes`?",
+        ),
+        (
+            "limits.failed_attempts = 1",
+            "limits.failed_attempts (muster.toml, line 1): no such key; did you mean \
+             `limits.max_failed_attempts`?",
+        ),
+        (
+            "delivery.concurrency = 1",
+            "delivery.concurrency (muster.toml, line 1): no such key; did you mean \
+             `delivery.max_concurrency`?",
+        ),
         ("server = 3", "server (muster.toml, line 1): this is a section, not a key"),
         ("[[log]]\nlevel='x'", "log (muster.toml, line 1): this is a section, not a key"),
     ] {
@@ -406,6 +430,11 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         (
             "MUSTER__",
             "MUSTER__ (environment variable): no such key; `muster config` lists all there are",
+        ),
+        (
+            "MUSTER__LIMITS__MAX_BODY",
+            "MUSTER__LIMITS__MAX_BODY (environment variable): no such key; did you mean \
+             `MUSTER__LIMITS__MAX_BODY_BYTES`?",
         ),
         ("MUSTER__LOG", "MUSTER__LOG (environment variable): this is a section, not a key"),
     ] {
@@ -573,6 +602,24 @@ fn certificate_requires_its_key() {
         message.starts_with("server.tls_cert = \"\" (the default): expected a path"),
         "{message}"
     );
+}
+
+#[test]
+fn plain_http_can_be_limited_to_loopback() {
+    for bind in ["0.0.0.0:7080", "[::]:7080", "10.0.0.7:7080", "muster.example:7080"] {
+        let file = format!("[server]\nrequire_tls = true\nbind = {bind:?}\n");
+        assert_eq!(
+            problem(&file, &[]),
+            "server.tls_cert = \"\" (the default): expected a path, because server.require_tls is \
+             true and server.bind is not an address of loopback"
+        );
+        let tls = format!("{file}tls_cert = \"cert.pem\"\ntls_key = \"key.pem\"\n");
+        assert!(load(Some(&tls), &[]).unwrap().server.require_tls, "{bind}");
+    }
+    for bind in ["127.0.0.1:7080", "[::1]:7080", "localhost:7080"] {
+        let file = format!("[server]\nrequire_tls = true\nbind = {bind:?}\n");
+        assert!(load(Some(&file), &[]).unwrap().server.require_tls, "{bind}");
+    }
 }
 
 #[test]

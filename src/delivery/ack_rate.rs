@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn acknowledgements_of_the_last_second_count() {
-        let began = Instant::now();
-        let at = |ms| began + Duration::from_millis(ms);
-        let mut rate = AckRate::new(began);
+        let started_at = Instant::now();
+        let at = |ms| started_at + Duration::from_millis(ms);
+        let mut rate = AckRate::new(started_at);
         assert_eq!(rate.per_second(at(0)), 0);
         for ms in 0..100 {
             rate.record_ack(at(ms));

@@ -1,6 +1,7 @@
 //! The running attempts, and the state of the receivers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -9,9 +10,11 @@ use tokio::time::Instant;
 
 use super::ack_rate::AckRate;
 use super::circuit_breaker::CircuitBreaker;
+use super::failure_log::{FailureCounts, FailureLog};
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
-use crate::repository::deliveries::CompletedAttempt;
+use crate::repository::deliveries::{CompletedAttempt, NextState};
+use crate::service::{AppContext, AppDirectory};
 
 /// An attempt that takes longer than this costs a socket only. Such an attempt counts against its
 /// own app only, so that slow receivers, however many, do not delay a fast one.
@@ -26,10 +29,12 @@ pub(super) type AppKey = (Buin, AppId);
 #[derive(Default)]
 pub(super) struct InFlight {
     tasks: JoinSet<CompletedAttempt>,
-    apps: HashMap<Id, (AppKey, Instant)>,
+    apps: HashMap<Id, (Arc<AppContext>, Instant)>,
     per_app: HashMap<AppKey, usize>,
-    circuit_breakers: HashMap<AppKey, CircuitBreaker>,
+    /// Each with the app as its receiver was when an attempt failed.
+    circuit_breakers: HashMap<AppKey, (Arc<AppContext>, CircuitBreaker)>,
     ack_rates: HashMap<AppKey, AckRate>,
+    failures: FailureLog,
 }
 
 impl InFlight {
@@ -37,7 +42,7 @@ impl InFlight {
         self.tasks.len()
     }
 
-    /// How many more attempts may start in total, if `max` may run.
+    /// The number of further attempts that may start in total, if `max` may run.
     pub(super) fn free_slots(&self, max: usize) -> usize {
         let quick =
             self.apps.values().filter(|(_, started_at)| started_at.elapsed() < SLOW_AFTER).count();
@@ -47,12 +52,21 @@ impl InFlight {
 
     /// Whether the circuit of `app` is open, so that only a few attempts are made.
     pub(super) fn is_circuit_open(&self, app: &AppKey) -> bool {
-        self.circuit_breakers.get(app).is_some_and(CircuitBreaker::is_open)
+        self.circuit_breakers.get(app).is_some_and(|(_, circuit)| circuit.is_open())
+    }
+
+    /// Removes the circuits of apps without callbacks, and of apps whose receiver was changed since
+    /// it failed.
+    pub(super) fn retain_circuits(&mut self, directory: &AppDirectory) {
+        self.circuit_breakers.retain(|(buin, app_id), (failed, _)| {
+            let current = directory.subscriber(*buin, app_id);
+            current.is_some_and(|current| current.has_receiver_of(failed))
+        });
     }
 
     /// The number of apps whose circuit is open.
     pub(super) fn open_circuits(&self) -> usize {
-        self.circuit_breakers.values().filter(|circuit| circuit.is_open()).count()
+        self.circuit_breakers.values().filter(|(_, circuit)| circuit.is_open()).count()
     }
 
     /// The number of running attempts to `app`.
@@ -62,16 +76,15 @@ impl InFlight {
 
     /// The approximate number of acknowledgements per second of `app`; 0 while its circuit is open.
     pub(super) fn ack_rate(&mut self, app: &AppKey) -> usize {
-        match self.ack_rates.get_mut(app) {
-            Some(rate) if !self.circuit_breakers.get(app).is_some_and(CircuitBreaker::is_open) => {
-                rate.per_second(Instant::now())
-            }
-            _ => 0,
+        if self.is_circuit_open(app) {
+            return 0;
         }
+        self.ack_rates.get_mut(app).map_or(0, |rate| rate.per_second(Instant::now()))
     }
 
-    /// How many more attempts to `app` may start, if `max` may run to a healthy receiver and `free`
-    /// in total. An app gets half of `free`, because another app may need a slot soon.
+    /// The number of further attempts to `app` that may start, if `max` may run to a healthy
+    /// receiver and `free` may start in total. An app gets half of `free`, because another app may
+    /// need a slot soon.
     pub(super) fn slots_for(
         &self,
         app: &AppKey,
@@ -80,7 +93,7 @@ impl InFlight {
         now: DateTime<Utc>,
     ) -> usize {
         let permits =
-            self.circuit_breakers.get(app).map_or(max, |circuit| circuit.permits(max, now));
+            self.circuit_breakers.get(app).map_or(max, |(_, circuit)| circuit.permits(max, now));
         let in_flight = self.in_flight_for(app);
         let fair = if in_flight == 0 { free.div_ceil(2) } else { free / 2 };
         permits.saturating_sub(in_flight).min(fair)
@@ -88,12 +101,12 @@ impl InFlight {
 
     pub(super) fn start(
         &mut self,
-        app: AppKey,
+        context: Arc<AppContext>,
         attempt: impl Future<Output = CompletedAttempt> + Send + 'static,
     ) {
         let task = self.tasks.spawn(attempt);
-        *self.per_app.entry(app.clone()).or_default() += 1;
-        self.apps.insert(task.id(), (app, Instant::now()));
+        *self.per_app.entry(key(&context)).or_default() += 1;
+        self.apps.insert(task.id(), (context, Instant::now()));
     }
 
     /// Waits until an attempt ends, and returns all that have ended. Waits forever if no attempt
@@ -113,47 +126,69 @@ impl InFlight {
                     (error.id(), None)
                 }
             };
-            if let Some((app, _)) = self.apps.remove(&id) {
-                self.on_finished(&app, finished.as_ref(), clock.now());
+            if let Some((context, _)) = self.apps.remove(&id) {
+                self.on_finished(&context, finished.as_ref(), clock.now());
             }
             all.extend(finished);
             next = self.tasks.try_join_next_with_id();
         }
+        self.log_failures(clock.now());
         all
+    }
+
+    /// Forgets the failures of apps that get no callbacks now.
+    pub(super) fn retain_failures(&mut self, directory: &AppDirectory) {
+        self.failures.retain(|(buin, app_id)| directory.subscriber(*buin, app_id).is_some());
+    }
+
+    /// Logs the failures that are due for a warning.
+    pub(super) fn log_failures(&mut self, now: DateTime<Utc>) {
+        self.failures.take_due(now, |(buin, app_id), counts, error| {
+            let (buin, app_id) = (buin.get(), app_id.as_str());
+            let FailureCounts { failed: failed_attempts, given_up } = counts;
+            tracing::warn!(buin, app_id, failed_attempts, given_up, error, "callbacks fail");
+        });
     }
 
     fn on_finished(
         &mut self,
-        app: &AppKey,
+        context: &Arc<AppContext>,
         finished: Option<&CompletedAttempt>,
         now: DateTime<Utc>,
     ) {
+        let app = &key(context);
         if let Some(count) = self.per_app.get_mut(app) {
             *count -= 1;
             if *count == 0 {
                 self.per_app.remove(app);
             }
         }
-        let Some(CompletedAttempt { id, record, .. }) = finished else { return };
+        let Some(CompletedAttempt { id, record, next_state, .. }) = finished else { return };
         let (buin, app_id) = (app.0.get(), app.1.as_str());
         let finished_at = Instant::now();
         let ack_rate =
             self.ack_rates.entry(app.clone()).or_insert_with(|| AckRate::new(finished_at));
         if let Some(error) = record.error.as_deref() {
             ack_rate.record_failure();
-            if self
+            self.failures.record_failure(app, error, *next_state == NextState::Failed);
+            let (failing, circuit) = self
                 .circuit_breakers
                 .entry(app.clone())
-                .or_default()
-                .record_failure(id.session_id, now)
-            {
+                .or_insert_with(|| (context.clone(), CircuitBreaker::default()));
+            if failing.has_receiver_of(context) && circuit.record_failure(id.session_id, now) {
                 tracing::warn!(buin, app_id, error, "callbacks fail steadily: sending fewer");
             }
             return;
         }
         ack_rate.record_ack(finished_at);
-        if self.circuit_breakers.remove(app).is_some_and(|circuit| circuit.is_open()) {
+        let closed =
+            self.circuit_breakers.remove(app).is_some_and(|(_, circuit)| circuit.is_open());
+        if self.failures.record_ack(app) || closed {
             tracing::info!(buin, app_id, "callbacks arrive again");
         }
     }
+}
+
+fn key(context: &AppContext) -> AppKey {
+    (context.app.buin, context.app.app_id.clone())
 }

@@ -1,14 +1,17 @@
 //! The addresses that callbacks may go to.
 //!
 //! An app chooses its callback URL; only the operator decides which addresses this server may
-//! reach. Link-local addresses and the metadata services of clouds are never reachable. The
-//! resolver of the HTTP client checks each address that it returns ([`NetworkPolicy::check`]). So
-//! the check is made on the address of the real connection, and a name that resolves to another
-//! address the second time gains nothing.
+//! reach. Addresses of no host, link-local addresses and the metadata services of clouds are never
+//! reachable: see [`super::special_addresses`]. The resolver of the HTTP client checks each address
+//! that it returns ([`NetworkPolicy::check`]). So the check is made on the address of the real
+//! connection, and a name that resolves to another address the second time gains nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use super::special_addresses::{destinations, special_use};
 
 /// The addresses that may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,125 +24,136 @@ pub struct NetworkPolicy {
 
 /// An address that callbacks may not go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("callbacks may not go to {0} (delivery.allow_networks, delivery.deny_networks)")]
-pub struct AddressDenied(pub IpAddr);
+#[error("callbacks may not go to {address}: {reason}")]
+pub struct AddressDenied {
+    /// The address.
+    pub address: IpAddr,
+    /// The reason.
+    pub reason: DenialReason,
+}
 
-/// Metadata services of clouds, which give out credentials, besides link-local addresses.
-const METADATA_ADDRESSES: [IpAddr; 6] = [
-    // Alibaba Cloud.
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    // Oracle Cloud.
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    // Azure's wire server.
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    // AWS, Google Cloud and Scaleway, by IPv6.
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
-];
+/// The reason why callbacks may not go to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenialReason {
+    /// No setting permits the address, because of its special use.
+    SpecialUse(&'static str),
+    /// The setting `delivery.deny_networks` contains the address.
+    Denied,
+    /// The setting `delivery.allow_networks` does not contain the address.
+    NotAllowed,
+}
+
+impl fmt::Display for DenialReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SpecialUse(special_use) => write!(f, "{special_use} is never permitted"),
+            Self::Denied => f.write_str("delivery.deny_networks contains it"),
+            Self::NotAllowed => f.write_str("delivery.allow_networks does not contain it"),
+        }
+    }
+}
 
 impl NetworkPolicy {
-    /// Checks whether a connection may be made to `address`.
+    /// Checks whether a connection may be made to `address`. An address of IPv6 that contains one
+    /// of IPv4 is treated like the latter.
     ///
     /// # Errors
-    /// [`AddressDenied`] with the address.
+    /// [`AddressDenied`] with the address and the reason.
     pub fn check(&self, address: IpAddr) -> Result<(), AddressDenied> {
-        let effective = embedded_ipv4(address);
-        let listed =
-            |networks: &[IpNet]| networks.iter().any(|network| network.contains(&effective));
-        let permitted = !is_always_denied(effective)
-            && !listed(&self.deny)
-            && (self.allow.is_empty() || listed(&self.allow));
-        if permitted { Ok(()) } else { Err(AddressDenied(address)) }
-    }
-}
-
-/// The IPv4 address inside an IPv6 address, if it has one: mapped (`::ffff:0:0/96`), compatible
-/// (`::/96`), translated (`64:ff9b::/96`, `64:ff9b:1::/48`) or tunnelled (`2002::/16`).
-fn embedded_ipv4(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED {
-        return address;
-    }
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        | [0x2002, high, low, ..] => {
-            IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+        let denied = |reason| Err(AddressDenied { address, reason });
+        let destinations = destinations(address);
+        if let Some(special_use) = destinations.iter().find_map(|address| special_use(*address)) {
+            return denied(DenialReason::SpecialUse(special_use));
         }
-        _ => address,
-    }
-}
-
-fn is_always_denied(address: IpAddr) -> bool {
-    let kind = match address {
-        IpAddr::V4(v4) => {
-            v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast()
+        let is_in = |networks: &[IpNet], address: &IpAddr| {
+            networks.iter().any(|network| network.contains(address))
+        };
+        let mut forms = destinations.iter().chain([&address]);
+        if forms.any(|address| is_in(&self.deny, address)) {
+            return denied(DenialReason::Denied);
         }
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
-    };
-    kind || METADATA_ADDRESSES.contains(&address)
+        let allowed = || destinations.iter().all(|address| is_in(&self.allow, address));
+        if self.allow.is_empty() || allowed() { Ok(()) } else { denied(DenialReason::NotAllowed) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn is_permitted(networks: &NetworkPolicy, address: &str) -> bool {
-        networks.check(address.parse().unwrap()).is_ok()
+    fn networks(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn reason(policy: &NetworkPolicy, address: &str) -> Option<DenialReason> {
+        policy.check(address.parse().unwrap()).err().map(|denied| denied.reason)
     }
 
     #[test]
     fn internal_receivers_are_allowed_by_default() {
-        let networks = NetworkPolicy::default();
-        for address in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fd00::1", "93.184.216.34"] {
-            assert!(is_permitted(&networks, address), "{address}");
+        let policy = NetworkPolicy::default();
+        for address in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.0.1",
+            // Carrier-grade NAT, and the range of which some local resolvers make addresses.
+            "100.64.0.1",
+            "198.18.0.1",
+            "93.184.216.34",
+            "::1",
+            "fc00::1",
+            "fd00::1",
+            "2606:2800:220:1::1",
+        ] {
+            assert_eq!(reason(&policy, address), None, "{address}");
         }
     }
 
     #[test]
-    fn link_local_and_metadata_are_never_allowed() {
-        let everything = NetworkPolicy {
-            allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
-            deny: Vec::new(),
-        };
-        for address in [
-            "169.254.169.254",
-            "169.254.1.1",
-            "::ffff:169.254.169.254",
-            "::169.254.169.254",
-            "64:ff9b::a9fe:a9fe",
-            "fe80::1",
-            "fd00:ec2::254",
-            "fd20:ce::254",
-            "fd00:42::42",
-            "2002:a9fe:a9fe::1",
-            "64:ff9b:1::a9fe:a9fe",
-            "100.100.100.200",
-            "192.0.0.192",
-            "168.63.129.16",
-            "0.0.0.0",
-            "::",
-            "255.255.255.255",
-            "224.0.0.1",
-            "ff02::1",
-        ] {
-            assert!(!is_permitted(&everything, address), "{address}");
-            assert!(!is_permitted(&NetworkPolicy::default(), address), "{address}");
+    fn special_addresses_are_never_allowed() {
+        let everything = NetworkPolicy { allow: networks(&["0.0.0.0/0", "::/0"]), deny: vec![] };
+        for address in ["169.254.169.254", "fe80::1", "0.0.0.0", "::", "::ffff:169.254.1.1"] {
+            for policy in [&everything, &NetworkPolicy::default()] {
+                let reason = reason(policy, address);
+                assert!(matches!(reason, Some(DenialReason::SpecialUse(_))), "{address}");
+            }
         }
     }
 
     #[test]
     fn operator_can_restrict_networks() {
-        let networks = NetworkPolicy {
-            allow: vec!["10.0.0.0/8".parse().unwrap()],
-            deny: vec!["10.9.0.0/16".parse().unwrap()],
+        let policy = NetworkPolicy {
+            allow: networks(&["10.0.0.0/8", "2606:2800::/32"]),
+            deny: networks(&["10.9.0.0/16"]),
         };
-        assert!(is_permitted(&networks, "10.1.2.3"));
-        assert!(is_permitted(&networks, "::ffff:10.1.2.3"));
-        for address in ["10.9.1.1", "127.0.0.1", "::1", "192.168.0.1", "::ffff:10.9.1.1"] {
-            assert!(!is_permitted(&networks, address), "{address}");
+        for address in ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "2606:2800::1"] {
+            assert_eq!(reason(&policy, address), None, "{address}");
+        }
+        for address in ["10.9.1.1", "::ffff:10.9.1.1", "::ffff:0:10.9.1.1", "64:ff9b::a09:101"] {
+            assert_eq!(reason(&policy, address), Some(DenialReason::Denied), "{address}");
+        }
+        for address in ["127.0.0.1", "::1", "192.168.0.1", "::ffff:127.0.0.1", "2607::1"] {
+            assert_eq!(reason(&policy, address), Some(DenialReason::NotAllowed), "{address}");
+        }
+        // A form of IPv6 is no way around a list for IPv4, nor around one for IPv6.
+        let policy = NetworkPolicy { allow: networks(&["::/0"]), deny: vec![] };
+        assert_eq!(reason(&policy, "::ffff:10.1.2.3"), Some(DenialReason::NotAllowed));
+        let policy = NetworkPolicy { allow: vec![], deny: networks(&["64:ff9b::/96"]) };
+        assert_eq!(reason(&policy, "64:ff9b::a01:203"), Some(DenialReason::Denied));
+    }
+
+    #[test]
+    fn error_names_address_and_reason() {
+        let policy =
+            NetworkPolicy { allow: networks(&["10.0.0.0/8"]), deny: networks(&["10.9.0.0/16"]) };
+        for (address, text) in [
+            ("169.254.169.254", "169.254.169.254: a link-local address is never permitted"),
+            ("10.9.1.1", "10.9.1.1: delivery.deny_networks contains it"),
+            ("127.0.0.1", "127.0.0.1: delivery.allow_networks does not contain it"),
+        ] {
+            let denied = policy.check(address.parse().unwrap()).unwrap_err();
+            assert_eq!(denied.to_string(), format!("callbacks may not go to {text}"));
         }
     }
 }

@@ -11,15 +11,16 @@ pub struct Options {
     pub max_concurrency: usize,
     /// The maximum number of concurrent attempts to one app.
     pub max_concurrency_per_app: usize,
-    /// How long a claimed delivery belongs to this server; longer than buffering and sending can
-    /// take.
+    /// The time for which a claimed delivery belongs to this server. It must be longer than the
+    /// time in the buffer and the attempt together.
     pub lease: Duration,
-    /// How often the worker looks for deliveries that became due or that other servers wrote.
+    /// The interval between two searches for deliveries that became due or that other servers
+    /// wrote.
     pub poll_interval: Duration,
     /// The waits between attempts.
     pub retry_schedule: RetrySchedule,
-    /// How long delivered callbacks are kept.
+    /// The time after which delivered callbacks are deleted.
     pub delivered_retention: Duration,
-    /// How long failed callbacks are kept.
+    /// The time after which failed callbacks are deleted.
     pub failed_retention: Duration,
 }

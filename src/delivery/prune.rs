@@ -8,7 +8,7 @@ use crate::domain::DeliveryState;
 use crate::repository::{self, Pool, deliveries};
 use crate::service::Pruner;
 
-/// How often old deliveries are deleted.
+/// The interval at which old deliveries are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Deletes old deliveries at intervals, until the future is dropped.

@@ -13,20 +13,20 @@ use crate::repository::{self, Connection};
 /// The number of results that do not wait for more. The fixed cost of a statement is that of six
 /// results.
 const FLUSH_BATCH: usize = 64;
-/// How long a result waits for others.
+/// The time for which a result waits for others.
 const LINGER: Duration = Duration::from_millis(10);
 
 /// The results of claimed deliveries.
 #[derive(Default)]
 pub(super) struct ResultBuffer {
-    /// Attempts that ended.
+    /// Finished attempts.
     finished: Vec<CompletedAttempt>,
     /// Deliveries that were not tried, and will be released.
     pub(super) released: Vec<ReleasedDelivery>,
     /// The leases of claims whose connection broke: the deliveries may belong to this server, but
     /// never arrive.
     pub(super) lost_leases: Vec<Lease>,
-    /// When the first of the attempts ended.
+    /// The time at which the first of the attempts ended.
     first_finished_at: Option<Instant>,
 }
 
@@ -41,8 +41,8 @@ impl ResultBuffer {
         self.finished.extend(finished);
     }
 
-    /// Until when attempts that ended wait for others, if they do. They wait only if more are
-    /// expected and few have ended. All other results are written at once.
+    /// The time until which finished attempts wait for others; `None` if they are written at once.
+    /// They wait only if more are expected, few have finished, and the buffer has no other result.
     fn flush_at(&self, more_expected: bool) -> Option<Instant> {
         let few = self.finished.len() < FLUSH_BATCH;
         let only_finished = self.released.is_empty() && self.lost_leases.is_empty();
@@ -101,10 +101,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{DeliveryId, SessionId, Version};
-    use crate::repository::deliveries::{AttemptRecord, NextState};
+    use crate::domain::{AttemptRecord, DeliveryId, SessionId, Version};
+    use crate::repository::deliveries::NextState;
 
-    fn tries(number: usize) -> Vec<CompletedAttempt> {
+    fn attempts(number: usize) -> Vec<CompletedAttempt> {
         let record = AttemptRecord {
             attempt: 1,
             started_at: DateTime::UNIX_EPOCH,
@@ -130,26 +130,26 @@ mod tests {
     async fn few_results_linger_while_more_are_expected() {
         let mut buffer = ResultBuffer::default();
         assert_eq!(buffer.flush_at(true), None, "no result waits");
-        buffer.push(tries(1));
+        buffer.push(attempts(1));
         let flush_at = Instant::now() + LINGER;
         tokio::time::advance(LINGER / 2).await;
-        buffer.push(tries(FLUSH_BATCH - 2));
+        buffer.push(attempts(FLUSH_BATCH - 2));
         assert_eq!(buffer.flush_at(true), Some(flush_at));
         assert_eq!(buffer.flush_at(false), None, "the next deliveries may depend on these");
-        buffer.push(tries(1));
+        buffer.push(attempts(1));
         assert_eq!(buffer.flush_at(true), None, "the batch is full");
     }
 
     #[tokio::test(start_paused = true)]
     async fn released_and_restored_results_are_flushed_at_once() {
         let mut buffer = ResultBuffer::default();
-        let result = tries(1).remove(0);
+        let result = attempts(1).remove(0);
         buffer.push(vec![result.clone()]);
         buffer.released.push(ReleasedDelivery { id: result.id, lease: result.lease });
         assert_eq!(buffer.flush_at(true), None);
         let failed = std::mem::take(&mut buffer);
         assert!(buffer.is_empty());
         buffer.restore(ResultBuffer { released: Vec::new(), ..failed });
-        assert_eq!(buffer.flush_at(true), None, "it waited already");
+        assert_eq!(buffer.flush_at(true), None, "the result has waited already");
     }
 }

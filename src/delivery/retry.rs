@@ -1,4 +1,5 @@
-//! When to retry, and when to give up: pure decisions.
+//! The decision after a failed attempt: the time of the next attempt, or the end of the delivery.
+//! Pure: the time and the jitter are arguments.
 
 use std::time::Duration;
 
@@ -28,13 +29,13 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(4 * 60 * 60);
 /// are not retried together.
 const JITTER: f64 = 0.2;
 
-/// Decides after the failed attempt number `tries` (from 1) of a round that began at
+/// Decides after the failed attempt number `attempt` (from 1) of a round that began at
 /// `first_tried_at`. `retry_after` is the wait that the receiver requested; `jitter` is a random
 /// number from 0 to 1.
 #[must_use]
 pub fn decide(
     schedule: &RetrySchedule,
-    tries: u32,
+    attempt: u32,
     first_tried_at: DateTime<Utc>,
     now: DateTime<Utc>,
     retry_after: Option<Duration>,
@@ -44,7 +45,7 @@ pub fn decide(
     if elapsed >= schedule.give_up_after {
         return RetryDecision::GiveUp;
     }
-    let step = usize::try_from(tries.saturating_sub(1)).unwrap_or(usize::MAX);
+    let step = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
     let last = schedule.waits.len().saturating_sub(1);
     let wait = schedule.waits.get(step.min(last)).copied().unwrap_or(MAX_RETRY_AFTER);
     let wait = wait.mul_f64(1.0 + JITTER * (2.0 * jitter.clamp(0.0, 1.0) - 1.0));
@@ -79,11 +80,11 @@ mod tests {
     }
 
     /// The wait in milliseconds after an attempt `into` seconds into the round; `None` = given up.
-    fn wait(tries: u32, into: u64, retry_after: Option<u64>, jitter: f64) -> Option<i64> {
+    fn wait(attempt: u32, into: u64, retry_after: Option<u64>, jitter: f64) -> Option<i64> {
         let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let now = first + Duration::from_secs(into);
         let retry_after = retry_after.map(Duration::from_secs);
-        match decide(&schedule(), tries, first, now, retry_after, jitter) {
+        match decide(&schedule(), attempt, first, now, retry_after, jitter) {
             RetryDecision::RetryAt(at) => Some((at - now).num_milliseconds()),
             RetryDecision::GiveUp => None,
         }
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn decisions_follow_the_schedule() {
-        for (tries, into, retry_after, jitter, expected) in [
+        for (attempt, into, retry_after, jitter, expected) in [
             // The schedule, its last wait repeated.
             (1, 0, None, 0.5, Some(5_000)),
             (2, 5, None, 0.5, Some(30_000)),
@@ -113,9 +114,8 @@ mod tests {
             // A clock that went back is no reason to give up.
             (u32::MAX, 0, None, 0.5, Some(120_000)),
         ] {
-            let case =
-                format!("try {tries} after {into} s, asked {retry_after:?}, chance {jitter}");
-            assert_eq!(wait(tries, into, retry_after, jitter), expected, "{case}");
+            let case = format!("attempt {attempt}, {into} s, {retry_after:?}, jitter {jitter}");
+            assert_eq!(wait(attempt, into, retry_after, jitter), expected, "{case}");
         }
     }
 

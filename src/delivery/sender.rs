@@ -10,9 +10,10 @@ use chrono::{DateTime, Utc};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Request, Response, StatusCode, Url};
 use tokio::time::Instant;
 
+use super::kept_connection::{ObserveConnects, observe, was_closed};
 use super::{NetworkPolicy, parse_retry_after};
 use crate::service::AppContext;
 use crate::telemetry::Trace;
@@ -26,9 +27,9 @@ const EXCERPT_CHARS: usize = 256;
 /// The timeouts of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct CallbackTimeouts {
-    /// Until the connection is open, TLS included.
+    /// The time until the connection is open, TLS included.
     pub connect: Duration,
-    /// Until the response is read.
+    /// The time until the response is read.
     pub attempt: Duration,
 }
 
@@ -36,6 +37,9 @@ pub struct CallbackTimeouts {
 #[derive(Clone)]
 pub struct CallbackSender {
     client: Client,
+    /// Opens a new connection for each request.
+    unpooled_client: Client,
+    attempt_timeout: Duration,
     network_policy: Arc<NetworkPolicy>,
 }
 
@@ -46,7 +50,7 @@ pub struct AttemptOutcome {
     pub duration: Duration,
     /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// Why the attempt failed; `None` if the receiver acknowledged it.
+    /// The reason why the attempt failed; `None` if the receiver acknowledged the callback.
     pub error: Option<String>,
     /// The first characters of the response, without control characters.
     pub response_excerpt: Option<String>,
@@ -65,56 +69,90 @@ impl CallbackSender {
         timeouts: CallbackTimeouts,
     ) -> Result<Self, reqwest::Error> {
         let network_policy = Arc::new(network_policy);
-        let builder = || {
-            Client::builder()
+        let build = |max_idle_connections, has_certificates| {
+            let builder = Client::builder()
                 .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+                // One receiver looks for exactly `Content-Length`.
+                .http1_title_case_headers()
                 .redirect(Policy::none())
                 // A proxy could connect to addresses that the policy denies.
                 .no_proxy()
                 .connect_timeout(timeouts.connect)
                 .timeout(timeouts.attempt)
                 .dns_resolver(FilteringResolver(network_policy.clone()))
+                .pool_max_idle_per_host(max_idle_connections)
+                .connector_layer(ObserveConnects);
+            if has_certificates { builder.build() } else { builder.tls_certs_only([]).build() }
         };
-        let client = builder().build().or_else(|error| {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "callbacks to https URLs will fail: install this system's CA certificates"
-            );
-            builder().tls_certs_only([]).build()
-        })?;
-        Ok(Self { client, network_policy })
+        let (client, has_certificates) = match build(usize::MAX, true) {
+            Ok(client) => (client, true),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "callbacks to https URLs will fail: install this system's CA certificates"
+                );
+                (build(usize::MAX, false)?, false)
+            }
+        };
+        let unpooled_client = build(0, has_certificates)?;
+        let attempt_timeout = timeouts.attempt;
+        Ok(Self { client, unpooled_client, attempt_timeout, network_policy })
     }
 
-    /// Seals `message` for an app, signs it and sends it. `id`, `attempt` and `trace` are sent as
-    /// headers.
+    /// Seals `message` for an app, signs it and sends it. `attempt` and `trace` are sent as headers.
     pub async fn send(
         &self,
         context: &AppContext,
         message: &Message<'_>,
-        id: &str,
         attempt: i32,
         trace: Option<&Trace>,
         now: DateTime<Utc>,
     ) -> AttemptOutcome {
         let started_at = Instant::now();
-        let result = self.request(context, message, id, attempt, trace, now).await;
+        let result = self.request(context, message, attempt, trace, now).await;
         let mut outcome = match result {
-            Ok(response) => read_response(response, now).await,
+            Ok(response) => read_response(response, message.package_id, now).await,
             Err(error) => AttemptOutcome::from_error(error),
         };
         outcome.duration = started_at.elapsed();
         outcome
     }
 
+    /// Sends the request, and a second one on a new connection if the receiver was closing the kept
+    /// connection. Both together take no longer than one attempt may.
     async fn request(
         &self,
         context: &AppContext,
         message: &Message<'_>,
-        id: &str,
         attempt: i32,
         trace: Option<&Trace>,
         now: DateTime<Utc>,
     ) -> Result<Response, String> {
+        let started_at = Instant::now();
+        let request = self.prepare(context, message, attempt, trace, now)?;
+        let (result, was_kept) = observe(self.client.execute(request)).await;
+        if !was_kept || !was_closed(&result) {
+            return result.map_err(describe);
+        }
+        tracing::debug!(
+            delivery = message.package_id,
+            "the receiver was closing the connection; sending again on a new one"
+        );
+        // Signed anew: a receiver may refuse a nonce that it has seen.
+        let mut request = self.prepare(context, message, attempt, trace, now)?;
+        let remaining = self.attempt_timeout.saturating_sub(started_at.elapsed());
+        *request.timeout_mut() = Some(remaining);
+        self.unpooled_client.execute(request).await.map_err(describe)
+    }
+
+    fn prepare(
+        &self,
+        context: &AppContext,
+        message: &Message<'_>,
+        attempt: i32,
+        trace: Option<&Trace>,
+        now: DateTime<Utc>,
+    ) -> Result<Request, String> {
         let callback = context.app.callback.as_ref().ok_or("the app has no callback URL")?;
         let mut url =
             Url::parse(&callback.url).map_err(|error| format!("callback URL: {error}"))?;
@@ -123,7 +161,7 @@ impl CallbackSender {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.network_policy.check(address).map_err(|denied| denied.to_string())?;
         }
-        let encrypt = context.envelope.seal(message.to_json().as_bytes());
+        let encrypt = context.envelope.seal_outgoing(message.to_json().as_bytes());
         let timestamp = now.timestamp().to_string();
         let nonce = format!("{:016x}", rand::random::<u64>());
         let signature = sign(&callback.token, &timestamp, &nonce, &encrypt);
@@ -136,18 +174,22 @@ impl CallbackSender {
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
-            .header("X-Muster-Delivery", id)
+            .header("X-Muster-Delivery", message.package_id)
             .header("X-Muster-Attempt", attempt)
             .header("X-Muster-Version", message.version)
             .body(body);
         if let Some(trace) = trace {
             request = request.header("traceparent", trace.traceparent());
         }
-        request.send().await.map_err(describe)
+        request.build().map_err(describe)
     }
 }
 
-async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOutcome {
+async fn read_response(
+    mut response: Response,
+    package_id: &str,
+    now: DateTime<Utc>,
+) -> AttemptOutcome {
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
     let mut body = Vec::new();
@@ -165,12 +207,12 @@ async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOut
     let error = match (status, read_error) {
         (_, Some(error)) => Some(error),
         (StatusCode::OK, None) if body.len() > MAX_RESPONSE_BYTES => {
-            Some(format!("the answer is longer than {MAX_RESPONSE_BYTES} bytes"))
+            Some(format!("the response is longer than {MAX_RESPONSE_BYTES} bytes"))
         }
-        (StatusCode::OK, None) if is_acknowledgement(&body) => None,
-        (StatusCode::OK, None) => {
-            Some("the answer is neither `ok` nor JSON with errcode 0".to_owned())
-        }
+        (StatusCode::OK, None) if is_acknowledgement(&body, package_id) => None,
+        (StatusCode::OK, None) => Some(
+            "the response is neither `ok`, nor the packageId, nor JSON with errcode 0".to_owned(),
+        ),
         (status, None) if status.is_redirection() => {
             Some(format!("HTTP status {} (redirects are not followed)", status.as_u16()))
         }

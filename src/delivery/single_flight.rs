@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::repository::dedicated_connection::DedicatedConnection;
 
-/// How long to wait for a connection: callbacks are not urgent, but must not wait forever.
+/// The maximum wait for a connection. Callbacks are not urgent, but must not wait forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The deadline for a connection.

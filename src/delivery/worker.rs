@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::MissedTickBehavior;
 
 use super::CallbackSender;
-use super::attempt::attempt;
+use super::attempt::AttemptRunner;
 use super::claim::claim_due;
 use super::in_flight::InFlight;
 use super::options::Options;
@@ -34,7 +34,7 @@ const PREFETCH: usize = 256;
 pub struct Worker {
     pool: Pool,
     directory: Arc<AppDirectory>,
-    sender: CallbackSender,
+    attempts: Arc<AttemptRunner>,
     clock: Clock,
     options: Options,
     in_flight: InFlight,
@@ -44,7 +44,6 @@ pub struct Worker {
     claiming: SingleFlight<(Lease, Result<ClaimBatch, repository::Error>)>,
     flushing: SingleFlight<(ResultBuffer, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
-    traces: Traces,
     /// The number of attempts that have started.
     started: usize,
     /// Whether deliveries may be due that the worker has not looked for yet.
@@ -68,10 +67,13 @@ impl Worker {
         // A lost write only repeats a callback: at least once.
         let connect = || DedicatedConnection::for_callbacks(&pool, limits, metrics.clone());
         let (claiming, flushing) = (SingleFlight::new(connect()), SingleFlight::new(connect()));
+        let schedule = options.retry_schedule.clone();
+        let (apps, counters) = (directory.clone(), metrics.clone());
+        let attempts = AttemptRunner::new(sender, apps, clock.clone(), schedule, counters);
         Self {
             pool,
             directory,
-            sender,
+            attempts: attempts.into(),
             clock,
             options,
             in_flight: InFlight::default(),
@@ -80,7 +82,6 @@ impl Worker {
             claiming,
             flushing,
             metrics,
-            traces: Traces::default(),
             started: 0,
             poll_due: true,
             database_backoff: false,
@@ -90,7 +91,7 @@ impl Worker {
     /// The same worker, with spans in the traces of the changes.
     #[must_use]
     pub fn with_traces(self, traces: Traces) -> Self {
-        Self { traces, ..self }
+        Self { attempts: self.attempts.with_traces(traces).into(), ..self }
     }
 
     /// Works until `stop` completes, then finishes the running attempts. `notifier` signals that
@@ -113,7 +114,7 @@ impl Worker {
                     (self.poll_due, self.database_backoff) = (true, false);
                     let subscribers = self.directory.subscribers();
                     notifier.set_interest(subscribers.iter().map(|app| app.app.buin).collect());
-                    self.publish_gauges();
+                    self.report();
                 }
             }
         }
@@ -121,8 +122,10 @@ impl Worker {
         self.shut_down().await;
     }
 
-    /// Publishes the numbers of running attempts and of open circuits.
-    fn publish_gauges(&self) {
+    /// Publishes the numbers of running attempts and of open circuits, and logs failures.
+    fn report(&mut self) {
+        self.in_flight.retain_failures(&self.directory);
+        self.in_flight.log_failures(self.clock.now());
         let callbacks = &self.metrics.callbacks;
         callbacks.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
         callbacks.open_circuits.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
@@ -186,7 +189,7 @@ impl Worker {
                     self.results.restore(unflushed);
                     return Err(error);
                 }
-                // There is room again, and the deliveries behind the written ones are due.
+                // Slots are free again, and the next deliveries of the written sessions are due.
                 self.poll_due = true;
             }
             (lease, claims) = self.claiming.join() => {
@@ -209,7 +212,7 @@ impl Worker {
         }
     }
 
-    /// Starts attempts as far as there are slots, and releases deliveries that wait too long.
+    /// Starts as many attempts as there are slots, and releases deliveries that wait too long.
     fn send(&mut self) {
         let mut apps = Vec::new();
         for app in self.prefetched.apps() {
@@ -225,14 +228,11 @@ impl Worker {
         while !apps.is_empty() {
             apps.retain(|(app, context)| {
                 let max = self.options.max_concurrency_per_app;
-                let has_room = self.in_flight.slots_for(app, max, free, now) > 0;
-                let next = if has_room { self.prefetched.pop(app) } else { None };
+                let has_slot = self.in_flight.slots_for(app, max, free, now) > 0;
+                let next = if has_slot { self.prefetched.pop(app) } else { None };
                 let Some(delivery) = next else { return false };
-                let (sender, clock) = (self.sender.clone(), self.clock.clone());
-                let (context, schedule) = (context.clone(), self.options.retry_schedule.clone());
-                let (metrics, traces) = (self.metrics.clone(), self.traces.clone());
-                let attempt = attempt(sender, clock, context, schedule, metrics, traces, delivery);
-                self.in_flight.start(app.clone(), attempt);
+                let attempt = self.attempts.clone().run(context.clone(), delivery);
+                self.in_flight.start(context.clone(), attempt);
                 self.started += 1;
                 free = free.saturating_sub(1);
                 true
@@ -259,12 +259,13 @@ impl Worker {
         });
     }
 
-    /// Claims due deliveries, as far as there is room now or soon.
+    /// Claims due deliveries, as many as there are slots now or soon.
     fn claim(&mut self) {
         if !self.poll_due || !self.claiming.is_idle() {
             return;
         }
         self.poll_due = false;
+        self.in_flight.retain_circuits(&self.directory);
         let now = self.clock.now();
         let free = self.in_flight.free_slots(self.options.max_concurrency);
         let max = (free + PREFETCH).saturating_sub(self.prefetched.len());
@@ -276,12 +277,12 @@ impl Worker {
                 self.in_flight.slots_for(&app, self.options.max_concurrency_per_app, free, now);
             let prefetch = self.in_flight.ack_rate(&app).min(PREFETCH);
             // A buffer that is more than half full is not refilled: one claim takes many.
-            let wanted = if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
-            if wanted > 0 {
+            let slots = if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
+            if slots > 0 {
                 let in_flight = self.in_flight.in_flight_for(&app) + buffered;
                 let probing = self.in_flight.is_circuit_open(&app);
                 let (buin, app_id) = app;
-                capacities.push(AppCapacity { buin, app_id, in_flight, slots: wanted, probing });
+                capacities.push(AppCapacity { buin, app_id, in_flight, slots, probing });
             }
         }
         if capacities.is_empty() || max == 0 {

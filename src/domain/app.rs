@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroize as _;
 
-use super::{AppId, Buin};
+use super::{AllowedForms, AppId, Buin};
 
 /// An app of an enterprise, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct App {
     pub name: String,
     /// The permissions of the app.
     pub permissions: Permissions,
+    /// The forms of messages that the app may use. Callbacks are always sealed.
+    pub forms: AllowedForms,
     /// The receiver of its callbacks, if the app has one.
     pub callback: Option<Callback>,
     /// Whether callbacks are stored instead of sent.
@@ -64,6 +66,23 @@ pub struct Callback {
     pub url: String,
     /// The secret that signs the callbacks.
     pub token: String,
+}
+
+impl Callback {
+    /// Scheme, host and port of the URL. Its other parts may be secret.
+    #[must_use]
+    pub fn origin(&self) -> Option<String> {
+        url_origin(&self.url)
+    }
+}
+
+/// Scheme, host and port of a URL, without a user and a password; `None` for any other text.
+#[must_use]
+pub fn url_origin(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '\\', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    Some(format!("{scheme}://{host}"))
 }
 
 impl Drop for Callback {
@@ -173,6 +192,19 @@ mod tests {
             assert_eq!(permission.name().parse(), Ok(permission));
         }
         assert!("sessions:delete".parse::<Permission>().is_err());
+    }
+
+    #[test]
+    fn only_the_origin_of_a_url_is_shown() {
+        for (url, shown) in [
+            ("https://u:p@ss@a.example:8443/hook/s3cret?key=s3cret#x", "https://a.example:8443"),
+            ("http://[::1]:80?s3cret", "http://[::1]:80"),
+            ("http://a.example\\s3cret@b", "http://a.example"),
+        ] {
+            let callback = Callback { url: url.to_owned(), token: "t".to_owned() };
+            assert_eq!(callback.origin().as_deref(), Some(shown), "{url}");
+        }
+        assert_eq!(url_origin("s3cret"), None);
     }
 
     #[test]

@@ -478,7 +478,7 @@ mod tests {
         Revert(usize),
     }
 
-    fn update_of_something() -> impl Strategy<Value = Update> {
+    fn any_update() -> impl Strategy<Value = Update> {
         let title = prop::option::of(prop::sample::select(vec!["before", "after"]));
         let owner = prop::option::weighted(0.2, name());
         let patch = prop::option::weighted(
@@ -502,7 +502,7 @@ mod tests {
 
     fn requests() -> impl Strategy<Value = Vec<(TestRequest, Account, bool, Option<i64>)>> {
         let request = prop_oneof![
-            6 => update_of_something().prop_map(|update| TestRequest::For(Action::Update(update))),
+            6 => any_update().prop_map(|update| TestRequest::For(Action::Update(update))),
             2 => names().prop_map(|members| TestRequest::For(Action::Members(members))),
             1 => Just(TestRequest::For(Action::Dissolve)),
             1 => Just(TestRequest::For(Action::Restore)),

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{AppId, SessionId, Version};
+use chrono::{DateTime, Utc};
+
+use super::{AppId, Buin, SessionId, Version};
 
 /// The permanent id of a delivery: the session, the version, the app. Written
 /// `SESSION.VERSION.APP`, with the session as a lower-case UUID.
@@ -86,6 +88,65 @@ impl FromStr for DeliveryState {
         let matching = Self::ALL.into_iter().find(|state| state.name() == name);
         matching.ok_or_else(|| "must be pending, leased, delivered or failed".to_owned())
     }
+}
+
+/// A filter of deliveries: a delivery must meet every condition that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// The delivery has this id.
+    pub id: Option<DeliveryId>,
+    /// The delivery is to the app of this id.
+    pub app_id: Option<AppId>,
+    /// The delivery is to an app of this enterprise.
+    pub buin: Option<Buin>,
+    /// The delivery is in this state.
+    pub state: Option<DeliveryState>,
+    /// The delivery is about this session.
+    pub session_id: Option<SessionId>,
+    /// The reported change was at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// The reported change was before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// A delivery without its attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliverySummary {
+    /// The id, which the receiver sees in the header `X-Muster-Delivery`.
+    pub id: DeliveryId,
+    /// The enterprise.
+    pub buin: Buin,
+    /// The state.
+    pub state: DeliveryState,
+    /// The number of attempts so far.
+    pub attempts: i32,
+    /// The time of the next attempt, or the end of the lease. Meaningless in a final state.
+    pub due_at: DateTime<Utc>,
+    /// The time of the reported change.
+    pub created_at: DateTime<Utc>,
+    /// The time at which the delivery was acknowledged or failed.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Scheme, host and port of the app's callback URL, as it is now.
+    pub receiver: Option<String>,
+    /// The error of the last attempt, if it failed.
+    pub last_error: Option<String>,
+}
+
+/// One attempt to deliver a callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// The number, from 1. A replay continues the numbers.
+    pub attempt: i32,
+    /// The start time.
+    pub started_at: DateTime<Utc>,
+    /// The duration in milliseconds.
+    pub duration_ms: i32,
+    /// The HTTP status, if a response arrived.
+    pub status: Option<u16>,
+    /// The reason of the failure; `None` if the receiver acknowledged the callback.
+    pub error: Option<String>,
+    /// The beginning of the response's body, without control characters.
+    pub response_excerpt: Option<String>,
 }
 
 #[cfg(test)]

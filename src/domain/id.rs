@@ -5,13 +5,16 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::text::{self, Invalid};
+use super::text::{self, Invalid, quoted};
 
 /// An enterprise: a positive number, named `buin` in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buin(i64);
 
 impl Buin {
+    /// The enterprise of the first app. The number has no meaning.
+    pub const FIRST_APP: Self = Self(14_731_009);
+
     /// Accepts a positive number.
     ///
     /// # Errors
@@ -116,14 +119,15 @@ impl FromStr for SessionId {
 
     /// Parses a UUID with or without braces, with or without hyphens, in either case.
     fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = || Invalid::NotAUuid { got: quoted(text) };
         let bare = match (text.strip_prefix('{'), text.ends_with('}')) {
             (Some(rest), true) => &rest[..rest.len() - 1],
             (None, false) => text,
-            _ => return Err(Invalid::NotAUuid),
+            _ => return Err(invalid()),
         };
         match bare.len() {
-            32 | 36 => Uuid::try_parse(bare).map(Self).map_err(|_| Invalid::NotAUuid),
-            _ => Err(Invalid::NotAUuid),
+            32 | 36 => Uuid::try_parse(bare).map(Self).map_err(|_| invalid()),
+            _ => Err(invalid()),
         }
     }
 }
@@ -208,7 +212,8 @@ mod tests {
             "8AD595F373B3-4B56-90AF-F336-F9222FC5",
             "会话",
         ] {
-            assert_eq!(form.parse::<SessionId>(), Err(Invalid::NotAUuid), "{form}");
+            let expected = Invalid::NotAUuid { got: quoted(form) };
+            assert_eq!(form.parse::<SessionId>(), Err(expected), "{form}");
         }
     }
 

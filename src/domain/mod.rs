@@ -1,4 +1,6 @@
-//! The rules of sessions. No I/O, no async, no SQL, no HTTP and no JSON lives here.
+//! The rules of sessions, and the types of apps, deliveries and the audit. No I/O, no async, no SQL
+//! and no HTTP lives here. No JSON either: only attributes and the details of an audit entry hold
+//! JSON values.
 //!
 //! Arguments have types that hold only valid values ([`Title`], [`Account`], [`SessionId`] …).
 //! [`Session::create`] and [`Session::decide`] return the effect of a request, or a
@@ -6,6 +8,7 @@
 
 mod app;
 mod attributes;
+mod audit;
 mod decide;
 mod delivery;
 mod event;
@@ -13,23 +16,31 @@ mod find;
 mod id;
 mod idempotency;
 mod member;
+mod message_form;
 mod precondition;
-mod refusal;
 mod request;
+mod rule_violation;
 mod session;
 mod text;
 
-pub use app::{App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission};
+pub use app::{
+    App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission, url_origin,
+};
 pub use attributes::{Attributes, AttributesPatch};
+pub use audit::{Actor, AuditEntry, AuditFilter};
 pub use decide::Change;
-pub use delivery::{DeliveryId, DeliveryState, InvalidDeliveryId};
+pub use delivery::{
+    AttemptRecord, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary, InvalidDeliveryId,
+};
 pub use event::{Changes, Event, EventKind, MissingEvents, UnknownEventKind};
 pub use find::{SessionFilter, Sort, SortKey, TitlePart};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use idempotency::IdempotencyKey;
 pub use member::Member;
+pub use message_form::{AllowedForms, MessageForm, UnknownForms};
 pub use precondition::VersionPrecondition;
-pub use refusal::{OwnerOnlyAction, RuleViolation};
 pub use request::{Action, Authority, Request, Update};
+pub use rule_violation::{OwnerOnlyAction, RuleViolation};
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};
+pub(crate) use text::quoted;
 pub use text::{Account, Invalid, Reason, Title};

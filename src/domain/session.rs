@@ -210,7 +210,7 @@ mod tests {
     fn long_and_short_lists_are_deduplicated_alike() {
         let many: Vec<String> = (0..100).map(|n| (n % 40).to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let kept = dedup_stable(accounts(&many));
-        assert_eq!(kept, accounts(&many[..40]));
+        let deduplicated = dedup_stable(accounts(&many));
+        assert_eq!(deduplicated, accounts(&many[..40]));
     }
 }

@@ -3,6 +3,7 @@
 //! Lengths count Unicode scalar values, as the wire protocol does; they do not count bytes or
 //! visible letters.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use compact_str::CompactString;
@@ -46,8 +47,38 @@ pub enum Invalid {
         got: i64,
     },
     /// Not a UUID in an accepted form.
-    #[error("must be a UUID")]
-    NotAUuid,
+    #[error("must be a UUID, got {got}")]
+    NotAUuid {
+        /// The received text, as [`quoted`] returns it.
+        got: String,
+    },
+}
+
+/// A received text for an error: in quotes, escaped, and cut after 64 characters.
+pub(crate) fn quoted(text: &str) -> String {
+    const MAX_CHARS: usize = 64;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+impl Invalid {
+    /// The violated rule without the value: the text for a caller who must not learn the value.
+    #[must_use]
+    pub fn without_value(&self) -> Cow<'static, str> {
+        match self {
+            Self::Empty => "at least 1 character".into(),
+            Self::Blank => "must not be blank".into(),
+            Self::TooLong { max, .. } => format!("at most {max} characters").into(),
+            Self::Control(_) => "control characters are not allowed".into(),
+            Self::Character(_) => "only A-Z a-z 0-9 . _ -".into(),
+            Self::NotVisible(_) => "only visible ASCII".into(),
+            Self::NotANumber => "must be a whole number".into(),
+            Self::TooSmall { min, .. } => format!("at least {min}").into(),
+            Self::NotAUuid { .. } => "must be a UUID".into(),
+        }
+    }
 }
 
 /// Checks that a text has 1 to `max` characters.

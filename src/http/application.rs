@@ -33,7 +33,10 @@ pub fn serve(
         let pipeline = Pipeline::new(options, shutdown.clone(), client_ips, traces, metrics);
         let pipeline = Rc::new(pipeline);
         App::new()
-            .wrap(from_fn(move |request, next| pipeline.clone().handle(request, next)))
+            .wrap(from_fn(move |mut request, next| {
+                cgi::path::normalize(&mut request);
+                pipeline.clone().handle(request, next)
+            }))
             .configure(|app| router(app, &services, options))
     };
     listener.serve(options, tls, metrics, drain, app)

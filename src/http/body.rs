@@ -15,6 +15,9 @@ use super::options::Options;
 use super::transport::ConnectionState;
 use crate::metrics::CloseReason;
 
+/// The first bytes of UTF-8 text from some editors and libraries. They are not part of the text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
@@ -31,23 +34,24 @@ pub(super) enum BodyError {
         timeout: Duration,
     },
     /// The client stopped sending, or the framing is wrong.
-    #[error("did not arrive whole")]
+    #[error("incomplete, the client stopped sending or the framing is invalid")]
     Incomplete,
     /// The router provides no [`Options`]: a bug in this crate.
-    #[error("the router gives no options")]
+    #[error("the router provides no options")]
     NotConfigured,
 }
 
-/// Reads a body to its end.
+/// Reads a body to its end. A byte order mark at its beginning is skipped.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
 ) -> Result<Bytes, BodyError> {
     let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
     let Options { max_body_bytes, body_timeout, .. } = options.ok_or(BodyError::NotConfigured)?;
-    tokio::time::timeout(body_timeout, collect(request, payload, max_body_bytes))
+    let body = tokio::time::timeout(body_timeout, collect(request, payload, max_body_bytes))
         .await
-        .map_err(|_| timed_out(request, body_timeout))?
+        .map_err(|_| timed_out(request, body_timeout))??;
+    Ok(if body.starts_with(BYTE_ORDER_MARK) { body.slice(BYTE_ORDER_MARK.len()..) } else { body })
 }
 
 /// Records the reason for closing: an HTTP/1 connection is closed after this error.

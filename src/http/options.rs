@@ -11,13 +11,13 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// The longest path with its query, in bytes.
     pub max_uri_bytes: usize,
-    /// The largest head, in bytes. Over HTTP/2, each header counts 32 bytes more.
+    /// The largest header section, in bytes. Over HTTP/2, each header counts 32 bytes more.
     pub max_header_bytes: u32,
     /// The maximum number of headers.
     pub max_headers: usize,
     /// The maximum number of connections of all threads; each thread has at least one.
     pub max_connections: usize,
-    /// The time for a whole head to arrive.
+    /// The time for a whole header section to arrive.
     pub header_timeout: Duration,
     /// The time for a whole body to arrive.
     pub body_timeout: Duration,

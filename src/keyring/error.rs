@@ -16,10 +16,10 @@ pub enum KeyringError {
     )]
     NoKey,
     /// The operating system refused an operation.
-    #[error("cannot {doing} the master key file {}", path.display())]
+    #[error("cannot {action} the master key file {}", path.display())]
     File {
         /// The operation.
-        doing: &'static str,
+        action: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the operating system.

@@ -56,7 +56,7 @@ pub(super) fn read_if_exists(path: &Path) -> Result<Option<Vec<MasterKey>>, Keyr
 /// Creates a file. An existing file is not changed.
 pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
     let temp = temp_path(path);
-    let made = write_new(&temp, std::slice::from_ref(key), None).and_then(|()| {
+    let created = write_new(&temp, std::slice::from_ref(key), None).and_then(|()| {
         // Unlike a rename, this fails if the name exists.
         match fs::hard_link(&temp, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -64,7 +64,7 @@ pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
         }
     });
     let _ = fs::remove_file(&temp);
-    made.map_err(io_error("make", path))
+    created.map_err(io_error("make", path))
 }
 
 /// Replaces a file, and keeps its owner and mode.
@@ -116,9 +116,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
     let path = path.to_owned();
-    move |source| KeyringError::File { doing, path, source }
+    move |source| KeyringError::File { action, path, source }
 }
 
 #[cfg(test)]

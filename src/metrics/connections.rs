@@ -21,8 +21,8 @@ pub struct Connections {
 pub enum CloseReason {
     /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
     Handshake,
-    /// Sending a head, a frame or a TLS record.
-    Head,
+    /// Sending a header section, a frame or a TLS record.
+    Header,
     /// Sending a body.
     Body,
     /// Reading a response.
@@ -31,7 +31,7 @@ pub enum CloseReason {
 
 const CLOSE_REASONS: [(CloseReason, &str); 4] = [
     (CloseReason::Handshake, "handshake"),
-    (CloseReason::Head, "head"),
+    (CloseReason::Header, "header"),
     (CloseReason::Body, "body"),
     (CloseReason::Write, "write"),
 ];

@@ -32,8 +32,23 @@ pub struct Metrics {
     pub version_conflicts: Counter,
     /// Changes that were decided again because PostgreSQL resolved a deadlock.
     pub deadlocks: Counter,
+    /// Sealed texts that were refused.
+    pub sealed_rejections: SealedRejections,
     /// Callbacks.
     pub callbacks: Callbacks,
+}
+
+/// Sealed texts that were refused. Their senders had a valid credential, except in token requests.
+#[derive(Debug, Default)]
+pub struct SealedRejections {
+    /// Texts that are not one JSON object sealed with the app's key.
+    pub unopened: Counter,
+    /// Texts that were not looked at, because the app was held off at the address.
+    pub held_off: Counter,
+    /// Texts that were used before.
+    pub replayed: Counter,
+    /// Token requests with a wrong key or a wrong time.
+    pub token_requests: Counter,
 }
 
 /// The results of callbacks.
@@ -70,6 +85,7 @@ impl Default for Metrics {
             cache_evictions: Counter::default(),
             version_conflicts: Counter::default(),
             deadlocks: Counter::default(),
+            sealed_rejections: SealedRejections::default(),
             callbacks: Callbacks {
                 acknowledged: Counter::default(),
                 rejected: Counter::default(),

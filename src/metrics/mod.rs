@@ -21,7 +21,7 @@ mod statements;
 
 pub use cells::{Counter, Gauge, Histogram};
 pub use connections::{CloseReason, Connections, OpenConnection};
-pub use instruments::{Callbacks, Metrics};
+pub use instruments::{Callbacks, Metrics, SealedRejections};
 pub use page::Format;
 pub use pool_wait::AcquireStats;
 pub use process::Disk;

@@ -59,7 +59,7 @@ impl Process {
         let fields: Vec<&str> = fields.split_whitespace().collect();
         // The first field here is field 3 of proc(5).
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+        let boot_time = system.lines().find_map(|line| line.strip_prefix("btime "))?;
         let seconds = |ticked: u64| ticked as f64 / ticks as f64;
         Some(Self {
             resident_bytes: field(24)? * page,
@@ -67,7 +67,7 @@ impl Process {
             threads: field(20)?,
             open_fds: 0,
             max_fds: None,
-            started_at_seconds: booted.trim().parse::<f64>().ok()? + seconds(field(22)?),
+            started_at_seconds: boot_time.trim().parse::<f64>().ok()? + seconds(field(22)?),
         })
     }
 }
@@ -106,8 +106,9 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn current_process_is_read() {
-        let this = Process::current().unwrap();
-        assert!(this.resident_bytes > 1 << 20 && this.threads > 0 && this.open_fds > 2, "{this:?}");
-        assert!(this.started_at_seconds > 1_700_000_000.0, "{this:?}");
+        let process = Process::current().unwrap();
+        assert!(process.resident_bytes > 1 << 20, "{process:?}");
+        assert!(process.threads > 0 && process.open_fds > 2, "{process:?}");
+        assert!(process.started_at_seconds > 1_700_000_000.0, "{process:?}");
     }
 }

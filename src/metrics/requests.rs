@@ -142,10 +142,10 @@ impl<K: Copy + PartialEq> CodeCounters<K> {
 
     /// The number of responses with each code; `None` for further codes.
     pub(super) fn all(&self) -> impl Iterator<Item = (Option<K>, u64)> {
-        let known = self.slots.iter().map_while(OnceLock::get);
-        let known = known.map(|(code, count)| (Some(*code), count.load(Ordering::Relaxed)));
+        let counts = self.slots.iter().map_while(OnceLock::get);
+        let counts = counts.map(|(code, count)| (Some(*code), count.load(Ordering::Relaxed)));
         let overflow = self.overflow.load(Ordering::Relaxed);
-        known.chain((overflow > 0).then_some((None, overflow)))
+        counts.chain((overflow > 0).then_some((None, overflow)))
     }
 }
 

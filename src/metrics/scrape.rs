@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use super::page::{self, MetricsWriter, WriteMetrics};
 use super::process::Process;
 use super::{
-    CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats, StatementStats,
+    CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats,
+    SealedRejections, StatementStats,
 };
 
 /// The metrics and the state of the service, as text for Prometheus.
@@ -42,7 +43,7 @@ impl WriteMetrics for Scrape {
         callbacks(page, &metrics.callbacks)?;
         database(page, snapshot)?;
         program(page)?;
-        Process::current().map_or(Ok(()), |this| process(page, &this))
+        Process::current().map_or(Ok(()), |current| process(page, &current))
     }
 }
 
@@ -88,7 +89,19 @@ fn requests(writer: &mut MetricsWriter<'_>, metrics: &Metrics, in_flight: usize)
     )?;
     let codes = metrics.requests.codes.all();
     let codes = codes.map(|(code, count)| (label("code", code.unwrap_or("other")), count));
-    writer.counters("muster_v1_problems", "Responses of /v1 with a problem code.", codes)
+    writer.counters("muster_v1_problems", "Responses of /v1 with a problem code.", codes)?;
+    sealed_texts(writer, &metrics.sealed_rejections)
+}
+
+fn sealed_texts(writer: &mut MetricsWriter<'_>, rejections: &SealedRejections) -> fmt::Result {
+    let reasons = [
+        ("unopened", &rejections.unopened),
+        ("held_off", &rejections.held_off),
+        ("replayed", &rejections.replayed),
+        ("token_request", &rejections.token_requests),
+    ];
+    let reasons = reasons.map(|(reason, count)| (label("reason", reason), count.value()));
+    writer.counters("muster_sealed_rejections", "Sealed texts of /cgi that were refused.", reasons)
 }
 
 fn connections(writer: &mut MetricsWriter<'_>, connections: &Connections) -> fmt::Result {
@@ -257,16 +270,16 @@ fn program(writer: &mut MetricsWriter<'_>) -> fmt::Result {
     )
 }
 
-fn process(writer: &mut MetricsWriter<'_>, this: &Process) -> fmt::Result {
-    writer.gauge("process_resident_memory_bytes", "Memory in use.", this.resident_bytes)?;
-    writer.counter("process_cpu_seconds", "Processor time.", this.cpu_seconds)?;
-    writer.gauge("process_threads", "Threads.", this.threads)?;
-    writer.gauge("process_open_fds", "Open file descriptors.", this.open_fds)?;
+fn process(writer: &mut MetricsWriter<'_>, process: &Process) -> fmt::Result {
+    writer.gauge("process_resident_memory_bytes", "Memory in use.", process.resident_bytes)?;
+    writer.counter("process_cpu_seconds", "Processor time.", process.cpu_seconds)?;
+    writer.gauge("process_threads", "Threads.", process.threads)?;
+    writer.gauge("process_open_fds", "Open file descriptors.", process.open_fds)?;
     writer.gauge_if_known(
         "process_max_fds",
         "Maximum number of open file descriptors.",
-        this.max_fds,
+        process.max_fds,
     )?;
     let help = "Start of the process, as a Unix time.";
-    writer.gauge("process_start_time_seconds", help, this.started_at_seconds)
+    writer.gauge("process_start_time_seconds", help, process.started_at_seconds)
 }

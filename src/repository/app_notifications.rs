@@ -19,7 +19,7 @@ const CHANGE_CHANNEL: &str = "muster_apps";
 /// The channel on which servers repeat tokens.
 const ACK_CHANNEL: &str = "muster_apps_heard";
 /// The name of the connection on which a server listens.
-const LISTENER_NAME: &str = "muster follower";
+const LISTENER_NAME: &str = "muster listener";
 
 /// The time limit to open a connection that listens. A silent server would take for ever.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,20 +12,7 @@ use sqlx::PgConnection;
 pub use self::action::AuditAction;
 
 use super::{Error, Pool};
-use crate::domain::{AppId, Buin};
-
-/// The person or program that acts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// The user of the operating system.
-    pub user: String,
-    /// The user who called sudo, if sudo was used.
-    pub sudo_user: Option<String>,
-    /// The name of the machine.
-    pub host: String,
-    /// The process id.
-    pub pid: u32,
-}
+use crate::domain::{Actor, AppId, AuditEntry, AuditFilter, Buin};
 
 /// The actor and the time of an act.
 #[derive(Clone, Copy, Debug)]
@@ -34,44 +21,6 @@ pub struct AuditContext<'a> {
     pub actor: &'a Actor,
     /// The time.
     pub at: DateTime<Utc>,
-}
-
-/// A stored record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AuditEntry {
-    /// The time of the act.
-    pub at: DateTime<Utc>,
-    /// The name of the act, such as `app.create`.
-    pub action: String,
-    /// The user of the operating system.
-    pub actor: String,
-    /// The user who called sudo, if sudo was used.
-    pub sudo_user: Option<String>,
-    /// The name of the machine.
-    pub host: String,
-    /// The process id.
-    pub pid: i64,
-    /// The enterprise of the app concerned.
-    pub buin: Option<i64>,
-    /// The app concerned.
-    pub app_id: Option<String>,
-    /// Further details, which depend on the action.
-    pub details: Value,
-}
-
-/// Selects records that meet all given conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditQuery {
-    /// Acts at this time or later.
-    pub since: Option<DateTime<Utc>>,
-    /// Acts before this time.
-    pub until: Option<DateTime<Utc>>,
-    /// Acts of this action, or of all actions with this noun, such as `app`.
-    pub action: Option<String>,
-    /// Acts on an app of this id.
-    pub app_id: Option<AppId>,
-    /// Acts on apps of this enterprise.
-    pub buin: Option<Buin>,
 }
 
 /// A record to write.
@@ -123,7 +72,7 @@ pub(crate) async fn write(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &Pool, filter: &AuditQuery, limit: i64) -> Result<Vec<AuditEntry>, Error> {
+pub async fn list(pool: &Pool, filter: &AuditFilter, limit: i64) -> Result<Vec<AuditEntry>, Error> {
     let entries = sqlx::query_as!(
         AuditEntry,
         r#"
@@ -156,10 +105,15 @@ pub async fn list(pool: &Pool, filter: &AuditQuery, limit: i64) -> Result<Vec<Au
 pub async fn prune(pool: &Pool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
-        delete from audit
-        where audit_id in (
-            select audit_id from audit where at < $1 order by at, audit_id limit $2
+        with expired as (
+            -- Rows that another server is deleting are skipped.
+            select audit_id from audit
+            where at < $1
+            order by at, audit_id
+            limit $2
+            for update skip locked
         )
+        delete from audit using expired where audit.audit_id = expired.audit_id
         "#,
         before,
         limit,

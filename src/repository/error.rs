@@ -31,7 +31,7 @@ pub enum Error {
     #[error("the database has the encoding {0}, but Muster needs UTF8")]
     UnsupportedEncoding(String),
     /// Muster cannot have stored this value.
-    #[error("{table}.{column} holds {value:?}: {why}")]
+    #[error("{table}.{column} holds {value:?}: {reason}")]
     Corrupt {
         /// The table.
         table: &'static str,
@@ -40,15 +40,18 @@ pub enum Error {
         /// The stored value.
         value: String,
         /// The reason why the value is invalid.
-        why: String,
+        reason: String,
     },
     /// Secrets are sealed with a master key that this process does not have.
-    #[error("the secrets in the database are sealed with the master key {id}, {}", list_ids(known))]
+    #[error(
+        "the secrets in the database are sealed with the master key {id}, {}",
+        list_ids(available)
+    )]
     MasterKeyUnknown {
         /// The id of that key.
         id: MasterKeyId,
         /// The ids of the keys in the keyring.
-        known: Vec<MasterKeyId>,
+        available: Vec<MasterKeyId>,
     },
     /// No master key seals the secrets yet.
     #[error("the secrets in the database are not sealed yet: `muster migrate` does that")]
@@ -60,7 +63,7 @@ pub enum Error {
     #[error("the idempotency key was used before")]
     DuplicateIdempotencyKey,
     /// The enterprise already has an app with this id.
-    #[error("app {app_id} of enterprise {buin} exists already")]
+    #[error("app {app_id} of enterprise {buin} already exists")]
     AppExists {
         /// The enterprise.
         buin: Buin,
@@ -77,12 +80,11 @@ pub enum Error {
     },
 }
 
-fn list_ids(known: &[MasterKeyId]) -> String {
-    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-    match known.as_slice() {
-        [] => "and there is none here".to_owned(),
-        [one] => format!("and the one here is {one}"),
-        many => format!("and those here are {}", many.join(", ")),
+fn list_ids(ids: &[MasterKeyId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    match ids.as_slice() {
+        [] => "and no master key is available here".to_owned(),
+        ids => format!("and only {} is available here", ids.join(", ")),
     }
 }
 
@@ -97,6 +99,12 @@ impl Error {
     #[must_use]
     pub fn is_acquire_timeout(&self) -> bool {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Whether the database cannot store every text.
+    #[must_use]
+    pub fn is_unsupported_encoding(&self) -> bool {
+        matches!(self, Self::UnsupportedEncoding(_))
     }
 
     /// Logs the failure of a task that is repeated by itself. The line is a warning, or only for
@@ -232,5 +240,5 @@ pub(super) fn corrupt<E: std::fmt::Display>(
     value: impl std::fmt::Display,
 ) -> impl FnOnce(E) -> Error {
     let value = value.to_string();
-    move |why| Error::Corrupt { table, column, value, why: why.to_string() }
+    move |error| Error::Corrupt { table, column, value, reason: error.to_string() }
 }

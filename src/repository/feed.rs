@@ -16,9 +16,9 @@ use crate::domain::{SessionId, Version};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedPosition {
     /// The first transaction that had not begun.
-    next: String,
+    next_xid: String,
     /// The transactions that were running.
-    running: Vec<String>,
+    running_xids: Vec<String>,
 }
 
 /// The current position of the feed.
@@ -28,23 +28,23 @@ pub struct FeedPosition {
 pub async fn current(connection: &mut PgConnection) -> Result<FeedPosition, Error> {
     let row = sqlx::query!(
         r#"
-        select pg_snapshot_xmax(snapshot)::text as "next!",
-               array(select xid::text from pg_snapshot_xip(snapshot) as xid) as "running!"
+        select pg_snapshot_xmax(snapshot)::text as "next_xid!",
+               array(select xid::text from pg_snapshot_xip(snapshot) as xid) as "running_xids!"
         from pg_current_snapshot() as snapshot
         "#
     )
     .fetch_one(connection)
     .await?;
-    Ok(FeedPosition { next: row.next, running: row.running })
+    Ok(FeedPosition { next_xid: row.next_xid, running_xids: row.running_xids })
 }
 
 /// The current position, and a changed session, if any.
 #[derive(FromRow)]
 struct FeedRow {
-    #[sqlx(rename = "next!")]
-    next: String,
-    #[sqlx(rename = "running!")]
-    running: Vec<String>,
+    #[sqlx(rename = "next_xid!")]
+    next_xid: String,
+    #[sqlx(rename = "running_xids!")]
+    running_xids: Vec<String>,
     #[sqlx(rename = "session_id?")]
     session_id: Option<Uuid>,
     #[sqlx(rename = "version?")]
@@ -62,26 +62,27 @@ pub async fn changes_since(
     let statement = sqlx::query_as!(
         FeedRow,
         r#"
-        with seen as (
-            select pg_snapshot_xmax(snapshot)::text as next,
-                   array(select xid::text from pg_snapshot_xip(snapshot) as xid) as running
+        with current_position as (
+            select pg_snapshot_xmax(snapshot)::text as next_xid,
+                   array(select xid::text from pg_snapshot_xip(snapshot) as xid) as running_xids
             from pg_current_snapshot() as snapshot
-        ), event as (
+        ), new_event as (
             select session_id, version from session_event where xid >= $1::text::xid8
             union all
             select session_id, version from session_event
             where xid = any(($2::text[])::xid8[])
         ), changed as (
-            select session_id, max(version) as version from event group by session_id
+            select session_id, max(version) as version from new_event group by session_id
         )
-        -- One row at least, so that the position is told where nothing changed.
-        select seen.next as "next!", seen.running as "running!",
+        -- The result has at least one row, so that the position is known if no session changed.
+        select current_position.next_xid as "next_xid!",
+               current_position.running_xids as "running_xids!",
                changed.session_id as "session_id?", changed.version as "version?"
-        from seen
+        from current_position
         left join changed on true
         "#,
-        position.next,
-        &position.running,
+        position.next_xid,
+        &position.running_xids,
     );
     let rows = connection.fetch_all(Persistent(statement)).await?;
     let mut changed = Vec::with_capacity(rows.len());
@@ -91,7 +92,7 @@ pub async fn changes_since(
         if let (Some(id), Some(number)) = (row.session_id, row.version) {
             changed.push((SessionId::new(id), version("session_event", number)?));
         }
-        latest = FeedPosition { next: row.next, running: row.running };
+        latest = FeedPosition { next_xid: row.next_xid, running_xids: row.running_xids };
     }
     Ok((changed, latest))
 }

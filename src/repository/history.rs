@@ -139,7 +139,7 @@ impl TryFrom<EventRow> for Event {
 
     fn try_from(row: EventRow) -> Result<Self, Error> {
         let reason = row.reason.as_deref().map(|text| {
-            Reason::new(text).map_err(|why| corrupt("session_event", "reason", text)(why))
+            Reason::new(text).map_err(|error| corrupt("session_event", "reason", text)(error))
         });
         Ok(Self {
             version: version("session_event", row.version)?,

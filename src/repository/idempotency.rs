@@ -130,13 +130,17 @@ pub async fn delete(pool: &Pool, app: &App, name: &str, now: DateTime<Utc>) -> R
 pub async fn prune(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
-        delete from idempotency
-        where (buin, app_id, key) in (
+        with expired as (
+            -- Rows that another server is deleting are skipped.
             select buin, app_id, key from idempotency
             where expires_at <= $1
             order by expires_at
             limit $2
+            for update skip locked
         )
+        delete from idempotency using expired
+        where idempotency.buin = expired.buin and idempotency.app_id = expired.app_id
+          and idempotency.key = expired.key
         "#,
         now,
         limit,

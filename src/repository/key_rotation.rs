@@ -144,7 +144,7 @@ pub async fn remove_old_keys(
         return Ok(removed);
     }
     let ids: Vec<String> = removed.iter().map(ToString::to_string).collect();
-    let details = json!({ "seals": active.to_string(), "dropped": ids });
+    let details = json!({ "active": active.to_string(), "removed": ids });
     let record =
         AuditRecord { action: AuditAction::SecretsDropKeys, buin: None, app_id: None, details };
     audit::write(&mut transaction, context, record).await?;
@@ -164,7 +164,7 @@ pub async fn try_lock(pool: &Pool) -> Result<Option<RotationLock>, Error> {
     // The lock belongs to the connection, which must therefore never go back to the pool.
     let mut connection = pool.acquire().await?.detach();
     let acquired =
-        sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, ROTATION_LOCK_ID)
+        sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "acquired!""#, ROTATION_LOCK_ID)
             .fetch_one(&mut connection)
             .await?;
     Ok(acquired.then_some(RotationLock(connection)))

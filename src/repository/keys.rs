@@ -126,7 +126,16 @@ pub async fn update_last_used(
 ) -> Result<(), Error> {
     let hashes: Vec<&[u8]> = hashes.iter().map(ApiKeyHash::as_slice).collect();
     sqlx::query!(
-        "update api_key set last_used_at = greatest(last_used_at, $2) where hash = any($1)",
+        r#"
+        with locked as (
+            -- All servers lock rows in this order. An update alone locks them in the order of its
+            -- plan.
+            select hash from api_key where hash = any($1) order by hash for no key update
+        )
+        update api_key set last_used_at = greatest(last_used_at, $2)
+        from locked
+        where api_key.hash = locked.hash
+        "#,
         &hashes as &[&[u8]],
         at,
     )

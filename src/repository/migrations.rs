@@ -12,6 +12,47 @@ use crate::repository::Pool;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
+/// Migrations whose comments were rewritten before the first release, and the SHA-384 of their
+/// earlier text. Databases that have the earlier text are accepted, because its statements are the
+/// same.
+const EARLIER_CHECKSUMS: [(i64, &str); 7] = [
+    (
+        1,
+        "30f9586524a5c154869240ecc62c6fbb21ff3e4dae342a245af350e58ad32cb7\
+         0a9112d1e4700c15b529b985736381f4",
+    ),
+    (
+        2,
+        "4dd5e6c714e8b3570a8d19ea93d23c93068114c1bb0f969a1aae0e108635ec1a\
+         674bad5f3fee863020482603d3e9ed3d",
+    ),
+    (
+        3,
+        "a8edd8918f7ec9b20ea1e02fe2cb94c79501f5514dec6d7762b56f2628b4b173\
+         9d4cb315526ad27fd61a8ce91e4a1e84",
+    ),
+    (
+        4,
+        "71a954c641e9685ea0ca1d7cb4bdc372dd1e33e7f3deb924a123b31f397cf97d\
+         257c93388f4179789a7fe9853ddac622",
+    ),
+    (
+        5,
+        "0f8bfa1a01f64c76d75f5c62ad586a38ac33954ca81e3ef2972f6a1a03c0f800\
+         d5c8820f0b86a2622418e2c94d5c17bb",
+    ),
+    (
+        6,
+        "740d84a6c87c0775843529b5d296ec6230b4b2b6c28e26559c5154e10e62b5e5\
+         d6d695f84e860212e0d2f5b9047fb32d",
+    ),
+    (
+        7,
+        "170938744ea10deb42ff049d9dac145a09d5054767d65ec083ae38ea26978432\
+         b46b331ed71bc843fab09066050da9d3",
+    ),
+];
+
 /// One migration of the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
@@ -80,7 +121,10 @@ pub async fn status(pool: &Pool) -> Result<SchemaStatus, Error> {
     for migration in MIGRATOR.iter() {
         match applied.get(&migration.version) {
             Some(row) if !row.success => return Ok(SchemaStatus::Dirty(migration.version)),
-            Some(row) if row.checksum != *migration.checksum => {
+            Some(row)
+                if row.checksum != *migration.checksum
+                    && !has_earlier_text(migration.version, &row.checksum) =>
+            {
                 return Ok(SchemaStatus::ChecksumMismatch(migration.version));
             }
             _ => {}
@@ -116,6 +160,7 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
             return Err(MigrationError::Inconsistent(version));
         }
     };
+    replace_earlier_checksums(pool).await?;
     // The connection is separate and has no timeout, because a migration may take longer than a
     // request.
     let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
@@ -123,6 +168,35 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
     MIGRATOR.run_direct(None, &mut connection, false).await.map_err(MigrationError::Failed)?;
     connection.close().await.map_err(Error::from)?;
     Ok(pending)
+}
+
+fn has_earlier_text(version: i64, checksum: &[u8]) -> bool {
+    EARLIER_CHECKSUMS.iter().any(|(earlier, hex)| {
+        *earlier == version && checksum.iter().map(|byte| format!("{byte:02x}")).eq(pairs(hex))
+    })
+}
+
+/// The bytes of a hexadecimal text, two digits each.
+fn pairs(hex: &str) -> impl Iterator<Item = &str> {
+    (0..hex.len() / 2).map(|index| &hex[2 * index..2 * index + 2])
+}
+
+/// Writes the present checksums over the earlier ones, because sqlx refuses to migrate a database
+/// with other checksums than its own.
+async fn replace_earlier_checksums(pool: &Pool) -> Result<(), Error> {
+    for (version, row) in applied(pool).await? {
+        let migration = MIGRATOR.iter().find(|migration| migration.version == version);
+        if let Some(migration) = migration
+            && has_earlier_text(version, &row.checksum)
+        {
+            sqlx::query("update _sqlx_migrations set checksum = $2 where version = $1")
+                .bind(version)
+                .bind(&*migration.checksum)
+                .execute(pool)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 /// The migrations among `versions` that are unknown to this program.

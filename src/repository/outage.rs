@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// An attempt that was given up earlier says nothing about the database, because its caller had
 /// little time.
-const MIN_PATIENCE: Duration = Duration::from_secs(1);
+const MIN_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Whether the database is away.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ struct Running {
 
 /// What happened to an outage.
 #[derive(Debug, PartialEq, Eq)]
-enum Report {
+enum OutageReport {
     Began,
     Continues { lasted: Duration, failed_attempts: u64 },
     Ended { lasted: Duration, failed_attempts: u64 },
@@ -41,24 +41,24 @@ impl Outage {
     pub(super) fn record<T>(&self, result: &Result<T, Error>, started_at: Instant) {
         let now = Instant::now();
         let is_given_up = matches!(result, Err(Error::PoolTimedOut));
-        if is_given_up && now - started_at < MIN_PATIENCE {
+        if is_given_up && now - started_at < MIN_ATTEMPT {
             return;
         }
         let report = self.next_report(result.is_ok(), now);
         let cause = result.as_ref().err().map(cause);
         match report {
             None => {}
-            Some(Report::Began) => tracing::error!(
+            Some(OutageReport::Began) => tracing::error!(
                 cause,
                 "the database cannot be reached: what needs it is refused until it is back"
             ),
-            Some(Report::Continues { lasted, failed_attempts }) => tracing::error!(
+            Some(OutageReport::Continues { lasted, failed_attempts }) => tracing::error!(
                 seconds = lasted.as_secs(),
                 failed_attempts,
                 cause,
                 "the database still cannot be reached"
             ),
-            Some(Report::Ended { lasted, failed_attempts }) => tracing::info!(
+            Some(OutageReport::Ended { lasted, failed_attempts }) => tracing::info!(
                 seconds = lasted.as_secs(),
                 failed_attempts,
                 "the database can be reached again"
@@ -66,18 +66,18 @@ impl Outage {
         }
     }
 
-    fn next_report(&self, is_connected: bool, now: Instant) -> Option<Report> {
+    fn next_report(&self, is_connected: bool, now: Instant) -> Option<OutageReport> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (&mut *running, is_connected) {
             (None, true) => None,
             (None, false) => {
                 *running = Some(Running { began_at: now, reported_at: now, failed_attempts: 1 });
-                Some(Report::Began)
+                Some(OutageReport::Began)
             }
             (Some(outage), true) => {
                 let (lasted, failed_attempts) = (now - outage.began_at, outage.failed_attempts);
                 *running = None;
-                Some(Report::Ended { lasted, failed_attempts })
+                Some(OutageReport::Ended { lasted, failed_attempts })
             }
             (Some(outage), false) => {
                 outage.failed_attempts += 1;
@@ -86,7 +86,7 @@ impl Outage {
                 }
                 outage.reported_at = now;
                 let (lasted, failed_attempts) = (now - outage.began_at, outage.failed_attempts);
-                Some(Report::Continues { lasted, failed_attempts })
+                Some(OutageReport::Continues { lasted, failed_attempts })
             }
         }
     }
@@ -116,19 +116,19 @@ mod tests {
         let attempt = |is_connected| outage.next_report(is_connected, Instant::now());
         let second = Duration::from_secs(1);
         assert_eq!(attempt(true), None);
-        assert_eq!(attempt(false), Some(Report::Began));
+        assert_eq!(attempt(false), Some(OutageReport::Began));
         for _ in 0..99 {
             assert_eq!(attempt(false), None);
         }
         tokio::time::advance(10 * second).await;
         let lasted = 10 * second;
-        assert_eq!(attempt(false), Some(Report::Continues { lasted, failed_attempts: 101 }));
+        assert_eq!(attempt(false), Some(OutageReport::Continues { lasted, failed_attempts: 101 }));
         assert_eq!(attempt(false), None);
         tokio::time::advance(second).await;
         let lasted = 11 * second;
-        assert_eq!(attempt(true), Some(Report::Ended { lasted, failed_attempts: 102 }));
+        assert_eq!(attempt(true), Some(OutageReport::Ended { lasted, failed_attempts: 102 }));
         assert_eq!(attempt(true), None);
-        assert_eq!(attempt(false), Some(Report::Began));
+        assert_eq!(attempt(false), Some(OutageReport::Began));
     }
 
     #[tokio::test(start_paused = true)]
@@ -138,7 +138,7 @@ mod tests {
         outage.record(&given_up(), Instant::now());
         assert!(outage.0.lock().unwrap().is_none());
         let started_at = Instant::now();
-        tokio::time::advance(MIN_PATIENCE).await;
+        tokio::time::advance(MIN_ATTEMPT).await;
         outage.record(&given_up(), started_at);
         assert!(outage.0.lock().unwrap().is_some());
     }

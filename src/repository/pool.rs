@@ -1,9 +1,11 @@
 //! Connections to PostgreSQL.
 
+use std::fs::File;
+use std::io;
 use std::time::Duration;
 
-use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 pub use super::pool_limits::PoolLimits;
 
@@ -28,6 +30,42 @@ pub async fn check_usable(options: &PgConnectOptions, timeout: Duration) -> Resu
         encoding if encoding == "UTF8" => Ok(()),
         encoding => Err(Error::UnsupportedEncoding(encoding)),
     }
+}
+
+/// A file for TLS that the options of a connection name, and that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} names {path}, which cannot be read")]
+pub struct UnreadableTlsFile {
+    /// The parameter of the URL.
+    pub key: String,
+    /// The path of the file.
+    pub path: String,
+    /// The reason.
+    pub source: io::Error,
+}
+
+/// Checks that the files for TLS can be read. PostgreSQL's client would not name them.
+///
+/// # Errors
+/// The first file that cannot be read.
+pub fn check_tls_files(options: &PgConnectOptions) -> Result<(), UnreadableTlsFile> {
+    if matches!(options.get_ssl_mode(), PgSslMode::Disable) {
+        return Ok(());
+    }
+    for (key, value) in options.to_url_lossy().query_pairs() {
+        if !["sslrootcert", "sslcert", "sslkey"].contains(&&*key) {
+            continue;
+        }
+        // The options write this prefix before a path.
+        if let Some(path) = value.strip_prefix("file: ") {
+            File::open(path).map_err(|source| UnreadableTlsFile {
+                key: key.to_string(),
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// A pool that connects when it is first used.

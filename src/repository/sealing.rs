@@ -61,14 +61,14 @@ pub(super) fn unseal(
     let (table, column) = context.column.split_once('.').unwrap_or(("", context.column));
     let owner = format!("… of app {} of enterprise {}", context.app_id, context.buin);
     let Some(id) = MasterKeyId::from_sealed(sealed) else {
-        let error = Error::Corrupt { table, column, value: owner, why: "is not sealed".to_owned() };
-        return Err(error);
+        let reason = "is not sealed".to_owned();
+        return Err(Error::Corrupt { table, column, value: owner, reason });
     };
     require_key(keyring, id)?.unseal(context, sealed).map_err(corrupt(table, column, owner))
 }
 
 pub(super) fn require_key(keyring: &Keyring, id: MasterKeyId) -> Result<MasterKey, Error> {
-    keyring.find(id).ok_or_else(|| Error::MasterKeyUnknown { id, known: keyring.ids() })
+    keyring.find(id).ok_or_else(|| Error::MasterKeyUnknown { id, available: keyring.ids() })
 }
 
 pub(super) fn read_id(stored: &[u8]) -> Result<MasterKeyId, Error> {

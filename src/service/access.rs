@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::app_directory::AppLookup;
-use super::{AppContext, AppDirectory, AuthError, Error};
+use super::{AppContext, AppDirectory, AuthError, Error, ProofFault, ReplayMemory};
 use crate::clock::Clock;
-use crate::domain::{App, Permission};
-use crate::wire::{ApiKey, TokenClaims, TokenError};
+use crate::domain::{App, MessageForm, Permission};
+use crate::wire::{ApiKey, Opened, SealedFingerprint, TOKEN_GRACE, TokenClaims, TokenError};
 
 /// The rules for issuing tokens.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +25,16 @@ pub struct TokenOptions {
     pub max_clock_skew: Duration,
 }
 
+/// The number of token requests that the server remembers, to refuse them a second time.
+const REMEMBERED_TOKEN_REQUESTS: usize = 131_072;
 /// The number of tokens that a thread caches. A full cache is emptied.
 const TOKEN_CACHE_CAPACITY: usize = 1_024;
 
 /// Authenticates callers. A clone serves another thread and has its own token cache.
 pub struct Authenticator {
     directory: Arc<AppDirectory>,
+    /// The token requests that were granted, on all threads.
+    granted: Arc<ReplayMemory>,
     options: TokenOptions,
     clock: Clock,
     token_cache: RefCell<TokenCache>,
@@ -47,13 +51,19 @@ struct TokenCache {
 /// A verified token.
 struct CachedToken {
     app_context: Arc<AppContext>,
-    /// The expiry time, in Unix seconds.
-    expires_at: i64,
+    /// The last Unix second at which the token is accepted.
+    accepted_until: i64,
 }
 
 impl Clone for Authenticator {
     fn clone(&self) -> Self {
-        Self::new(self.directory.clone(), self.options, self.clock.clone())
+        Self {
+            directory: self.directory.clone(),
+            granted: self.granted.clone(),
+            options: self.options,
+            clock: self.clock.clone(),
+            token_cache: RefCell::default(),
+        }
     }
 }
 
@@ -86,7 +96,8 @@ impl Authenticator {
     /// An authenticator for the apps of `directory`.
     #[must_use]
     pub fn new(directory: Arc<AppDirectory>, options: TokenOptions, clock: Clock) -> Self {
-        Self { directory, options, clock, token_cache: RefCell::default() }
+        let granted = Arc::new(ReplayMemory::new(REMEMBERED_TOKEN_REQUESTS));
+        Self { directory, granted, options, clock, token_cache: RefCell::default() }
     }
 
     /// Authenticates the holder of an access token or an API key. `at` is the time at which the
@@ -135,7 +146,7 @@ impl Authenticator {
         // The generation is read first, so that a change during the lookup empties the cache.
         token_cache.evict_if_stale(self.directory.generation());
         if let Some(cached) = token_cache.tokens.get(token)
-            && now < cached.expires_at
+            && now <= cached.accepted_until
         {
             return Ok(Some(cached.app_context.clone()));
         }
@@ -145,8 +156,8 @@ impl Authenticator {
         };
         match app_context.token_key.check(&claims, now) {
             Ok(()) => {
-                let cached =
-                    CachedToken { app_context: app_context.clone(), expires_at: claims.expires_at };
+                let accepted_until = claims.expires_at.saturating_add(TOKEN_GRACE);
+                let cached = CachedToken { app_context: app_context.clone(), accepted_until };
                 token_cache.tokens.insert(token.into(), cached);
                 Ok(Some(app_context))
             }
@@ -185,27 +196,45 @@ impl Authenticator {
         }
     }
 
-    /// Issues a token to an app that sealed `time`, in Unix seconds as decimal text. Older tokens
-    /// stay valid.
+    /// Issues a token to an app that proves its key: `sealed` is the current time in Unix seconds, as
+    /// decimal text. Older tokens stay valid.
     ///
     /// # Errors
-    /// [`AuthError::ClockSkew`] if `time` is not a number or too far from the server's time.
+    /// [`AuthError::InvalidProof`] if `sealed` cannot be opened, is not a number, is too far from the
+    /// server's time, or was used before.
     pub fn issue_token(
         &self,
         app_context: &AppContext,
-        time: &str,
+        sealed: &str,
     ) -> Result<IssuedToken, AuthError> {
+        let permitted_skew = self.options.max_clock_skew.as_secs();
         let now = self.clock.now().timestamp();
-        let time: i64 = time.trim().parse().map_err(|_| AuthError::ClockSkew)?;
-        if time.abs_diff(now) > self.options.max_clock_skew.as_secs() {
-            return Err(AuthError::ClockSkew);
-        }
+        verify_proof(&app_context.envelope.open(sealed), now, permitted_skew)
+            .and_then(|()| self.remember_proof(sealed))
+            .map_err(|fault| AuthError::InvalidProof { permitted_skew, fault })?;
         let expire_in = self.options.expire_in.as_secs();
         let App { buin, app_id, .. } = &app_context.app;
         let expires_at = now.saturating_add_unsigned(expire_in);
         let access_token = app_context.token_key.issue(buin.get(), app_id.as_str(), expires_at);
         Ok(IssuedToken { access_token, expire_in })
     }
+
+    /// Refuses a proof that was used before. A recorded one could otherwise be used for ever: the time
+    /// in it can be changed without the key.
+    fn remember_proof(&self, sealed: &str) -> Result<(), ProofFault> {
+        let fingerprint = SealedFingerprint::of(sealed).ok_or(ProofFault::Unopened)?;
+        if self.granted.remember(fingerprint) { Ok(()) } else { Err(ProofFault::Replayed) }
+    }
+}
+
+/// Checks the proof of an app's key: the time `now`.
+fn verify_proof(opened: &Opened, now: i64, permitted_skew: u64) -> Result<(), ProofFault> {
+    let time = opened.text().map_err(|_| ProofFault::Unopened)?;
+    let time: i64 = time.trim().parse().map_err(|_| ProofFault::NotATime)?;
+    if time.abs_diff(now) > permitted_skew {
+        return Err(ProofFault::ClockSkew(time.saturating_sub(now)));
+    }
+    Ok(())
 }
 
 impl TokenCache {
@@ -251,5 +280,13 @@ impl Caller {
             return Err(AuthError::MissingPermission(permission));
         }
         Ok(())
+    }
+
+    /// Checks that the app may use a form of messages.
+    ///
+    /// # Errors
+    /// [`AuthError::FormNotAllowed`].
+    pub fn require_form(&self, form: MessageForm) -> Result<(), AuthError> {
+        self.app_context.require_form(form)
     }
 }

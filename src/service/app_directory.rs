@@ -14,14 +14,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::app_context::AppContext;
 use crate::clock::Clock;
-use crate::domain::{App, AppId, Buin};
+use crate::domain::{AppId, Buin};
 use crate::keyring::Keyring;
 use crate::repository::Pool;
 use crate::repository::app_notifications::{self, AckToken, AppListener};
-use crate::repository::apps::StoredApp;
 use crate::repository::{self, apps, keys};
-use crate::wire::{ApiKeyHash, Envelope, TokenKey};
+use crate::wire::ApiKeyHash;
 
 /// The minimum interval between two reads caused by failed lookups. It limits the cost of guessed
 /// credentials.
@@ -30,26 +30,6 @@ const MISS_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval at which the use of keys is recorded.
 const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(30);
-
-/// An app with its derived keys.
-pub struct AppContext {
-    /// The app.
-    pub app: App,
-    /// Seals and opens the messages of the app.
-    pub envelope: Envelope,
-    /// Issues and verifies the tokens of the app.
-    pub token_key: TokenKey,
-}
-
-impl From<StoredApp> for AppContext {
-    fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
-        Self {
-            envelope: Envelope::new(&aes_key, app.app_id.as_str()),
-            token_key: TokenKey::derive(&aes_key),
-            app,
-        }
-    }
-}
 
 /// All apps, and all keys that are not revoked.
 pub struct AppDirectory {

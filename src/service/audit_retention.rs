@@ -32,6 +32,6 @@ impl AuditRetention {
     /// The database fails.
     pub async fn prune(&self) -> Result<u64, repository::Error> {
         let before = self.clock.now() - self.max_age;
-        Pruner::delete_all(|most| audit::prune(&self.pool, before, most)).await
+        Pruner::delete_all(|limit| audit::prune(&self.pool, before, limit)).await
     }
 }

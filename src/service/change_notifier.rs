@@ -43,15 +43,15 @@ mod tests {
 
     #[test]
     fn only_changes_of_chosen_enterprises_wake_the_task() {
-        let [one, other] = [1, 2].map(|number| Buin::new(number).unwrap());
-        let changed = ChangeNotifier::default();
-        let heard = || changed.notified().now_or_never().is_some();
-        changed.notify(one);
-        assert!(!heard(), "no enterprise was chosen");
-        changed.set_interest([one].into());
-        changed.notify(other);
-        assert!(!heard(), "another enterprise");
-        changed.notify(one);
-        assert!(heard());
+        let [chosen, other] = [1, 2].map(|number| Buin::new(number).unwrap());
+        let notifier = ChangeNotifier::default();
+        let is_notified = || notifier.notified().now_or_never().is_some();
+        notifier.notify(chosen);
+        assert!(!is_notified(), "no enterprise was chosen");
+        notifier.set_interest([chosen].into());
+        notifier.notify(other);
+        assert!(!is_notified(), "another enterprise");
+        notifier.notify(chosen);
+        assert!(is_notified());
     }
 }

@@ -1,9 +1,10 @@
 //! The errors of use cases. Every API translates them into its own.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{Permission, RuleViolation};
+use crate::domain::{MessageForm, Permission, RuleViolation};
 use crate::repository;
 
 /// The reason why a use case failed.
@@ -93,10 +94,50 @@ pub enum AuthError {
     /// The app belongs to another enterprise.
     #[error("not the enterprise of this app")]
     WrongEnterprise,
-    /// The time in a token request is missing or too far from the server's time.
-    #[error("the time is not that of the server")]
-    ClockSkew,
+    /// A token request does not prove that the app has its key. The text names every cause, because
+    /// the caller must not learn which one it was.
+    #[error(
+        "cannot be opened with this app's key, or its time is more than {permitted_skew} s off"
+    )]
+    InvalidProof {
+        /// The largest permitted difference of the clocks, in seconds.
+        permitted_skew: u64,
+        /// The cause, for the log.
+        fault: ProofFault,
+    },
     /// The app lacks a permission.
     #[error("the app lacks the permission {0}")]
     MissingPermission(Permission),
+    /// The app may not use this form of messages.
+    #[error("the app may not use the {0} form")]
+    FormNotAllowed(MessageForm),
+}
+
+/// Why a token request does not prove that the app has its key. Only operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofFault {
+    /// The sealed text cannot be opened with the app's key.
+    Unopened,
+    /// The message is not a whole number.
+    NotATime,
+    /// The time in the message differs too much: seconds ahead of the server's time.
+    ClockSkew(i64),
+    /// The sealed text was used before.
+    Replayed,
+}
+
+impl fmt::Display for ProofFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unopened => f.write_str("the sealed text cannot be opened with the app's key"),
+            Self::NotATime => f.write_str("the sealed message is not a time in whole Unix seconds"),
+            Self::Replayed => f.write_str("the sealed text was used before"),
+            Self::ClockSkew(ahead) if *ahead > 0 => {
+                write!(f, "the client's clock is {ahead} s ahead of the server's")
+            }
+            Self::ClockSkew(ahead) => {
+                write!(f, "the client's clock is {} s behind the server's", ahead.unsigned_abs())
+            }
+        }
+    }
 }

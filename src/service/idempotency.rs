@@ -36,7 +36,7 @@ impl Sessions {
         };
         if stored.expired {
             let deleting = idempotency::delete(&pool, app, key.name(), now);
-            trace_single_statement("idempotency.forget", deleting).await?;
+            trace_single_statement("idempotency.delete", deleting).await?;
             return Ok(None);
         }
         if stored.digest != *key.digest() {
@@ -77,7 +77,7 @@ impl Sessions {
         let pruner = Pruner { rows: "idempotency keys", interval: PRUNE_INTERVAL };
         let prune = || {
             let now = shared.clock.now();
-            Pruner::delete_all(move |most| idempotency::prune(&shared.pool, now, most))
+            Pruner::delete_all(move |limit| idempotency::prune(&shared.pool, now, limit))
         };
         pruner.run(prune).await;
     }

@@ -9,6 +9,7 @@
 pub mod admin;
 
 mod access;
+mod app_context;
 mod app_directory;
 mod audit_retention;
 mod batching;
@@ -23,20 +24,23 @@ mod metrics_source;
 mod pool_admission;
 mod pruner;
 mod readiness;
+mod replay_memory;
 mod session_cache;
 mod sessions;
 
 pub use access::{Authenticator, Caller, Credential, IssuedToken, TokenOptions};
-pub use app_directory::{AppContext, AppDirectory};
+pub use app_context::AppContext;
+pub use app_directory::AppDirectory;
 pub use audit_retention::AuditRetention;
 pub use batching::SessionOptions;
 pub use cached_session::CachedSession;
 pub use change_notifier::ChangeNotifier;
-pub use error::{AuthError, Error};
+pub use error::{AuthError, Error, ProofFault};
 pub use history::{HistoryPage, SessionDiff};
 pub use list::{InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, PageSize};
 pub use metrics_source::{MetricsInputs, MetricsSource};
 pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};
+pub use replay_memory::ReplayMemory;
 pub use session_cache::CacheOptions;
 pub use sessions::{Sessions, WriteOptions, WriteOutcome};

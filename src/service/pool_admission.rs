@@ -118,30 +118,30 @@ mod tests {
 
     #[tokio::test]
     async fn number_of_waiting_requests_is_bounded() {
-        let pooled = admission();
-        let by = Instant::now() + Duration::from_secs(5);
-        let inside: Vec<_> = (0..6).map(|_| pooled.admit(by).ok().unwrap()).collect();
-        assert!(matches!(pooled.admit(by), Err(Error::Overloaded { .. })));
-        drop(inside);
-        assert!(pooled.admit(by).is_ok());
+        let admission = admission();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let permits: Vec<_> = (0..6).map(|_| admission.admit(deadline).ok().unwrap()).collect();
+        assert!(matches!(admission.admit(deadline), Err(Error::Overloaded { .. })));
+        drop(permits);
+        assert!(admission.admit(deadline).is_ok());
     }
 
     #[tokio::test]
     async fn request_that_would_wait_too_long_is_refused_at_once() {
-        let pooled = admission();
+        let admission = admission();
         let start = Instant::now();
-        let enter = |after: u64| {
+        let admit = |after: u64| {
             let now = start + Duration::from_secs(after);
-            pooled.admit_at(now + Duration::from_secs(5), now)
+            admission.admit_at(now + Duration::from_secs(5), now)
         };
-        let first = [enter(0), enter(0)];
+        let first = [admit(0), admit(0)];
         // A request that is still running counts with its time so far.
-        let waits = enter(4);
-        assert!(waits.is_ok());
-        let Err(Error::Overloaded { wait }) = enter(6) else { panic!("it would wait") };
+        let waiting = admit(4);
+        assert!(waiting.is_ok());
+        let Err(Error::Overloaded { wait }) = admit(6) else { panic!("the request was admitted") };
         assert!(wait > Duration::from_secs(5), "{wait:?}");
-        drop((first, waits));
-        assert!(enter(6).is_ok());
-        assert!(matches!(pooled.admit(Instant::now()), Err(Error::Unavailable(_))));
+        drop((first, waiting));
+        assert!(admit(6).is_ok());
+        assert!(matches!(admission.admit(Instant::now()), Err(Error::Unavailable(_))));
     }
 }

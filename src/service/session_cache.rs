@@ -292,22 +292,22 @@ mod tests {
     fn session_read_before_a_change_is_not_stored_after_it() {
         let cache = cache(1 << 20);
         let id = session(1, 1).id;
-        let mark = cache.begin_fill(id);
-        cache.fill(mark, &session(1, 1));
+        let token = cache.begin_fill(id);
+        cache.fill(token, &session(1, 1));
         assert_eq!(version(&cache, 1), Some(1));
         replace(&cache, 1, 2);
-        cache.fill(mark, &session(1, 1));
+        cache.fill(token, &session(1, 1));
         assert_eq!(version(&cache, 1), Some(2));
 
-        let mark = cache.begin_fill(id);
+        let token = cache.begin_fill(id);
         cache.invalidate(id, Version::new(3).unwrap());
         assert_eq!(version(&cache, 1), None);
-        cache.fill(mark, &session(1, 2));
+        cache.fill(token, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
         // The same case if the session was not cached at the time of the change.
-        let mark = cache.begin_fill(id);
+        let token = cache.begin_fill(id);
         cache.clear();
-        cache.fill(mark, &session(1, 2));
+        cache.fill(token, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
     }
 
@@ -322,32 +322,32 @@ mod tests {
     #[test]
     fn written_session_is_not_stored_if_a_later_change_was_reported_first() {
         let cache = cache(1 << 20);
-        let tell =
+        let report =
             |id, version| cache.invalidate(session(id, 1).id, Version::new(version).unwrap());
-        let mark = cache.begin_fill(session(1, 1).id);
-        tell(1, 3);
-        cache.publish(mark, &session(1, 2));
+        let token = cache.begin_fill(session(1, 1).id);
+        report(1, 3);
+        cache.publish(token, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
         // The writer's own change, reported before the writer knows of it; and a change of another
         // session.
-        let mark = cache.begin_fill(session(1, 1).id);
-        tell(1, 4);
-        cache.publish(mark, &session(1, 4));
+        let token = cache.begin_fill(session(1, 1).id);
+        report(1, 4);
+        cache.publish(token, &session(1, 4));
         assert_eq!(version(&cache, 1), Some(4));
-        let mark = cache.begin_fill(session(1, 1).id);
-        tell(1 + SHARDS as u128, 9);
-        cache.publish(mark, &session(1, 5));
+        let token = cache.begin_fill(session(1, 1).id);
+        report(1 + SHARDS as u128, 9);
+        cache.publish(token, &session(1, 5));
         assert_eq!(version(&cache, 1), Some(5));
         // More changes than the log holds.
-        let mark = cache.begin_fill(session(1, 1).id);
+        let token = cache.begin_fill(session(1, 1).id);
         for version in 10..=10 + LOG_LEN as i64 {
-            tell(1 + SHARDS as u128, version);
+            report(1 + SHARDS as u128, version);
         }
-        cache.publish(mark, &session(1, 6));
+        cache.publish(token, &session(1, 6));
         assert_eq!(version(&cache, 1), None);
-        let mark = cache.begin_fill(session(1, 1).id);
+        let token = cache.begin_fill(session(1, 1).id);
         cache.clear();
-        cache.publish(mark, &session(1, 8));
+        cache.publish(token, &session(1, 8));
         assert_eq!(version(&cache, 1), None);
     }
 
@@ -355,27 +355,27 @@ mod tests {
     fn slow_reader_or_writer_never_restores_an_old_version() {
         let cache = cache(1 << 20);
         let id = session(1, 1).id;
-        let tell = |version| cache.invalidate(id, Version::new(version).unwrap());
+        let report = |version| cache.invalidate(id, Version::new(version).unwrap());
         for write in [false, true] {
             cache.clear();
-            let mark = cache.begin_fill(id);
-            let bring = |version| match write {
-                false => cache.fill(mark, &session(1, version)),
-                true => cache.publish(mark, &session(1, version)),
+            let token = cache.begin_fill(id);
+            let store = |version| match write {
+                false => cache.fill(token, &session(1, version)),
+                true => cache.publish(token, &session(1, version)),
             };
             // Another request reads a later version, before or after the report.
             cache.fill(cache.begin_fill(id), &session(1, 4));
-            bring(3);
+            store(3);
             assert_eq!(version(&cache, 1), Some(4));
-            tell(3);
-            tell(4);
-            bring(3);
+            report(3);
+            report(4);
+            store(3);
             assert_eq!(version(&cache, 1), Some(4));
             // The same case if the later version was evicted meanwhile.
             cache.sessions.as_ref().unwrap().remove(&id);
-            bring(3);
+            store(3);
             assert_eq!(version(&cache, 1), None);
-            bring(4);
+            store(4);
             assert_eq!(version(&cache, 1), Some(4));
         }
     }

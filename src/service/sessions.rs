@@ -23,7 +23,7 @@ use crate::repository::Pool;
 #[derive(Clone)]
 pub struct Sessions {
     shared: Arc<Context>,
-    lane: BatchQueues,
+    queues: BatchQueues,
 }
 
 /// The options of a write.
@@ -56,14 +56,14 @@ impl Sessions {
     #[must_use]
     pub fn new(pool: Pool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let shared = Context::new(pool, clock, options, metrics);
-        let lane = BatchQueues::spawn(&shared);
-        Self { shared, lane }
+        let queues = BatchQueues::spawn(&shared);
+        Self { shared, queues }
     }
 
     /// The same sessions with batchers on the current runtime. Each server thread calls this once.
     #[must_use]
     pub fn for_current_thread(&self) -> Self {
-        Self { shared: self.shared.clone(), lane: self.lane.for_thread(&self.shared) }
+        Self { shared: self.shared.clone(), queues: self.queues.for_thread(&self.shared) }
     }
 
     pub(super) fn shared(&self) -> &Context {
@@ -107,7 +107,7 @@ impl Sessions {
                 reason: reason.clone(),
                 key: options.idempotency_key.clone(),
             };
-            match self.lane.creates.submit(creating, self.shared.deadline_for(caller)).await? {
+            match self.queues.creates.submit(creating, self.shared.deadline_for(caller)).await? {
                 CreateOutcome::Written => return Ok(WriteOutcome::fresh(session)),
                 CreateOutcome::DuplicateKey if options.idempotency_key.is_none() => {
                     return Err(Error::Contention);
@@ -144,7 +144,8 @@ impl Sessions {
         caller: &Caller,
         id: SessionId,
     ) -> Result<Arc<CachedSession>, Error> {
-        ensure_visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
+        let deadline = self.shared.deadline_for(caller);
+        ensure_visible(caller, self.queues.reads.submit(id, deadline).await?)
     }
 
     /// Changes a session, and returns the session after the change. A request that changes nothing
@@ -181,7 +182,7 @@ impl Sessions {
             let Some(request) = request.take().or_else(|| retained_request.clone()) else {
                 return Err(Error::Contention);
             };
-            let (sender, affinity) = self.shared.affinity.route(id, &self.lane.updates);
+            let (sender, affinity) = self.shared.affinity.route(id, &self.queues.updates);
             let changing = UpdateCommand {
                 affinity,
                 app: caller.app_context().clone(),

@@ -7,9 +7,9 @@ use crate::config::LogFilter;
 
 /// Collects the written bytes.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Paper {
+impl Write for LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -23,13 +23,13 @@ fn log(level: &str, format: LogFormat) -> LogConfig {
     LogConfig { level: LogFilter::parse(level).unwrap(), format }
 }
 
-/// The lines that `talk` logs with the settings `log`.
-fn written(log: &LogConfig, talk: impl FnOnce()) -> String {
-    let paper = Paper::default();
-    let writer = paper.clone();
+/// The lines that `write` logs with the settings `log`.
+fn written(log: &LogConfig, write: impl FnOnce()) -> String {
+    let buffer = LogBuffer::default();
+    let writer = buffer.clone();
     let lines = format_layer(log, false, move || writer.clone());
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), talk);
-    let bytes = paper.0.lock().unwrap().clone();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), write);
+    let bytes = buffer.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
 
@@ -64,20 +64,20 @@ fn json_is_one_flat_object_a_line() {
 /// Run by [`child`], because a process can set up logging only once.
 #[test]
 #[ignore = "run by the tests below, in a process of its own"]
-fn in_a_process_of_its_own() {
+fn logging_is_set_up_once_in_a_process() {
     let format =
         if std::env::var_os("JSON").is_some() { LogFormat::Json } else { LogFormat::Pretty };
     let log = log(&std::env::var("LEVEL").unwrap(), format);
     init(&log).unwrap();
     assert!(matches!(init(&log), Err(Error::AlreadyInitialized(_))));
     let thread = std::thread::Builder::new().name("worker".to_owned());
-    let unlucky = thread.spawn(|| panic!("the sky {}", "falls")).unwrap();
-    assert!(unlucky.join().is_err());
+    let panicking = thread.spawn(|| panic!("the sky {}", "falls")).unwrap();
+    assert!(panicking.join().is_err());
 }
 
 fn child(level: &str, json: bool) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "telemetry::tests::in_a_process_of_its_own", "--ignored"]);
+    command.args(["--exact", "telemetry::tests::logging_is_set_up_once_in_a_process", "--ignored"]);
     command.args(["--nocapture", "--quiet"]).env("LEVEL", level).env_remove("JSON");
     command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
     if json {
@@ -111,12 +111,12 @@ fn panic_is_printed_with_logging_off() {
 
 #[test]
 fn framework_errors_are_logged_only_if_named() {
-    let talk = || {
+    let write = || {
         tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
         tracing::error!(target: "actix_server::accept", "too many open files");
     };
     for level in ["info", "trace", "info,sqlx=warn", "actix_server=error"] {
-        let text = written(&log(level, LogFormat::Pretty), talk);
+        let text = written(&log(level, LogFormat::Pretty), write);
         assert!(!text.contains("stream error") && text.contains("too many"), "{level}: {text}");
     }
     for level in [
@@ -125,7 +125,7 @@ fn framework_errors_are_logged_only_if_named() {
         "actix_http::h1=trace",
         "[{a}]=trace,actix_http=warn",
     ] {
-        let text = written(&log(level, LogFormat::Pretty), talk);
+        let text = written(&log(level, LogFormat::Pretty), write);
         assert!(text.contains("stream error"), "{level}: {text}");
     }
 }

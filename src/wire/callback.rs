@@ -4,6 +4,9 @@ use serde::Serialize;
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 
+/// Some editors and libraries put this mark before a text in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The content of a callback, before it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -11,6 +14,9 @@ pub struct Message<'a> {
     pub from_user: &'a str,
     /// The time of the change, in Unix seconds.
     pub create_time: i64,
+    /// The id of the delivery, the same in every attempt. The official receivers in C#, Go and PHP
+    /// require it: the first one refuses a message without it, the others acknowledge by it.
+    pub package_id: &'a str,
     /// The id of the session, in the form of every response.
     pub session_id: &'a str,
     /// The version that the change made.
@@ -53,6 +59,7 @@ impl Message<'_> {
         let head = MessageHeader {
             from_user: self.from_user,
             create_time: self.create_time,
+            package_id: self.package_id,
             session_id: self.session_id,
             version: self.version,
         };
@@ -83,6 +90,7 @@ impl Message<'_> {
 struct MessageHeader<'a> {
     from_user: &'a str,
     create_time: i64,
+    package_id: &'a str,
     session_id: &'a str,
     version: i64,
 }
@@ -146,12 +154,23 @@ pub fn callback_body(buin: i64, app_id: &str, encrypt: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Whether the body of a response with HTTP status 200 acknowledges a callback: `ok` in any case,
-/// with white space around it, or a JSON object whose `errcode` is 0.
+/// Whether the body of a response with HTTP status 200 acknowledges the callback `package_id`. These
+/// texts do, in UTF-8, with white space and byte order marks around them:
+///
+/// - `ok` in any case, or the package id; each also as a JSON string, with white space in it;
+/// - a JSON object whose `errcode` is the number 0, in any notation: some languages write `0.0`.
 #[must_use]
-pub fn is_acknowledgement(body: &[u8]) -> bool {
-    body.trim_ascii().eq_ignore_ascii_case(b"ok")
-        || serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["errcode"] == 0)
+pub fn is_acknowledgement(body: &[u8], package_id: &str) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    // Each file of a PHP program may print a mark or a line end before the answer.
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK);
+    let names_it = |text: &str| text.eq_ignore_ascii_case("ok") || text == package_id;
+    names_it(text)
+        || match serde_json::from_str(text) {
+            Ok(Value::String(text)) => names_it(text.trim()),
+            Ok(Value::Object(answer)) => answer.get("errcode").and_then(Value::as_f64) == Some(0.0),
+            _ => false,
+        }
 }
 
 /// `msg_signature`: the lower-case hexadecimal SHA-1 of token, timestamp, nonce and encrypted
@@ -175,11 +194,17 @@ mod tests {
     fn messages_match_the_protocol_byte_for_byte() {
         let member = ["a".to_owned(), "b".to_owned()];
         let event = CallbackEvent::Created { title: "项目", member: &member };
-        let message =
-            Message { from_user: "a", create_time: 7, session_id: "{X}", version: 1, event };
+        let message = Message {
+            from_user: "a",
+            create_time: 7,
+            package_id: "x.1.app",
+            session_id: "{X}",
+            version: 1,
+            event,
+        };
         assert_eq!(
             message.to_json(),
-            r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":1,"msgType":"session_create","session_create":{"type":"multi","title":"项目","member":["a","b"]}}"#
+            r#"{"fromUser":"a","createTime":7,"packageId":"x.1.app","sessionId":"{X}","version":1,"msgType":"session_create","session_create":{"type":"multi","title":"项目","member":["a","b"]}}"#
         );
         let del_member = &member[1..];
         let event = CallbackEvent::Updated {
@@ -191,7 +216,7 @@ mod tests {
         };
         assert_eq!(
             Message { version: 2, event, ..message }.to_json(),
-            r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":2,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":["b"]}}"#
+            r#"{"fromUser":"a","createTime":7,"packageId":"x.1.app","sessionId":"{X}","version":2,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":["b"]}}"#
         );
         let state = Some("dissolved");
         let event = CallbackEvent::Updated {
@@ -203,7 +228,7 @@ mod tests {
         };
         assert_eq!(
             Message { version: 3, event, ..message }.to_json(),
-            r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":3,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"dissolved"}}"#
+            r#"{"fromUser":"a","createTime":7,"packageId":"x.1.app","sessionId":"{X}","version":3,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"dissolved"}}"#
         );
     }
 
@@ -213,27 +238,86 @@ mod tests {
         assert_eq!(body, r#"{"toBuin":14731009,"toApp":"yd01","encrypt":"YQ=="}"#);
     }
 
+    const ID: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5.12.yd01";
+
+    fn acknowledges(body: &str) -> bool {
+        is_acknowledgement(body.as_bytes(), ID)
+    }
+
     #[test]
-    fn only_ok_and_errcode_0_acknowledge() {
-        for body in ["ok", "OK", " Ok\r\n", r#"{"errcode":0}"#, r#" {"errcode": 0, "x": []} "#] {
-            assert!(is_acknowledgement(body.as_bytes()), "{body}");
+    fn ok_package_id_and_errcode_0_acknowledge() {
+        let forms = [
+            "ok",
+            "OK",
+            "\"ok\"",
+            r#""OK""#,
+            r#"" Ok\r\n""#,
+            r#""\u006fk""#,
+            ID,
+            &format!("{ID:?}"),
+            &format!("\"{ID}\\n\""),
+            r#"{"errcode":0}"#,
+            r#"{"errcode": 0, "x": []}"#,
+            r#"{"errmsg": "ok", "errcode": 0.0}"#,
+            r#"{"errcode":0.00}"#,
+            r#"{"errcode":-0}"#,
+            r#"{"errcode":-0.0}"#,
+            r#"{"errcode":0e0}"#,
+            r#"{"errcode":0E+5}"#,
+        ];
+        let margins = [
+            ("", ""),
+            ("\u{feff}", ""),
+            ("\u{feff}\u{feff}", "\n"),
+            ("\u{feff}\r\n", "\r\n"),
+            ("\r\n\u{feff} ", "\u{feff}"),
+            (" \t", "\u{a0}\u{3000}"),
+        ];
+        for form in forms {
+            for (before, after) in margins {
+                let body = format!("{before}{form}{after}");
+                assert!(acknowledges(&body), "{body:?}");
+            }
         }
         for body in [
             "",
+            &ID.to_uppercase(),
+            &ID[1..],
+            &ID.replace(".12.", ".1."),
+            &format!("{ID}{ID}"),
             "okay",
             "o k",
-            "\"ok\"",
+            "'ok'",
+            "\"ok",
+            "\"o k\"",
+            "\"\\\"ok\\\"\"",
+            "[\"ok\"]",
+            "ok\u{feff}ok",
+            "\u{feff}",
             "0",
+            "0.0",
+            r#""0""#,
+            "true",
             "[0]",
             "null",
             r#"{"errcode":1}"#,
             r#"{"errcode":"0"}"#,
+            r#"{"errcode":0.1}"#,
+            r#"{"errcode":1e-9}"#,
+            r#"{"errcode":false}"#,
+            r#"{"errcode":null}"#,
+            r#"{"errcode":[0]}"#,
+            r#"{"Errcode":0}"#,
+            r#"[{"errcode":0}]"#,
+            r#"{"x":{"errcode":0}}"#,
             r#"{"errcode":0"#,
             "<html>ok</html>",
         ] {
-            assert!(!is_acknowledgement(body.as_bytes()), "{body}");
+            assert!(!acknowledges(body), "{body}");
         }
-        assert!(!is_acknowledgement(b"\xff\xfe"));
+        for bytes in [&b"\xff\xfe"[..], b"\xff\xfeo\0k\0", b"ok\xff", b"\xef\xbbok"] {
+            assert!(!is_acknowledgement(bytes, ID), "{bytes:?}");
+        }
     }
 
     #[test]

@@ -11,22 +11,34 @@
 //! they never send, which garbles exactly this block.
 //!
 //! CBC has no MAC, so an attacker who learns the reason of a failure learns about the plaintext.
-//! [`Envelope::open`] therefore runs all checks on every message and has a single error.
+//! [`Envelope::open`] therefore runs all checks on every message, and [`Opened`] has a single error.
+//! A message that opens but is not one JSON object has that error too: the attacker chooses the
+//! first bytes of a message with the first block, so the error would tell what follows them.
+//!
+//! An attacker without the key can also put a message together from the blocks of sealed texts.
+//! Such a message ends with the last blocks of one of them. [`Envelope::seal_outgoing_into`]
+//! therefore ends each message of Muster with a [`MARK`], which shares a block with the beginning of
+//! the app id: a text that reuses these blocks has the mark, and [`Envelope::open`] refuses it.
 
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
 use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, InnerIvInit as _, KeyInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, ConstantTimeGreater as _};
 
-use super::AesKey;
+use super::{AesKey, JsonObject};
 
 const AES_BLOCK: usize = 16;
 /// The block size of the PKCS#7 padding, twice the block of the cipher.
 const PADDING_BLOCK: usize = 32;
 /// The offset of the message, after the random block and the length.
 const MESSAGE_OFFSET: usize = AES_BLOCK + 4;
+/// The end of each message that Muster seals: blanks, which may follow a JSON value.
+const MARK: [u8; AES_BLOCK / 2] = *b"\t \t\t  \t ";
+/// The first bytes of UTF-8 text from some libraries. They are not part of the message.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Seals and opens the messages of one app. The key schedule is computed once.
 #[derive(Clone)]
@@ -36,10 +48,32 @@ pub struct Envelope {
     app_id: Box<str>,
 }
 
-/// A message that cannot be opened. The reason stays secret, as the module documentation explains.
+/// A message that cannot be opened, or is not what the call needs. The reason stays secret, as the
+/// module documentation explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot be opened with this app's key")]
+#[error("cannot be opened with this app's key, or is not a JSON object")]
 pub struct OpenError;
+
+/// The result of opening a sealed text. It tells only together with its content whether the text was
+/// valid.
+pub struct Opened {
+    message: Vec<u8>,
+    is_valid: bool,
+}
+
+/// What stays of a sealed text when its first block is changed: a digest of all other blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SealedFingerprint([u8; 16]);
+
+impl SealedFingerprint {
+    /// The fingerprint of a sealed text; `None` if it has only one block.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let sealed = decode(text);
+        let digest = Sha256::digest(sealed.get(AES_BLOCK..).filter(|rest| !rest.is_empty())?);
+        digest.first_chunk().copied().map(Self)
+    }
+}
 
 impl Envelope {
     /// The envelope of the app `app_id`.
@@ -50,24 +84,51 @@ impl Envelope {
         Self { cipher: Aes256::new(key.bytes().into()), iv, app_id: app_id.into() }
     }
 
-    /// Seals `message`.
+    /// Whether both seal with the same key for the same app.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        // The IV is half of the key.
+        self.iv == other.iv && self.app_id == other.app_id
+    }
+
+    /// Seals `message` as a client does, without the mark of Muster.
     #[must_use]
     pub fn seal(&self, message: &[u8]) -> String {
         let mut sealed = String::new();
-        self.seal_into(&mut sealed, message);
+        self.encrypt_into(&mut sealed, message, &[]);
         sealed
     }
 
-    /// Seals `message`, and appends the text to `out`.
-    pub fn seal_into(&self, out: &mut String, message: &[u8]) {
+    /// Seals a JSON message of Muster.
+    #[must_use]
+    pub fn seal_outgoing(&self, json: &[u8]) -> String {
+        let mut sealed = String::new();
+        self.seal_outgoing_into(&mut sealed, json);
+        sealed
+    }
+
+    /// Seals a JSON message of Muster, and appends the text to `out`.
+    pub fn seal_outgoing_into(&self, out: &mut String, json: &[u8]) {
+        // Blanks up to the end of a block, then the mark: half a block.
+        let mut end = [b' '; AES_BLOCK + MARK.len()];
+        let fill = (MESSAGE_OFFSET + json.len()).next_multiple_of(AES_BLOCK)
+            - (MESSAGE_OFFSET + json.len());
+        let end_len = fill + MARK.len();
+        end[fill..end_len].copy_from_slice(&MARK);
+        self.encrypt_into(out, json, &end[..end_len]);
+    }
+
+    fn encrypt_into(&self, out: &mut String, message: &[u8], end: &[u8]) {
         let noise: [u8; AES_BLOCK] = rand::random();
+        let message_len = message.len() + end.len();
         let mut plain =
-            Vec::with_capacity(MESSAGE_OFFSET + message.len() + self.app_id.len() + PADDING_BLOCK);
+            Vec::with_capacity(MESSAGE_OFFSET + message_len + self.app_id.len() + PADDING_BLOCK);
         plain.extend_from_slice(&noise);
         // A message is about as large as its session, far below 4 GiB.
-        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(message_len).unwrap_or(u32::MAX);
         plain.extend_from_slice(&length.to_be_bytes());
         plain.extend_from_slice(message);
+        plain.extend_from_slice(end);
         plain.extend_from_slice(self.app_id.as_bytes());
         let padding = PADDING_BLOCK - plain.len() % PADDING_BLOCK;
         // The padding is 1 to 32, so it fits.
@@ -81,31 +142,38 @@ impl Envelope {
         }
     }
 
-    /// Opens a message that was sealed for this app.
-    ///
-    /// # Errors
-    /// [`OpenError`], for every reason.
-    pub fn open(&self, text: &str) -> Result<String, OpenError> {
+    /// Opens a message that a client sealed for this app. The result tells nothing until its content
+    /// is read.
+    #[must_use]
+    pub fn open(&self, text: &str) -> Opened {
+        self.decrypt(text, Choice::from(1))
+    }
+
+    /// Opens a message of Muster, as a client does.
+    #[must_use]
+    pub fn open_outgoing(&self, text: &str) -> Opened {
+        self.decrypt(text, Choice::from(0))
+    }
+
+    fn decrypt(&self, text: &str, refuse_mark: Choice) -> Opened {
         // A check of the length may fail early, because an attacker sees the length anyway.
-        let mut plain = STANDARD.decode(text).map_err(|_| OpenError)?;
+        let mut plain = decode(text);
         if plain.is_empty() || !plain.len().is_multiple_of(PADDING_BLOCK) {
-            return Err(OpenError);
+            return Opened { message: Vec::new(), is_valid: false };
         }
         let decryptor = cbc::Decryptor::inner_iv_init(&self.cipher, &self.iv.into());
         let decrypted = decryptor.decrypt_padded::<NoPadding>(&mut plain).is_ok();
 
-        let (message_end, is_valid) = self.message_end(&plain);
+        let (message_end, is_valid) = self.message_end(&plain, refuse_mark);
         plain.truncate(message_end);
         plain.drain(..MESSAGE_OFFSET);
-        match (decrypted & bool::from(is_valid), String::from_utf8(plain)) {
-            (true, Ok(message)) => Ok(message),
-            _ => Err(OpenError),
-        }
+        Opened { message: plain, is_valid: decrypted & bool::from(is_valid) }
     }
 
-    /// The end of the message in `plain`, and whether padding, length and suffix are valid. All
-    /// checks always run; if the lengths are wrong, the message is empty.
-    fn message_end(&self, plain: &[u8]) -> (usize, Choice) {
+    /// The end of the message in `plain`, and whether padding, length, suffix and the absence of the
+    /// mark are valid. All checks always run. The message of an invalid text is the whole rest, so
+    /// that reading it takes as long as reading a valid one.
+    fn message_end(&self, plain: &[u8], refuse_mark: Choice) -> (usize, Choice) {
         // A body is at most 1 GiB (`limits.max_body_bytes`), so all lengths fit into u32.
         let end = to_u32(plain.len());
         let padding = plain[plain.len() - 1];
@@ -131,8 +199,51 @@ impl Envelope {
         for (at, byte) in app_id.iter().enumerate() {
             same &= plain.get(suffix_start + at).unwrap_or(&0).ct_eq(byte);
         }
-        (suffix_start, is_valid & same)
+        // The offset of the message is larger than the mark, so the index cannot be negative.
+        let mut is_marked = refuse_mark;
+        for (byte, at) in MARK.iter().zip(suffix_start - MARK.len()..) {
+            is_marked &= plain.get(at).unwrap_or(&0).ct_eq(byte);
+        }
+        is_valid &= same & !is_marked;
+        let suffix_start = u32::try_from(suffix_start).unwrap_or(end);
+        (u32::conditional_select(&end, &suffix_start, is_valid) as usize, is_valid)
     }
+}
+
+impl Opened {
+    /// The message as text.
+    ///
+    /// # Errors
+    /// [`OpenError`], for every reason.
+    pub fn text(&self) -> Result<&str, OpenError> {
+        match (self.is_valid, std::str::from_utf8(self.content())) {
+            (true, Ok(text)) => Ok(text),
+            _ => Err(OpenError),
+        }
+    }
+
+    /// The message as a JSON object. Invalid texts are parsed as well, so that the result comes
+    /// from the same code for every text.
+    ///
+    /// # Errors
+    /// [`OpenError`], for every reason.
+    pub fn object(&self) -> Result<JsonObject<'_>, OpenError> {
+        match (self.is_valid, JsonObject::parse(self.content())) {
+            (true, Ok(object)) => Ok(object),
+            _ => Err(OpenError),
+        }
+    }
+
+    fn content(&self) -> &[u8] {
+        self.message.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.message)
+    }
+}
+
+/// Decodes base64 as the decoders of the clients do: line breaks and blanks are ignored, because some
+/// encoders write them. Most texts have none, and need no copy.
+fn decode(text: &str) -> Vec<u8> {
+    let without_blanks = || text.split_ascii_whitespace().collect::<String>();
+    STANDARD.decode(text).or_else(|_| STANDARD.decode(without_blanks())).unwrap_or_default()
 }
 
 fn to_u32(length: usize) -> u32 {
@@ -163,7 +274,7 @@ mod tests {
         assert!(!good.is_empty());
         for vector in good {
             let opened = envelope.open(vector["encrypt"].as_str().unwrap());
-            assert_eq!(opened.as_deref(), Ok(vector["plain_utf8"].as_str().unwrap()), "{vector}");
+            assert_eq!(opened.text(), Ok(vector["plain_utf8"].as_str().unwrap()), "{vector}");
         }
     }
 
@@ -175,7 +286,55 @@ mod tests {
         assert!(!bad.is_empty());
         for vector in bad {
             let opened = envelope.open(vector["encrypt"].as_str().unwrap());
-            assert_eq!(opened, Err(OpenError), "{vector}");
+            assert_eq!(opened.text(), Err(OpenError), "{vector}");
+            assert!(opened.object().is_err(), "{vector}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_ignores_the_first_block_and_the_encoding() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        let sealed = envelope.seal(b"1718000000");
+        let fingerprint = SealedFingerprint::of(&sealed);
+        assert!(fingerprint.is_some());
+        let mut bytes = STANDARD.decode(&sealed).unwrap();
+        bytes[7] ^= 1;
+        assert_eq!(SealedFingerprint::of(&STANDARD.encode(&bytes)), fingerprint);
+        assert_eq!(
+            SealedFingerprint::of(&format!("{}\n{}", &sealed[..8], &sealed[8..])),
+            fingerprint
+        );
+        bytes[16] ^= 1;
+        assert_ne!(SealedFingerprint::of(&STANDARD.encode(&bytes)), fingerprint);
+        assert_ne!(SealedFingerprint::of(&envelope.seal(b"1718000000")), fingerprint);
+        for text in ["", "AAAA", "?", &STANDARD.encode([0; 16])] {
+            assert_eq!(SealedFingerprint::of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn line_breaks_and_blanks_in_base64_are_ignored() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        let sealed = envelope.seal(&[b'x'; 100]);
+        let lines = |width: usize, end: &str| {
+            let lines: Vec<&str> =
+                sealed.as_bytes().chunks(width).map(|line| str::from_utf8(line).unwrap()).collect();
+            lines.join(end) + end
+        };
+        for text in [
+            format!(" {sealed}"),
+            format!("\t{sealed} \r\n"),
+            lines(76, "\r\n"),
+            lines(64, "\n"),
+            lines(60, "\r\n "),
+            lines(1, "\n"),
+        ] {
+            assert_eq!(envelope.open(&text).text(), Ok(&*"x".repeat(100)), "{text}");
+        }
+        for text in
+            ["", " ", "\n\n", &sealed[1..], &format!("{sealed}\u{a0}"), &format!("{sealed}.")]
+        {
+            assert_eq!(envelope.open(text).text(), Err(OpenError), "{text}");
         }
     }
 
@@ -195,7 +354,51 @@ mod tests {
         plain.extend(b"app");
         let padding = 32 - plain.len() % 32;
         plain.resize(plain.len() + padding, u8::try_from(padding).unwrap());
-        assert_eq!(envelope.open(&encrypt(&envelope, plain)), Err(OpenError));
+        assert_eq!(envelope.open(&encrypt(&envelope, plain)).text(), Err(OpenError));
+    }
+
+    #[test]
+    fn a_message_that_is_no_object_gives_the_same_error() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        for message in
+            ["", "x", "[]", "1", "{", "{} x", r#"{"a": 1, "a": 2}"#, "{\"a\": \"\u{1}\"}"]
+        {
+            let opened = envelope.open(&envelope.seal(message.as_bytes()));
+            assert_eq!(opened.text(), Ok(message));
+            assert_eq!(opened.object().err(), Some(OpenError), "{message}");
+        }
+        for message in [" {\"a\": []}\n", "\u{feff}{}"] {
+            assert!(envelope.open(&envelope.seal(message.as_bytes())).object().is_ok());
+        }
+    }
+
+    /// The plaintext of a sealed text, without its first block.
+    fn plaintext(envelope: &Envelope, text: &str) -> Vec<u8> {
+        let mut plain = STANDARD.decode(text).unwrap();
+        let decryptor = cbc::Decryptor::inner_iv_init(&envelope.cipher, &envelope.iv.into());
+        decryptor.decrypt_padded::<NoPadding>(&mut plain).unwrap();
+        plain.split_off(AES_BLOCK)
+    }
+
+    #[test]
+    fn messages_of_muster_are_marked_and_not_accepted_back() {
+        for length in 0..70 {
+            let app_id = "yd0123456789";
+            let envelope = Envelope::new(&AesKey::generate(), app_id);
+            let message = format!("{{{}}}", " ".repeat(length));
+            let sealed = envelope.seal_outgoing(message.as_bytes());
+            assert_eq!(envelope.open(&sealed).text(), Err(OpenError), "{length}");
+            assert!(envelope.open_outgoing(&sealed).object().is_ok());
+            let plain = plaintext(&envelope, &sealed);
+            // The mark and the beginning of the app id share a block.
+            let at = plain.len() - usize::from(*plain.last().unwrap()) - app_id.len();
+            assert_eq!(at % AES_BLOCK, MARK.len(), "{length}");
+            assert_eq!(plain[at - MARK.len()..at], MARK);
+            let text = std::str::from_utf8(&plain[4..at]).unwrap();
+            assert!(text.starts_with(&message) && text.len() < message.len() + 24, "{text:?}");
+            let json: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(json, serde_json::json!({}), "blanks may follow a JSON value");
+        }
     }
 
     #[test]
@@ -208,7 +411,7 @@ mod tests {
             plain.resize(32, 8);
             plain[31] = claimed;
             let opened = envelope.open(&encrypt(&envelope, plain));
-            assert_eq!(opened.is_ok(), claimed == 8, "padding {claimed}");
+            assert_eq!(opened.text().is_ok(), claimed == 8, "padding {claimed}");
         }
     }
 
@@ -218,19 +421,24 @@ mod tests {
             let envelope = Envelope::new(&AesKey::generate(), &app_id);
             let sealed = envelope.seal(message.as_bytes());
             prop_assert_eq!(STANDARD.decode(&sealed).unwrap().len() % PADDING_BLOCK, 0);
-            prop_assert_eq!(envelope.open(&sealed), Ok(message));
+            let opened = envelope.open(&sealed);
+            let content = message.strip_prefix('\u{feff}').unwrap_or(&message);
+            prop_assert_eq!(opened.text(), Ok(content));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(text in "\\PC*") {
             let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
-            prop_assert_eq!(envelope.open(&text), Err(OpenError));
+            let opened = envelope.open(&text);
+            prop_assert_eq!(opened.text(), Err(OpenError));
         }
 
         #[test]
         fn arbitrary_ciphertext_never_panics(blocks in prop::collection::vec(any::<[u8; 32]>(), 0..8)) {
             let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
-            prop_assert_eq!(envelope.open(&STANDARD.encode(blocks.concat())), Err(OpenError));
+            let opened = envelope.open(&STANDARD.encode(blocks.concat()));
+            prop_assert_eq!(opened.text(), Err(OpenError));
+            prop_assert!(opened.object().is_err());
         }
 
         #[test]
@@ -244,7 +452,8 @@ mod tests {
             plain[16..20].copy_from_slice(&(length % 200).to_be_bytes());
             let end = plain.len();
             plain[end - usize::from(padding).min(end - 20)..].fill(padding);
-            let _ = envelope.open(&encrypt(&envelope, plain));
+            let opened = envelope.open(&encrypt(&envelope, plain));
+            let _ = (opened.text(), opened.object());
         }
     }
 }

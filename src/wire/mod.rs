@@ -14,10 +14,10 @@ mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
 pub use callback::{CallbackEvent, Message, callback_body, is_acknowledgement, sign};
-pub use envelope::{Envelope, OpenError};
+pub use envelope::{Envelope, OpenError, Opened, SealedFingerprint};
 pub use errcode::Errcode;
 pub use key::{AesKey, InvalidAesKey};
-pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed};
+pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed, whole_number};
 pub use query::query_value;
 pub use sealed::{MasterKey, MasterKeyId, SealContext, UnsealError};
-pub use token::{TokenClaims, TokenError, TokenKey};
+pub use token::{TOKEN_GRACE, TokenClaims, TokenError, TokenKey};

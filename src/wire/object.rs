@@ -1,8 +1,9 @@
 //! JSON from existing clients: read leniently, but never wrongly.
 //!
 //! A message is one [`JsonObject`], read in a single pass that borrows from its text. Unknown
-//! fields are ignored. `null`, `""` and `[]` count as absent. An integer counts as its decimal
-//! string if the field holds an account. Every other deviation is an error that names the field.
+//! fields are ignored. `null`, `""` and `[]` count as absent. A whole number counts as its decimal
+//! string if the field holds an account, and may be written like `3.0`. Every other deviation is an
+//! error that names the field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +22,7 @@ pub struct JsonObject<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 enum Value<'a> {
     Null,
     Boolean,
-    /// A number that has a fraction or an exponent, is too large for 64 bits, or is `-0`.
+    /// A number that is not whole, is too large, or is `-0`.
     Fraction,
     Integer(Integer),
     Text(Cow<'a, str>),
@@ -40,7 +41,7 @@ pub enum JsonKind {
     Null,
     /// `true` or `false`.
     Boolean,
-    /// A number that has a fraction or an exponent, is too large for 64 bits, or is `-0`.
+    /// A number that is not whole, is too large, or is `-0`.
     Fraction,
     /// An integer.
     Integer,
@@ -72,14 +73,24 @@ pub enum Malformed {
 
 /// A field of the wrong type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: must be {wanted}, got {got}")]
+#[error("{field}: must be {expected}, got {got}")]
 pub struct FieldError {
     /// The name of the field, with the index if it is a list: `member[3]`.
     pub field: String,
     /// The expected type.
-    pub wanted: &'static str,
+    pub expected: &'static str,
     /// The received type.
     pub got: JsonKind,
+}
+
+impl FieldError {
+    /// The error without the index and the received type: the text for a caller who must not learn
+    /// the value.
+    #[must_use]
+    pub fn without_value(&self) -> String {
+        let field = self.field.split('[').next().unwrap_or_default();
+        format!("{field}: must be {}", self.expected)
+    }
 }
 
 impl<'a> JsonObject<'a> {
@@ -203,6 +214,22 @@ impl<'a> JsonObject<'a> {
     }
 }
 
+/// The whole number that a JSON number with a fraction or an exponent stands for, such as `3.0`:
+/// some clients have no other numbers. `None` for a real fraction, for `-0`, and beyond 2^53, where
+/// `f64` is not exact.
+#[must_use]
+pub fn whole_number(number: f64) -> Option<i64> {
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+    let is_negative_zero = number == 0.0 && number.is_sign_negative();
+    if !is_whole || is_negative_zero {
+        return None;
+    }
+    // The number is whole and at most 2^53, so the conversion is exact.
+    #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+    Some(number as i64)
+}
+
 /// An error of `serde_json`, in words for the author of the message.
 fn explain_error(error: &str) -> String {
     const WORDS: [(&str, &str); 3] = [
@@ -235,8 +262,8 @@ impl Value<'_> {
         }
     }
 
-    fn type_error(&self, wanted: &'static str, field: String) -> FieldError {
-        FieldError { field, wanted, got: self.kind() }
+    fn type_error(&self, expected: &'static str, field: String) -> FieldError {
+        FieldError { field, expected, got: self.kind() }
     }
 
     fn kind(&self) -> JsonKind {
@@ -302,8 +329,9 @@ impl<'de> Deserialize<'de> for Value<'de> {
                 Ok(Value::Boolean)
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
-                Ok(Value::Fraction)
+            fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
+                let whole = whole_number(number).map(|whole| Value::Integer(Integer(whole.into())));
+                Ok(whole.unwrap_or(Value::Fraction))
             }
 
             fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
@@ -399,6 +427,12 @@ mod tests {
     #[test]
     fn an_integer_is_an_account() {
         assert_eq!(names(r#"{"member": [10232, "a", -7]}"#).unwrap(), ["10232", "a", "-7"]);
+        assert_eq!(
+            names(r#"{"member": [1.0, 2e3, -7.0, 0.0]}"#).unwrap(),
+            ["1", "2000", "-7", "0"]
+        );
+        let exact = r#"{"version": 9007199254740992.0}"#;
+        assert_eq!(object(exact).integer("version").unwrap().unwrap().to_i64(), Some(1 << 53));
         let largest = r#"{"member": [18446744073709551615]}"#;
         assert_eq!(names(largest).unwrap(), ["18446744073709551615"]);
         assert_eq!(object(r#"{"opUser": 10232}"#).account("opUser"), Ok(Some("10232".into())));
@@ -415,6 +449,9 @@ mod tests {
         assert_eq!(text(r#"{"member": ["a", ["b"]]}"#), format!("{item}a list"));
         assert_eq!(text(r#"{"member": ["a", true]}"#), format!("{item}a boolean"));
         let fraction = format!("{item}a number that is not a 64-bit integer");
+        assert_eq!(text(r#"{"member": ["a", -0]}"#), fraction);
+        assert_eq!(text(r#"{"member": ["a", -0.0]}"#), fraction);
+        assert_eq!(text(r#"{"member": ["a", 9007199254740994.0]}"#), fraction);
         assert_eq!(text(r#"{"member": ["a", 1.5]}"#), fraction);
         assert_eq!(text(r#"{"member": ["a", 18446744073709551616]}"#), fraction);
         let error = object(r#"{"title": 5}"#).text("title").unwrap_err();

@@ -186,7 +186,7 @@ mod tests {
         let sealed = key.seal(HERE, b"secret");
         assert_eq!(*key.unseal(HERE, &sealed).unwrap(), b"secret");
         assert_eq!(MasterKeyId::from_sealed(&sealed), Some(key.id()));
-        for elsewhere in [
+        for other in [
             SealContext { column: "app.callback_token", ..HERE },
             SealContext { column: "app.aes_ke", ..HERE },
             SealContext { buin: 8, ..HERE },
@@ -194,7 +194,7 @@ mod tests {
             SealContext { app_id: "app2", ..HERE },
             SealContext { app_id: "", ..HERE },
         ] {
-            assert_eq!(key.unseal(elsewhere, &sealed), Err(UnsealError), "{elsewhere:?}");
+            assert_eq!(key.unseal(other, &sealed), Err(UnsealError), "{other:?}");
         }
         assert_eq!(MasterKey::generate().unseal(HERE, &sealed), Err(UnsealError));
     }
@@ -235,10 +235,11 @@ mod tests {
         fn secrets_round_trip_without_showing(
             key: [u8; 32], buin in 1..i64::MAX, app_id in "[A-Za-z0-9._-]{1,64}",
             secret in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let (key, place) = (MasterKey::new(key), SealContext { buin, app_id: &app_id, ..HERE });
-            let sealed = key.seal(place, &secret);
-            prop_assert_eq!(&*key.unseal(place, &sealed).unwrap(), &secret);
-            prop_assert_ne!(&sealed, &key.seal(place, &secret));
+            let key = MasterKey::new(key);
+            let context = SealContext { buin, app_id: &app_id, ..HERE };
+            let sealed = key.seal(context, &secret);
+            prop_assert_eq!(&*key.unseal(context, &sealed).unwrap(), &secret);
+            prop_assert_ne!(&sealed, &key.seal(context, &secret));
             if secret.len() >= 4 {
                 prop_assert!(!sealed.windows(secret.len()).any(|part| part == secret));
             }

@@ -21,6 +21,9 @@ const FORMAT_VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const HEADER_BYTES: usize = 1 + 8 + 8 + NONCE_BYTES;
 const MAC_BYTES: usize = 32;
+/// A token is accepted for this time longer than its client was told, in seconds. Clients use a token
+/// up to and including its last second, and their clocks and requests are a little late.
+pub const TOKEN_GRACE: i64 = 60;
 /// A longer text is not a token of Muster, because an app id has at most 64 characters.
 const MAX_TOKEN_LEN: usize = 256;
 
@@ -31,7 +34,8 @@ pub struct TokenClaims {
     pub buin: i64,
     /// The app.
     pub app_id: String,
-    /// The time in Unix seconds from which the token is invalid.
+    /// The end of the validity that the client was told, in Unix seconds. The token is accepted for
+    /// [`TOKEN_GRACE`] seconds longer.
     pub expires_at: i64,
     body: Vec<u8>,
     mac: [u8; MAC_BYTES],
@@ -80,7 +84,7 @@ impl TokenKey {
         URL_SAFE_NO_PAD.encode(token)
     }
 
-    /// Checks that the claims were made with this key and are valid at the Unix second `now`. The
+    /// Checks that the claims were made with this key and are accepted at the Unix second `now`. The
     /// duration does not depend on the content of a forged token.
     ///
     /// # Errors
@@ -88,7 +92,7 @@ impl TokenKey {
     pub fn check(&self, claims: &TokenClaims, now: i64) -> Result<(), TokenError> {
         let mac = self.mac.clone().chain_update(&claims.body);
         mac.verify_slice(&claims.mac).map_err(|_| TokenError::Forged)?;
-        if now >= claims.expires_at {
+        if !claims.is_accepted_at(now) {
             return Err(TokenError::Expired);
         }
         Ok(())
@@ -96,6 +100,12 @@ impl TokenKey {
 }
 
 impl TokenClaims {
+    /// Whether the token has not expired at the Unix second `now`, the grace included.
+    #[must_use]
+    pub fn is_accepted_at(&self, now: i64) -> bool {
+        now <= self.expires_at.saturating_add(TOKEN_GRACE)
+    }
+
     /// Reads a token without verifying it; `None` if the text does not have the form of a token.
     #[must_use]
     pub fn decode(token: &str) -> Option<Self> {
@@ -130,13 +140,15 @@ mod tests {
         assert!(token.chars().all(safe));
         let claims = TokenClaims::decode(&token).unwrap();
         assert_eq!((claims.buin, claims.app_id.as_str()), (14_731_009, "yd0123"));
-        assert_eq!(key.check(&claims, 1_999), Ok(()));
-        assert_eq!(key.check(&claims, 2_000), Err(TokenError::Expired));
+        for now in [1_999, 2_000, 2_060] {
+            assert_eq!(key.check(&claims, now), Ok(()), "{now}");
+        }
+        assert_eq!(key.check(&claims, 2_061), Err(TokenError::Expired));
         assert_ne!(key.issue(14_731_009, "yd0123", 2_000), token);
     }
 
     #[test]
-    fn token_of_another_key_is_forged() {
+    fn token_of_another_key_is_refused() {
         let token = TokenKey::derive(&AesKey::generate()).issue(1, "a", 2_000);
         let other = TokenKey::derive(&AesKey::generate());
         assert_eq!(other.check(&TokenClaims::decode(&token).unwrap(), 0), Err(TokenError::Forged));

@@ -1,20 +1,18 @@
 //! Administrative use cases, called without the command line. Each records its operator in the
 //! audit, and each impossible request has its own error.
 
-use muster::domain::{AppId, Buin, DeliveryId, Permissions};
+use muster::domain::{Actor, AppId, AuditFilter, Buin, DeliveryFilter, DeliveryId, Permissions};
 use muster::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
-use muster::service::admin::audit::{self, AuditFilter};
-use muster::service::admin::callbacks::{self, CallbackFilter};
 use muster::service::admin::diagnosis::{self, SecretsCondition};
 use muster::service::admin::schema::{self, SchemaState};
-use muster::service::admin::{AdminContext, Error, Operator, keys, secrets};
+use muster::service::admin::{AdminContext, Error, audit, callbacks, keys, secrets};
 
 use crate::harness::{TestApp, keyring, new_app, spawn_app};
 
 fn admin(app: &TestApp, user: &str) -> AdminContext {
-    let operator =
-        Operator { user: user.to_owned(), sudo_user: None, host: "console".to_owned(), pid: 1 };
-    AdminContext::new(app.pool.clone(), keyring(), operator, app.clock.clone())
+    let host = "console".to_owned();
+    let actor = Actor { user: user.to_owned(), sudo_user: None, host, pid: 1 };
+    AdminContext::new(app.pool.clone(), keyring(), actor, app.clock.clone())
 }
 
 fn registered() -> RegisteredApp {
@@ -45,7 +43,7 @@ async fn every_change_names_its_operator_in_the_audit() {
     assert!(!keys::revoke(&ann, &key.id).await.unwrap().was_valid, "revoked before");
 
     let filter = AuditFilter { app_id: Some(app_id.clone()), ..AuditFilter::default() };
-    let acts = audit::list(&ann, filter, 100).await.unwrap();
+    let acts = audit::list(&ann, &filter, 100).await.unwrap();
     let acts: Vec<_> = acts.iter().map(|act| (act.actor.as_str(), act.action.as_str())).collect();
     // The clock of the test stands still, so the entries are in the order of insertion.
     assert_eq!(
@@ -84,13 +82,13 @@ async fn each_impossible_request_has_its_own_error() {
     assert!(matches!(error, Error::CallbackNotFound), "{error}");
     let error = callbacks::replay_one(&admin, &id).await.unwrap_err();
     assert!(matches!(error, Error::CallbackNotFound), "{error}");
-    let unknown = CallbackFilter { app_id: Some(AppId::generate()), ..CallbackFilter::default() };
-    let error = callbacks::replay(&admin, unknown).await.unwrap_err();
+    let unknown = DeliveryFilter { app_id: Some(AppId::generate()), ..DeliveryFilter::default() };
+    let error = callbacks::replay(&admin, &unknown).await.unwrap_err();
     assert!(matches!(error, Error::AppIdNotFound(_)), "{error}");
 }
 
 #[tokio::test]
-async fn a_sound_database_is_diagnosed_as_sound() {
+async fn healthy_database_passes_the_diagnosis() {
     let app = spawn_app().await;
     let admin = admin(&app, "ann");
     assert_eq!(schema::state(&admin).await.unwrap(), SchemaState::Current);

@@ -4,54 +4,49 @@ use std::time::Duration;
 
 use muster::service::AuditRetention;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::harness::process::Home;
-use crate::harness::server::{Database, database};
-use crate::harness::{change, new_app, spawn_app};
+use crate::harness::server::database;
+use crate::harness::{change, new_app, spawn_app, store};
 
-/// The audit entries of a home, the oldest first, without the fields that differ between runs.
-fn acts(home: &Home, filter: &[&str]) -> Vec<Value> {
+/// The audit entries of a home, the oldest first.
+fn entries(home: &Home, filter: &[&str]) -> Vec<Value> {
     let lines = home.json(&[&["audit", "list"], filter].concat());
     lines.as_array().unwrap().iter().rev().cloned().collect()
 }
 
 fn actions(home: &Home, filter: &[&str]) -> Vec<String> {
-    let lines = acts(home, filter);
+    let lines = entries(home, filter);
     lines.iter().map(|line| line["action"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn connection(database: &Database) -> PgConnection {
-    PgConnection::connect_with(&database.options).await.unwrap()
-}
-
-const WHICH: [&str; 4] = ["--buin", "7", "--app-id", "mine"];
-
-fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-    [command, &WHICH, more].concat()
+/// A command about the app `mine`.
+fn for_app<'a>(command: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
+    const APP: [&str; 4] = ["--buin", "7", "--app-id", "mine"];
+    [command, &APP, options].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_administrative_action_is_audited() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     home.set("SUDO_USER", "ann\u{1b}");
     let url = "https://user:s3cret@hooks.example:8443/s3cret?key=s3cret";
-    let created = home.json(&with(&["app", "create"], &["--name", "Mine"]));
+    let created = home.json(&for_app(&["app", "create"], &["--name", "Mine"]));
     let callback = ["--callback-url", url, "--callback-token", "t0psecret"];
-    home.json(&with(&["app", "update"], &callback));
-    home.json(&with(&["app", "update"], &["--callback-token", "t0psecret2"]));
-    home.json(&with(&["app", "update"], &["--name", "Ours", "--permissions", "callbacks"]));
-    home.json(&with(&["app", "disable"], &[]));
-    home.json(&with(&["app", "enable"], &[]));
-    home.json(&with(&["app", "pause-callbacks"], &[]));
-    home.json(&with(&["app", "resume-callbacks"], &[]));
-    let rotated = home.json(&with(&["app", "rotate-key"], &[]));
-    let key = home.json(&with(&["key", "create"], &["--label", "ci"]));
+    home.json(&for_app(&["app", "update"], &callback));
+    home.json(&for_app(&["app", "update"], &["--callback-token", "t0psecret2"]));
+    home.json(&for_app(&["app", "update"], &["--name", "Ours", "--permissions", "callbacks"]));
+    home.json(&for_app(&["app", "disable"], &[]));
+    home.json(&for_app(&["app", "enable"], &[]));
+    home.json(&for_app(&["app", "pause-callbacks"], &[]));
+    home.json(&for_app(&["app", "resume-callbacks"], &[]));
+    let rotated = home.json(&for_app(&["app", "rotate-key"], &[]));
+    let key = home.json(&for_app(&["key", "create"], &["--label", "ci"]));
     let id = key["id"].as_str().unwrap();
     home.json(&["key", "revoke", id]);
 
-    let lines = acts(&home, &[]);
+    let lines = entries(&home, &[]);
     let entries: Vec<(&str, &Value)> =
         lines.iter().map(|line| (line["action"].as_str().unwrap(), &line["details"])).collect();
     assert_eq!(entries[0].0, "secrets.seal");
@@ -63,7 +58,9 @@ async fn every_administrative_action_is_audited() {
         [
             (
                 "app.create",
-                &json!({ "name": "Mine", "permissions": permissions, "callback": null })
+                &json!({
+                    "name": "Mine", "permissions": permissions, "forms": "both", "callback": null,
+                })
             ),
             (
                 "app.update",
@@ -110,34 +107,31 @@ async fn every_administrative_action_is_audited() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_or_empty_change_has_no_entry() {
     let database = database().await;
-    let home = Home::on(&database);
-    home.json(&with(&["app", "create"], &[]));
-    let key = home.json(&with(&["key", "create"], &[]));
+    let home = Home::for_database(&database);
+    home.json(&for_app(&["app", "create"], &[]));
+    let key = home.json(&for_app(&["key", "create"], &[]));
     home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
     let before = actions(&home, &[]);
 
-    home.run(&with(&["app", "create"], &[])).fails(1, &["already exists"]);
+    home.run(&for_app(&["app", "create"], &[])).fails(1, &["already exists"]);
     home.run(&["app", "disable", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "create", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key"]);
-    home.json(&with(&["app", "enable"], &[]));
-    home.json(&with(&["app", "update"], &["--name", ""]));
+    home.json(&for_app(&["app", "enable"], &[]));
+    home.json(&for_app(&["app", "update"], &["--name", ""]));
     home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
-    home.json(&["delivery", "replay", "--app", "mine"]);
+    home.json(&["delivery", "replay", "--app-id", "mine"]);
     home.json(&["app", "list"]);
     assert_eq!(actions(&home, &[]), before);
 
     // Without its audit entry, no action is done.
-    let mut connection = connection(&database).await;
-    connection
-        .execute("alter table audit add constraint no_more check (false) not valid")
-        .await
-        .unwrap();
+    let mut connection = store::connect_to(&database).await;
+    store::refuse_audit_entries(&mut connection).await;
     for command in ["disable", "rotate-key"] {
-        home.run(&with(&["app", command], &[])).fails(1, &["no_more"]);
+        home.run(&for_app(&["app", command], &[])).fails(1, &["no_new_entries"]);
     }
-    home.run(&with(&["key", "create"], &[])).fails(1, &["no_more"]);
-    home.run(&["app", "create", "--buin", "8"]).fails(1, &["no_more"]);
+    home.run(&for_app(&["key", "create"], &[])).fails(1, &["no_new_entries"]);
+    home.run(&["app", "create", "--buin", "8"]).fails(1, &["no_new_entries"]);
     let apps = home.json(&["app", "list"]);
     assert_eq!(apps.as_array().unwrap().len(), 1);
     assert_eq!(apps[0]["disabled"], false);
@@ -147,14 +141,14 @@ async fn a_failed_or_empty_change_has_no_entry() {
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_is_searchable_and_append_only() {
     let database = database().await;
-    let home = Home::on(&database);
-    home.json(&with(&["app", "create"], &[]));
-    home.json(&with(&["app", "disable"], &[]));
+    let home = Home::for_database(&database);
+    home.json(&for_app(&["app", "create"], &[]));
+    home.json(&for_app(&["app", "disable"], &[]));
     home.json(&["app", "create", "--buin", "8", "--app-id", "other"]);
-    let lines = acts(&home, &[]);
+    let lines = entries(&home, &[]);
     let at = lines[2]["at"].as_str().unwrap();
 
-    assert_eq!(actions(&home, &["--app", "mine"]), ["app.create", "app.disable"]);
+    assert_eq!(actions(&home, &["--app-id", "mine"]), ["app.create", "app.disable"]);
     assert_eq!(actions(&home, &["--buin", "8"]), ["app.create"]);
     assert_eq!(actions(&home, &["--action", "app.create"]).len(), 2);
     assert_eq!(actions(&home, &["--action", "app"]).len(), 3);
@@ -165,43 +159,34 @@ async fn audit_is_searchable_and_append_only() {
     }
     assert_eq!(actions(&home, &["--since", at]), ["app.disable", "app.create"]);
     assert_eq!(actions(&home, &["--until", at]), ["secrets.seal", "app.create"]);
-    assert_eq!(acts(&home, &["--limit", "1"]), lines[3..]);
+    assert_eq!(entries(&home, &["--limit", "1"]), lines[3..]);
     home.run(&["audit", "list", "--limit", "0"]).fails(2, &["--limit"]);
     home.run(&["audit", "list", "--since", "monday"]).fails(2, &["--since"]);
 
-    let mut connection = connection(&database).await;
-    for statement in ["update audit set actor = 'nobody'", "truncate audit"] {
-        let error = connection.execute(statement).await.unwrap_err().to_string();
+    let mut connection = store::connect_to(&database).await;
+    for error in store::audit_change_errors(&mut connection).await {
         assert!(error.contains("never changed"), "{error}");
     }
-    assert_eq!(acts(&home, &[]), lines);
+    assert_eq!(entries(&home, &[]), lines);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_has_one_entry_with_the_number_of_callbacks() {
     let database = database().await;
-    let home = Home::on(&database);
-    home.json(&with(&["app", "create"], &[]));
-    let mut connection = connection(&database).await;
-    connection
-        .execute(
-            "insert into delivery (session_id, buin, app_id, version, state, due_at, attempts,
-                 tries, created_at, finished_at)
-             select gen_random_uuid(), 7, 'mine', 1, 'failed', now(), 1, 1, now(), now()
-             from generate_series(1, 3)",
-        )
-        .await
-        .unwrap();
+    let home = Home::for_database(&database);
+    home.json(&for_app(&["app", "create"], &[]));
+    let mut connection = store::connect_to(&database).await;
+    store::insert_failed_deliveries(&mut connection, 7, "mine", 3).await;
     let id = home.json(&["delivery", "list"])[0]["id"].as_str().unwrap().to_owned();
     home.json(&["delivery", "replay", &id]);
-    home.json(&["delivery", "replay", "--app", "mine"]);
-    let lines = acts(&home, &["--action", "delivery.replay", "--app", "mine", "--buin", "7"]);
+    home.json(&["delivery", "replay", "--app-id", "mine"]);
+    let lines = entries(&home, &["--action", "delivery.replay", "--app-id", "mine", "--buin", "7"]);
     let [entry] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!(
         (&entry["details"]["delivery"], &entry["details"]["replayed"]),
         (&json!(id), &json!(1))
     );
-    let lines = acts(&home, &["--action", "delivery.replay"]);
+    let lines = entries(&home, &["--action", "delivery.replay"]);
     assert_eq!(lines[1]["details"]["replayed"], 2);
     assert_eq!(lines[1]["details"]["state"], "failed");
 }
@@ -214,16 +199,13 @@ async fn old_entries_are_deleted() {
     let day = Duration::from_secs(86_400);
     app.clock.advance(10 * day);
     change(&app, &stored, |stored| stored.app.disabled = true).await;
-    let keep = 30 * day;
-    let retention =
-        AuditRetention { pool: app.pool.clone(), clock: app.clock.clone(), max_age: keep };
+    let max_age = 30 * day;
+    let retention = AuditRetention { pool: app.pool.clone(), clock: app.clock.clone(), max_age };
     app.clock.advance(20 * day);
     assert_eq!(retention.prune().await.unwrap(), 0, "the entry is as old as the limit");
     app.clock.advance(day);
     // Seals of the template database, apps and keys of the harness and of this test.
     assert_eq!(retention.prune().await.unwrap(), 5);
     assert_eq!(retention.prune().await.unwrap(), 0);
-    let left: Vec<String> =
-        sqlx::query_scalar("select action from audit").fetch_all(&app.pool).await.unwrap();
-    assert_eq!(left, ["app.disable"]);
+    assert_eq!(store::audit_actions(&app.pool).await, ["app.disable"]);
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::harness::process::{Home, Running, Server, children, wait_for};
-use crate::harness::rows::{assert_same, populate, rows, start_and_hold};
+use crate::harness::rows::{assert_same, populate, rows, start_postgres};
 use crate::harness::server::{Database, database};
 
 async fn connection(database: &Database) -> PgConnection {
@@ -65,7 +65,7 @@ async fn serves(server: &Server, app: &Value, sessions: &[Value]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_under_load_is_one_snapshot() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     home.json(&[
         "app",
         "create",
@@ -76,12 +76,12 @@ async fn backup_under_load_is_one_snapshot() {
         "--callback-token",
         "hush-hush",
     ]);
-    let held = start_and_hold(&home).await;
+    let postgres = start_postgres(&home).await;
     let server = home.serve();
     let ended = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4)
         .map(|_| {
-            let (plain, ended) = (server.plain(&home.api_key()), ended.clone());
+            let (plain, ended) = (server.plain_client(&home.api_key()), ended.clone());
             tokio::spawn(async move {
                 while !ended.load(Ordering::Relaxed) {
                     let session = plain.create().await;
@@ -130,13 +130,13 @@ async fn backup_under_load_is_one_snapshot() {
     assert_eq!(i64::try_from(then["session_event"].len()).unwrap(), saved);
     assert!(then["session_event"].iter().all(|event| now.contains(event)));
     server.stop();
-    held.stop().await.unwrap();
+    postgres.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restore_into_embedded_database_is_complete() {
-    let home = Home::lived_in();
-    let held = start_and_hold(&home).await;
+    let home = Home::with_database();
+    let postgres = start_postgres(&home).await;
     let mut live = home.connect().await;
     let (app, sessions) = populate(&home, &mut live).await;
     // The transaction ids are much higher than those of the target database.
@@ -155,7 +155,7 @@ async fn restore_into_embedded_database_is_complete() {
     let printed = home.run(&["backup", "--with-key", with_key.to_str().unwrap()]).ok().stdout;
     assert!(printed.contains("WARNING: the master key"), "{printed}");
     drop(live);
-    held.stop().await.unwrap();
+    postgres.stop().await.unwrap();
 
     let fresh = Home::new();
     let refused = fresh.run(&["restore", dir.to_str().unwrap()]);
@@ -166,7 +166,7 @@ async fn restore_into_embedded_database_is_complete() {
     let other = with_key_of(&home);
     other.json(&["restore", dir.to_str().unwrap()]);
     for home in [&fresh, &other] {
-        let held = start_and_hold(home).await;
+        let postgres = start_postgres(home).await;
         let mut restored = home.connect().await;
         assert_same(&before, &rows(&mut restored).await);
         let ahead = "select exists (select from session_event
@@ -175,7 +175,7 @@ async fn restore_into_embedded_database_is_complete() {
         let server = home.serve();
         serves(&server, &app, &sessions).await;
         server.stop();
-        held.stop().await.unwrap();
+        postgres.stop().await.unwrap();
     }
     let lines = fresh.json(&["audit", "list", "--action", "database"]);
     assert_eq!(lines[0]["action"], "database.restore", "{lines}");
@@ -184,7 +184,7 @@ async fn restore_into_embedded_database_is_complete() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restore_into_external_database_is_complete() {
     let (one, other) = (database().await, database().await);
-    let (mut home, fresh) = (Home::on(&one), Home::on(&other));
+    let (mut home, fresh) = (Home::for_database(&one), Home::for_database(&other));
     let mut live = connection(&one).await;
     let (app, sessions) = populate(&home, &mut live).await;
     let before = rows(&mut live).await;
@@ -204,29 +204,30 @@ async fn restore_into_external_database_is_complete() {
 }
 
 #[test]
-fn a_very_deep_data_directory_is_backed_up() {
-    let home = Home::at(&["a-rather-long-name"; 12].join("/"));
+fn long_data_directory_path_is_backed_up() {
+    let home = Home::named(&["a-rather-long-name"; 12].join("/"));
     home.serve().stop();
     let dir = backup(&home, "backup");
     assert_eq!(manifest(&dir)["tables"]["app"]["rows"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_backup_or_target_is_refused() {
+async fn wrong_backup_or_target_is_refused() {
     let (one, other) = (database().await, database().await);
-    let (home, mut fresh) = (Home::on(&one), Home::on(&other));
+    let (home, mut fresh) = (Home::for_database(&one), Home::for_database(&other));
     let mut target = connection(&other).await;
     home.json(&["app", "create", "--buin", "7", "--app-id", "mine"]);
-    let whole = backup(&home, "whole");
-    home.run(&["backup", whole.to_str().unwrap()]).fails(1, &["is not empty", "a new or an empty"]);
+    let complete = backup(&home, "complete");
+    home.run(&["backup", complete.to_str().unwrap()])
+        .fails(1, &["is not empty", "a new or an empty"]);
 
-    let dump = fs::read(whole.join("dump")).unwrap();
-    let saved = fs::read(whole.join("backup.json")).unwrap();
+    let dump = fs::read(complete.join("dump")).unwrap();
+    let saved = fs::read(complete.join("backup.json")).unwrap();
     let broken = |change: &dyn Fn(&Path), parts: &[&str]| {
-        fs::write(whole.join("dump"), &dump).unwrap();
-        fs::write(whole.join("backup.json"), &saved).unwrap();
-        change(&whole);
-        fresh.run(&["restore", whole.to_str().unwrap()]).fails(1, parts);
+        fs::write(complete.join("dump"), &dump).unwrap();
+        fs::write(complete.join("backup.json"), &saved).unwrap();
+        change(&complete);
+        fresh.run(&["restore", complete.to_str().unwrap()]).fails(1, parts);
     };
     let tampered = |dir: &Path| {
         let mut bytes = dump.clone();
@@ -237,8 +238,8 @@ async fn a_wrong_backup_or_target_is_refused() {
     broken(&tampered, &["dump was changed or is damaged", "SHA-256", "nothing was restored"]);
     let truncated = |dir: &Path| fs::write(dir.join("dump"), &dump[..dump.len() - 9]).unwrap();
     broken(&truncated, &["dump was changed or is damaged", "bytes instead of"]);
-    let cut = |dir: &Path| fs::write(dir.join("backup.json"), &saved[..99]).unwrap();
-    broken(&cut, &["backup.json is not what this Muster writes"]);
+    let truncate = |dir: &Path| fs::write(dir.join("backup.json"), &saved[..99]).unwrap();
+    broken(&truncate, &["backup.json is not what this Muster writes"]);
     let no_manifest = |dir: &Path| fs::remove_file(dir.join("backup.json")).unwrap();
     broken(&no_manifest, &["holds no whole backup", "interrupted"]);
     let newer = |dir: &Path| rewrite(dir, |it| it["migrations"] = json!([1, 99]));
@@ -252,33 +253,35 @@ async fn a_wrong_backup_or_target_is_refused() {
     let apps = "select count(*) from app";
     assert_eq!(sqlx::query_scalar::<_, i64>(apps).fetch_one(&mut target).await.unwrap(), 0);
 
-    fs::write(whole.join("backup.json"), &saved).unwrap();
-    fs::write(whole.join("dump"), &dump).unwrap();
+    fs::write(complete.join("backup.json"), &saved).unwrap();
+    fs::write(complete.join("dump"), &dump).unwrap();
     let right = fresh.env.len();
     fresh.set("MUSTER__SECRETS__MASTER_KEY", &"07".repeat(32));
-    let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
-    let id = home.json(&["secrets", "status"])["seals"].as_str().unwrap().to_owned();
+    let refused = fresh.run(&["restore", complete.to_str().unwrap()]);
+    let id = home.json(&["secrets", "status"])["active"].as_str().unwrap().to_owned();
     refused.fails(1, &[&id, "nothing was restored", "secrets.master_key_file"]);
     fresh.env.truncate(right);
 
     let server = fresh.serve();
-    fresh.run(&["restore", whole.to_str().unwrap()]).fails(1, &["1 running servers", "stop them"]);
+    fresh
+        .run(&["restore", complete.to_str().unwrap()])
+        .fails(1, &["1 running servers", "stop them"]);
     server.stop();
     // The checksum of a table detects a change that the checksum of the file does not.
-    rewrite(&whole, |it| it["tables"]["app"]["checksum"] = json!("0"));
-    let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
+    rewrite(&complete, |it| it["tables"]["app"]["checksum"] = json!("0"));
+    let refused = fresh.run(&["restore", complete.to_str().unwrap()]);
     refused.fails(
         1,
-        &["what arrived differs from the backup: app has the same number of rows, but different rows. Do not use"],
+        &["the copied data differ from the backup: app has the same number of rows, but different rows. Do not use"],
     );
-    let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
+    let refused = fresh.run(&["restore", complete.to_str().unwrap()]);
     refused.fails(1, &["the target database is not empty: app has 1 rows", "Nothing was changed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupted_backup_is_refused() {
     let (one, other) = (database().await, database().await);
-    let (mut home, fresh) = (Home::on(&one), Home::on(&other));
+    let (mut home, fresh) = (Home::for_database(&one), Home::for_database(&other));
     let mut url = one.options.to_url_lossy();
     if url.password().is_none() {
         // A server without password authentication accepts any password.

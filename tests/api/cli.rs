@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::process::Home;
 use crate::harness::server::database;
+use crate::harness::store;
 
 /// The names of the fields of an object.
 fn fields(value: &Value) -> Vec<&str> {
@@ -17,7 +18,7 @@ fn fields(value: &Value) -> Vec<&str> {
     fields
 }
 
-const APP_FIELDS: [&str; 9] = [
+const APP_FIELDS: [&str; 10] = [
     "aesKey",
     "appId",
     "buin",
@@ -25,6 +26,7 @@ const APP_FIELDS: [&str; 9] = [
     "callbackUrl",
     "callbacksPaused",
     "disabled",
+    "forms",
     "name",
     "permissions",
 ];
@@ -163,7 +165,7 @@ fn walk(home: &Home) {
         app,
         json!({
             "buin": 77, "appId": "walker", "name": "走者", "aesKey": app["aesKey"],
-            "permissions": ["sessions:read", "sessions:write", "callbacks"],
+            "permissions": ["sessions:read", "sessions:write", "callbacks"], "forms": "both",
             "callbackUrl": null, "callbackToken": null, "callbacksPaused": false, "disabled": false,
         })
     );
@@ -189,6 +191,18 @@ fn walk(home: &Home) {
             .concat(),
     );
     assert_eq!(changed["permissions"], json!(["sessions:read"]));
+    for forms in ["sealed", "plain", "both"] {
+        let changed = home.json(&[&with(&["app", "update"])[..], &["--forms", forms]].concat());
+        assert_eq!(
+            (&changed["forms"], &changed["permissions"]),
+            (&json!(forms), &json!(["sessions:read"]))
+        );
+        assert_eq!(home.json(&with(&["app", "show"]))["forms"], forms);
+        let shown = home.run(&with(&["app", "show"])).ok().stdout;
+        assert!(shown.contains(&format!("forms           {forms}")), "{shown}");
+    }
+    home.run(&[&with(&["app", "update"])[..], &["--forms", "open"]].concat())
+        .fails(2, &["\"open\" is not one of sealed, plain and both"]);
     assert_eq!((changed["name"].as_str(), token()), (Some("x"), json!("hush")));
     let changed =
         home.json(&[&with(&["app", "update"])[..], &["--callback-token", "new"]].concat());
@@ -240,7 +254,7 @@ fn walk(home: &Home) {
 }
 
 #[test]
-fn commands_work_where_no_server_runs() {
+fn commands_work_without_a_server() {
     let home = Home::new();
     walk(&home);
     assert!(home.postmaster().is_none(), "a command leaves nothing running");
@@ -249,7 +263,7 @@ fn commands_work_where_no_server_runs() {
 
 #[test]
 fn commands_work_while_a_server_runs() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
     walk(&home);
     server.stop();
@@ -259,14 +273,14 @@ fn commands_work_while_a_server_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_work_on_a_configured_database() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     walk(&home);
     assert!(!home.data_dir.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_server_applies_app_changes_at_once() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     // The test uses revoked credentials repeatedly.
     home.set("MUSTER__LIMITS__MAX_FAILED_ATTEMPTS", "0");
     let server = home.serve();
@@ -279,7 +293,7 @@ async fn running_server_applies_app_changes_at_once() {
         let client = server.client(&app);
         let token = client.token().await;
         let key = home.json(&with(["key", "create"]));
-        let caller = server.plain(key["key"].as_str().unwrap());
+        let caller = server.plain_client(key["key"].as_str().unwrap());
         assert_eq!(caller.errcode().await, 0);
 
         home.run(&with(["app", "disable"])).ok();
@@ -311,7 +325,7 @@ async fn running_server_applies_app_changes_at_once() {
 
 #[test]
 fn credentials_file_gets_the_rotated_key() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let before = home.credentials();
     let buin = before["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", before["appId"].as_str().unwrap()];
@@ -328,8 +342,8 @@ fn credentials_file_gets_the_rotated_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_right_after_the_start_takes_effect() {
-    let home = Home::lived_in();
+async fn change_right_after_the_start_takes_effect() {
+    let home = Home::with_database();
     let which = home.credentials();
     let buin = which["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", which["appId"].as_str().unwrap()];
@@ -340,7 +354,7 @@ async fn a_change_right_after_the_start_takes_effect() {
         let command = if disable { "disable" } else { "enable" };
         home.run(&[&["app", command][..], &which].concat()).ok();
         let expected = if disable { 100_001 } else { 0 };
-        assert_eq!(server.plain(&home.api_key()).errcode().await, expected, "{command}");
+        assert_eq!(server.plain_client(&home.api_key()).errcode().await, expected, "{command}");
         server.stop();
     }
     other.stop();
@@ -348,9 +362,9 @@ async fn a_change_right_after_the_start_takes_effect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unconfirmed_change_is_reported() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
-    assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
+    assert_eq!(server.plain_client(&home.api_key()).errcode().await, 0);
     let credentials = home.credentials();
     let buin = credentials["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", credentials["appId"].as_str().unwrap()];
@@ -365,19 +379,19 @@ async fn unconfirmed_change_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn key_usage_is_recorded() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let used = |home: &Home| home.json(&["key", "list"])[0]["lastUsedAt"].clone();
     assert_eq!(used(&home), Value::Null);
     let server = home.serve();
-    assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
+    assert_eq!(server.plain_client(&home.api_key()).errcode().await, 0);
     server.stop();
     assert!(used(&home).is_string(), "the use is recorded when the server stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_are_named_with_their_remedies() {
+async fn error_texts_name_the_mistake_and_a_remedy() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     home.json(&["app", "create", "--buin", "1", "--app-id", "taken"]);
     let unknown = ["--buin", "1", "--app-id", "nobody"];
     for command in ["show", "update", "disable", "enable", "rotate-key"] {
@@ -405,6 +419,10 @@ async fn mistakes_are_named_with_their_remedies() {
             &["--buin", "1", "--callback-url", "ftp://a", "--callback-token", "x"],
             &["ftp://a", "http or https"],
         ),
+        (
+            &["--buin", "1", "--callback-url", "http://169.254.169.254/", "--callback-token", "x"],
+            &["--callback-url", "169.254.169.254: a link-local address is never permitted"],
+        ),
     ] {
         home.run(&[&["app", "create"][..], arguments].concat()).fails(2, parts);
     }
@@ -415,6 +433,32 @@ async fn mistakes_are_named_with_their_remedies() {
         1,
         "a failed create leaves no app"
     );
+}
+
+#[test]
+fn callback_urls_that_settings_deny_are_named() {
+    let mut home = Home::new();
+    home.set("MUSTER__DELIVERY__DENY_NETWORKS", "127.0.0.0/8,::1/128");
+    let app = ["--buin", "7", "--app-id", "mine"];
+    let callback = |url| ["--callback-url", url, "--callback-token", "x", "--json"];
+    let denied = "delivery.deny_networks contains it";
+    let create =
+        [&["app", "create"][..], &app, &callback("http://127.0.0.1:1/hook?key=k")].concat();
+    let update = [&["app", "update"][..], &app, &callback("http://localhost:1/")].concat();
+    for (command, parts) in [
+        (create, ["warning: --callback-url: 127.0.0.1 cannot be reached now", denied]),
+        (update, ["warning: --callback-url: localhost cannot be reached now", denied]),
+    ] {
+        let done = home.run(&command);
+        assert!(done.status.success(), "{done:#?}");
+        assert_eq!(done.json()["appId"], "mine", "{done:#?}");
+        for part in parts {
+            assert!(done.stderr.contains(part), "{part}: {done:#?}");
+        }
+        assert!(!done.stderr.contains("key=k"), "{done:#?}");
+    }
+    home.set("MUSTER__DELIVERY__DENY_NETWORKS", "10.0.0.0/8");
+    home.json(&[&["app", "update"][..], &app, &callback("http://127.0.0.1:1/")[..4]].concat());
 }
 
 /// A database after an interrupted first start.
@@ -450,6 +494,16 @@ fn migrations_are_shown_and_run() {
     assert_eq!(home.run(&["migrate", "--json", "status"]).ok().json(), status);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_with_earlier_comments_are_accepted() {
+    let database = database().await;
+    let home = Home::for_database(&database);
+    store::set_earlier_migrations(&mut store::connect_to(&database).await).await;
+    let text = home.run(&["migrate"]).ok().stdout;
+    assert_eq!(text, "applied 0007 byte order\nthe database is up to date\n");
+    assert_eq!(home.run(&["migrate"]).ok().stdout, "nothing to do\n");
+}
+
 #[test]
 fn pending_migrations_wait_if_database_migrate_is_false() {
     let mut home = without_tables();
@@ -460,13 +514,13 @@ fn pending_migrations_wait_if_database_migrate_is_false() {
 }
 
 #[test]
-fn a_command_is_quick() {
-    let home = Home::lived_in();
+fn command_does_not_restart_postgresql() {
+    let home = Home::with_database();
     let server = home.serve();
     let postmaster = home.postmaster();
-    let began = Instant::now();
+    let started_at = Instant::now();
     home.run(&["app", "list"]).ok();
-    println!("app list: {:?}", began.elapsed());
+    println!("app list: {:?}", started_at.elapsed());
     // The command does not start or stop PostgreSQL.
     assert_eq!(home.postmaster(), postmaster);
     server.stop();

@@ -5,14 +5,12 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use muster::repository::Pool;
 use muster::repository::pool::{self, PoolLimits};
-use sqlx::Connection as _;
-use sqlx::postgres::PgConnectOptions;
 
 use crate::harness::proxy::Proxy;
 use crate::harness::server::database;
-use crate::harness::{store, wait_until};
+use crate::harness::store::{self, PgConnectOptions, Pool};
+use crate::harness::wait_until;
 
 const PLACES: u32 = 3;
 const SHORT: Duration = Duration::from_millis(200);
@@ -36,19 +34,19 @@ async fn has_all_places(pool: &Pool) {
     assert_eq!(pool.in_use(), PLACES as usize);
 }
 
-/// The number of silences: 50 in the long form.
-fn silences() -> usize {
+/// The number of stalls: 50 in the long form.
+fn stalls() -> usize {
     if std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|how| how == "long") { 50 } else { 3 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_keep_no_place() {
+async fn stalled_connections_keep_no_place() {
     let database = database().await;
-    let proxy = Proxy::to(&database.options);
-    let pool = connect(proxy.way(database.options.clone()), SHORT);
-    for silence in 0..silences() {
+    let proxy = Proxy::on_unix_socket(&database.options);
+    let pool = connect(proxy.options_through(database.options.clone()), SHORT);
+    for stall in 0..stalls() {
         store::select_one(&pool).await.unwrap();
-        proxy.fall_silent();
+        proxy.stall();
         let statements = (0..2 * PLACES).map(|_| {
             let pool = pool.clone();
             tokio::spawn(async move { store::select_one(&pool).await })
@@ -57,13 +55,13 @@ async fn silent_connections_keep_no_place() {
         wait_until("places that are taken", async || pool.in_use() == PLACES as usize).await;
         // Half of the callers go away, and half wait for the end.
         statements.iter().step_by(2).for_each(|statement| statement.abort());
-        proxy.speak_again();
+        proxy.resume();
         for statement in statements {
-            // The silence may have interrupted this one.
+            // The stall may have interrupted this one.
             let _ = statement.await;
         }
         let after = store::select_one(&pool).await;
-        assert!(after.is_ok(), "after silence {silence}: {after:?}");
+        assert!(after.is_ok(), "after stall {stall}: {after:?}");
     }
     has_all_places(&pool).await;
 }
@@ -104,7 +102,7 @@ async fn statement_goes_on_without_its_caller() {
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
     assert_eq!((pool.idle(), pool.in_use()), (0, 1), "the statement still has its place");
-    connection.close().await.unwrap();
+    store::close(connection).await.unwrap();
     wait_until("the end of the statement", async || pool.in_use() == 0).await;
     assert_eq!(pool.idle(), 1, "the connection is still good");
 }
@@ -133,7 +131,8 @@ async fn closed_pool_refuses() {
     let pool = connect(database.options.clone(), SHORT);
     let taken = pool.acquire().await.unwrap();
     pool.close().await;
-    assert!(matches!(store::select_one(&pool).await, Err(sqlx::Error::PoolClosed)));
+    let refusal = store::select_one(&pool).await.unwrap_err().to_string();
+    assert!(refusal.contains("closed pool"), "{refusal}");
     drop(taken);
     assert_eq!((pool.idle(), pool.in_use()), (0, 0));
 }

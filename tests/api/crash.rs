@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 
-use crate::harness::process::{Home, PATIENCE, Plain, Running, is_running, wait_for};
+use crate::harness::process::{Home, PlainClient, Running, WAIT_TIMEOUT, is_running, wait_for};
 use crate::harness::store;
 
 const WRITERS: usize = 6;
@@ -19,12 +18,12 @@ type Versions = HashMap<String, i64>;
 
 /// Creates sessions and changes them until a request gets no response. Each version has its own
 /// title and adds a member.
-async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Versions {
+async fn write(client: PlainClient, acknowledged: Arc<AtomicUsize>) -> Versions {
     let mut versions = Versions::new();
     let count = || acknowledged.fetch_add(1, Ordering::Relaxed);
     loop {
         let body = json!({ "title": "title 1", "creator": "a", "member": ["b", "c"] });
-        let Ok(session) = caller.try_post("create", &body).await else { return versions };
+        let Ok(session) = client.try_post("create", &body).await else { return versions };
         if session["errcode"] != 0 {
             return versions;
         }
@@ -36,7 +35,7 @@ async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Versions {
                 "sessionId": id, "opUser": "a",
                 "title": format!("title {version}"), "addMember": [format!("m{version}")],
             });
-            match caller.try_post("update", &body).await {
+            match client.try_post("update", &body).await {
                 Ok(session) if session["errcode"] == 0 => {
                     assert_eq!(session["version"], version, "{session}");
                     versions.insert(id.clone(), version);
@@ -50,9 +49,9 @@ async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Versions {
 }
 
 /// Every acknowledged session is complete, and not older than its acknowledged version.
-async fn check(home: &Home, caller: &Plain, versions: &Versions) {
+async fn check(home: &Home, client: &PlainClient, versions: &Versions) {
     for (id, version) in versions {
-        let session = caller.get(id).await;
+        let session = client.get(id).await;
         assert_eq!(session["errcode"], 0, "{id} at {version} was acknowledged: {session}");
         let found = session["version"].as_i64().unwrap();
         // The response to the last change may have been lost.
@@ -66,9 +65,9 @@ async fn check(home: &Home, caller: &Plain, versions: &Versions) {
         assert_eq!(session["member"], Value::from(members));
     }
     let mut connection = home.connect().await;
-    let torn = store::torn_sessions(&mut connection).await;
-    connection.close().await.unwrap();
-    assert_eq!(torn, Vec::<String>::new(), "a change is stored only in part");
+    let inconsistent = store::inconsistent_sessions(&mut connection).await;
+    store::close(connection).await.unwrap();
+    assert_eq!(inconsistent, Vec::<String>::new(), "a change is stored only in part");
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +79,9 @@ enum Killed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_a_crash() {
-    let home = Home::lived_in();
-    let mut everything = Versions::new();
-    let began = Instant::now();
+    let home = Home::with_database();
+    let mut all_versions = Versions::new();
+    let started_at = Instant::now();
     for killed in [
         Killed::ServerAndPostgres,
         Killed::Server,
@@ -91,10 +90,10 @@ async fn acknowledged_writes_survive_a_crash() {
         Killed::ServerAndPostgres,
     ] {
         let server = home.serve();
-        let caller = server.plain(&home.api_key());
+        let client = server.plain_client(&home.api_key());
         let acknowledged = Arc::default();
         let writers: Vec<_> = (0..WRITERS)
-            .map(|_| tokio::spawn(write(caller.clone(), Arc::clone(&acknowledged))))
+            .map(|_| tokio::spawn(write(client.clone(), Arc::clone(&acknowledged))))
             .collect();
         wait_for("a load", || (acknowledged.load(Ordering::Relaxed) > 150).then_some(()));
         let postmaster = home.postmaster().unwrap();
@@ -115,64 +114,68 @@ async fn acknowledged_writes_survive_a_crash() {
         }
         println!("{killed:?}: {} sessions", versions.len());
 
-        let orphaned = matches!(killed, Killed::Server);
-        assert_eq!(is_running(postmaster), orphaned);
+        let keeps_running = matches!(killed, Killed::Server);
+        assert_eq!(is_running(postmaster), keeps_running);
         let restarted = Instant::now();
         let server = home.serve();
         println!("up again in {:?}", restarted.elapsed());
-        assert_eq!(home.postmaster() == Some(postmaster), orphaned, "an orphan is taken over");
-        check(&home, &server.plain(&home.api_key()), &versions).await;
-        everything.extend(versions);
+        assert_eq!(
+            home.postmaster() == Some(postmaster),
+            keeps_running,
+            "a running PostgreSQL is used again"
+        );
+        check(&home, &server.plain_client(&home.api_key()), &versions).await;
+        all_versions.extend(versions);
         server.stop();
-        assert!(home.postmaster().is_none(), "an orphan is stopped like any other");
+        assert!(home.postmaster().is_none(), "the PostgreSQL of a killed server is stopped too");
     }
     let server = home.serve();
-    check(&home, &server.plain(&home.api_key()), &everything).await;
+    check(&home, &server.plain_client(&home.api_key()), &all_versions).await;
     server.stop();
-    let elapsed = began.elapsed();
-    println!("{} sessions, five rounds: {elapsed:?}", everything.len());
+    let elapsed = started_at.elapsed();
+    println!("{} sessions, five rounds: {elapsed:?}", all_versions.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn server_stops_quickly_without_postgresql() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     // The server waits this long for a connection. The test waits for a minute.
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "5m");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "10m");
     let server = home.serve();
-    server.plain(&home.api_key()).create().await;
+    server.plain_client(&home.api_key()).create().await;
     home.kill_postgres();
-    let began = Instant::now();
+    let started_at = Instant::now();
     server.stop();
-    println!("stopped without a database: {:?}", began.elapsed());
+    println!("stopped without a database: {:?}", started_at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_survives_its_postgresql() {
-    let mut home = Home::lived_in();
+async fn server_survives_a_crash_of_postgresql() {
+    let mut home = Home::with_database();
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
     let server = home.serve();
-    let caller = server.plain(&home.api_key());
-    let session = caller.create().await;
+    let client = server.plain_client(&home.api_key());
+    let session = client.create().await;
     let kills: [(fn(&Home), _); 2] = [(Home::kill_postgres, 2), (Home::kill_postmaster, 3)];
     for (kill, version) in kills {
         let before = home.postmaster();
         kill(&home);
-        let began = Instant::now();
-        let ready = caller.http.get(server.url("/readyz"));
+        let started_at = Instant::now();
+        let ready = client.http.get(server.url("/readyz"));
         while ready.try_clone().unwrap().send().await.unwrap().status() != 200
             || home.postmaster() == before
         {
-            assert!(began.elapsed() < PATIENCE, "{}", server.running.stderr());
-            let health = caller.http.get(server.url("/healthz")).send().await.unwrap();
+            assert!(started_at.elapsed() < WAIT_TIMEOUT, "{}", server.running.stderr());
+            let health = client.http.get(server.url("/healthz")).send().await.unwrap();
             assert_eq!(health.status(), 200);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        println!("service again after {:?}", began.elapsed());
+        println!("service again after {:?}", started_at.elapsed());
         let title = version.to_string();
         let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": title });
-        let answer = caller.post("update", &body).await;
+        let answer = client.post("update", &body).await;
         assert_eq!((&answer["errcode"], &answer["version"]), (&json!(0), &json!(version)));
     }
     let output = server.stop();
@@ -182,7 +185,7 @@ async fn a_server_survives_its_postgresql() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_start_is_retried_until_it_succeeds() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
     let settings = home.postgres().join("postgresql.conf");
     let right = std::fs::read_to_string(&settings).unwrap();
@@ -196,33 +199,33 @@ async fn postgresql_start_is_retried_until_it_succeeds() {
     assert!(log.contains("delay_seconds=1 ") || log.contains("delay_seconds=1\n"), "{log}");
     std::fs::write(&settings, right).unwrap();
     server.running.until_stderr("its end", |text| text.contains("runs again").then_some(()));
-    server.plain(&home.api_key()).create().await;
+    server.plain_client(&home.api_key()).create().await;
     server.stop();
     assert!(home.postmaster().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_start_one_postgresql_again() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let servers = [home.serve(), home.serve()];
     for _ in 0..3 {
         home.kill_postmaster();
         for server in &servers {
             let url = server.url("/readyz");
-            let caller = server.plain(&home.api_key());
-            let began = Instant::now();
-            while caller.http.get(&url).send().await.unwrap().status() != 200 {
+            let client = server.plain_client(&home.api_key());
+            let started_at = Instant::now();
+            while client.http.get(&url).send().await.unwrap().status() != 200 {
                 // The second restart in a row is delayed, the third one longer.
-                assert!(began.elapsed() < PATIENCE, "{}", server.running.stderr());
+                assert!(started_at.elapsed() < WAIT_TIMEOUT, "{}", server.running.stderr());
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            caller.create().await;
+            client.create().await;
         }
     }
     let [first, second] = servers;
     first.stop();
     assert!(home.postmaster().is_some(), "the second still uses it");
-    second.plain(&home.api_key()).create().await;
+    second.plain_client(&home.api_key()).create().await;
     second.stop();
     assert!(home.postmaster().is_none());
 }
@@ -234,7 +237,7 @@ fn kills() -> usize {
 
 #[test]
 fn every_start_after_a_kill_succeeds() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let mut unfinished = 0;
     for kill in 0..kills() {
         let server = home.serve();
@@ -261,7 +264,7 @@ fn every_start_after_a_kill_succeeds() {
 
 #[test]
 fn start_after_a_kill_during_any_start_succeeds() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     for millis in 0..kills() as u64 {
         let starting = Running::start(&home, &[]);
         std::thread::sleep(Duration::from_millis(millis * 11 % 200));
@@ -274,7 +277,7 @@ fn start_after_a_kill_during_any_start_succeeds() {
 
 #[test]
 fn empty_lock_file_is_no_obstacle() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     // PostgreSQL was killed between the creation of the file and its first write.
     for name in ["postmaster.pid", ".s.PGSQL.5432.lock"] {
         std::fs::write(home.postgres().join(name), "").unwrap();
@@ -285,7 +288,7 @@ fn empty_lock_file_is_no_obstacle() {
 
 #[test]
 fn stopping_server_stops_a_restarting_postgresql() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     // The signal comes at several moments of the restart.
     for millis in [0, 260, 300, 350, 400] {
         let server = home.serve();

@@ -182,14 +182,14 @@ fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
     let published = texts(&muster["ports"]);
     assert_eq!(port(published[0]), port(&settings.server.bind));
     // The service mounts the volume that holds the files of the first start.
-    let made = service("first-start")["command"].to_string();
+    let created = service("first-start")["command"].to_string();
     for name in ["database-url", "master.key"] {
-        assert!(made.contains(&format!("make {name}")), "{made}");
+        assert!(created.contains(&format!("make {name}")), "{created}");
     }
     let key = settings.secrets.master_key_file.unwrap();
     assert_eq!(key, settings.data_dir.join("master.key"));
-    let patience = muster["stop_grace_period"].as_str().unwrap();
-    assert!(humantime(patience) > settings.server.shutdown_timeout, "{patience}");
+    let grace_period = muster["stop_grace_period"].as_str().unwrap();
+    assert!(humantime(grace_period) > settings.server.shutdown_timeout, "{grace_period}");
     for (before, condition) in
         [("postgres", "service_healthy"), ("first-start", "service_completed_successfully")]
     {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 
 use crate::harness::process::{Home, Running};
-use crate::harness::rows::start_and_hold;
+use crate::harness::rows::start_postgres;
 use crate::harness::server::database;
 use crate::harness::store::{self, MigrationFault};
 
@@ -63,8 +63,8 @@ fn fresh_machine_passes_and_is_not_changed() {
 }
 
 #[test]
-fn a_running_server_is_recognised() {
-    let mut home = Home::lived_in();
+fn running_server_is_recognized() {
+    let mut home = Home::with_database();
     let server = home.serve();
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
     let metrics = server.running.until_stderr("the metrics address", |log| {
@@ -90,12 +90,12 @@ fn a_running_server_is_recognised() {
 }
 
 /// A program that is not Muster and answers every request. Returns its address.
-fn stranger() -> String {
+fn other_program() -> String {
     use std::io::{Read as _, Write as _};
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = stranger.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = stranger.accept() {
+        while let Ok((mut stream, _)) = listener.accept() {
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
         }
@@ -104,9 +104,9 @@ fn stranger() -> String {
 }
 
 #[test]
-fn a_port_of_another_program_is_a_failure() {
+fn port_of_another_program_is_a_failure() {
     let mut home = Home::new();
-    let (api, metrics) = (stranger(), stranger());
+    let (api, metrics) = (other_program(), other_program());
     home.set("MUSTER__SERVER__BIND", &api);
     home.set("MUSTER__METRICS__BIND", &metrics);
     let checks = doctor(&home, 1);
@@ -140,13 +140,13 @@ fn proxy(to: String) -> String {
 }
 
 #[test]
-fn a_port_of_another_installation_is_a_failure() {
-    let other = Home::lived_in();
+fn port_of_another_installation_is_a_failure() {
+    let other = Home::with_database();
     let server = other.serve();
     let metrics = server.running.until_stderr("the metrics address", |log| {
         Some(log.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
     });
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     for (api, metrics) in [
         (server.address.to_string(), metrics.clone()),
         (proxy(server.address.to_string()), proxy(metrics)),
@@ -172,7 +172,7 @@ fn a_port_of_another_installation_is_a_failure() {
 }
 
 #[test]
-fn a_wrong_configuration_is_a_failure() {
+fn wrong_configuration_is_a_failure() {
     let mut home = Home::new();
     home.set("MUSTER__LIMITS__MAX_BODY_BYTES", "lots");
     let checks = doctor(&home, 1);
@@ -183,14 +183,14 @@ fn a_wrong_configuration_is_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configured_database_is_examined() {
+async fn configured_database_is_examined() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     let checks = doctor(&home, 0);
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["configuration", "database", "clock", "migrations", "secrets", "port", "metrics"]
+        ["configuration", "database", "clock", "migrations", "secrets", "forms", "port", "metrics"]
     );
 
     let mut connection = store::connect_to(&database).await;
@@ -214,8 +214,8 @@ async fn a_configured_database_is_examined() {
 }
 
 #[test]
-fn the_cause_of_a_failed_embedded_start_is_reported() {
-    let mut home = Home::lived_in();
+fn cause_of_a_failed_embedded_start_is_reported() {
+    let mut home = Home::with_database();
     let settings = home.postgres().join("postgresql.conf");
     let text = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, text + "work_mem = plenty\n").unwrap();
@@ -282,8 +282,8 @@ fn unusable_data_directory_is_a_failure() {
 }
 
 #[test]
-fn the_content_of_the_data_directory_is_checked() {
-    let home = Home::lived_in();
+fn content_of_the_data_directory_is_checked() {
+    let home = Home::with_database();
     let version = home.postgres().join("PG_VERSION");
     let right = fs::read(&version).unwrap();
     fs::write(&version, "99\n").unwrap();
@@ -314,7 +314,7 @@ fn the_content_of_the_data_directory_is_checked() {
 
 #[test]
 fn doctor_does_not_download() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     let version = home.postgres().join("PG_VERSION");
     fs::write(&version, "99\n").unwrap();
     home.set("MUSTER__DATABASE__DOWNLOAD", "true");
@@ -327,7 +327,7 @@ fn doctor_does_not_download() {
 
 #[track_caller]
 fn not_looked_at(checks: &[Value]) {
-    for name in ["clock", "migrations", "secrets"] {
+    for name in ["clock", "migrations", "secrets", "forms"] {
         let (verdict, found, _) = find(checks, name);
         assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
     }
@@ -378,9 +378,9 @@ impl Drop for Frozen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_embedded_database_is_reported() {
-    let home = Home::lived_in();
-    let held = start_and_hold(&home).await;
+async fn silent_embedded_database_is_reported() {
+    let home = Home::with_database();
+    let postgres = start_postgres(&home).await;
     let frozen = Frozen::new(home.postmaster().unwrap());
     let checks = doctor(&home, 1);
     let (verdict, found, _) = find(&checks, "database");
@@ -389,5 +389,5 @@ async fn a_silent_embedded_database_is_reported() {
     home.run(&["app", "list"]).fails(1, &["accepted no connection within 10 s"]);
     drop(frozen);
     assert_eq!(find(&doctor(&home, 0), "database").0, "ok");
-    held.stop().await.unwrap();
+    postgres.stop().await.unwrap();
 }

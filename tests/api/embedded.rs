@@ -27,12 +27,12 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        Self::at("data")
+        Self::named("data")
     }
 
-    fn at(below: &str) -> Self {
+    fn named(name: &str) -> Self {
         let parent = tempfile::tempdir().unwrap();
-        let data_dir = parent.path().join(below);
+        let data_dir = parent.path().join(name);
         Self { _parent: parent, data_dir }
     }
 
@@ -96,7 +96,7 @@ async fn run(postgres: &EmbeddedPostgres, sql: &'static str) {
     connection.close().await.unwrap();
 }
 
-async fn notes(postgres: &EmbeddedPostgres) -> i64 {
+async fn count_notes(postgres: &EmbeddedPostgres) -> i64 {
     let mut connection = connect(postgres).await;
     let count =
         sqlx::query_scalar("select count(*) from note").fetch_one(&mut connection).await.unwrap();
@@ -114,7 +114,7 @@ async fn setting(postgres: &EmbeddedPostgres, name: &str) -> String {
         .unwrap()
 }
 
-fn whole(error: &EmbeddedError) -> String {
+fn error_chain(error: &EmbeddedError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -129,9 +129,9 @@ async fn data_survive_a_restart() {
     let home = Home::new();
     assert!(!embedded::is_initialized(&home.data_dir).unwrap());
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let postgres = home.start().await;
-    println!("first start: {:?}", began.elapsed());
+    println!("first start: {:?}", started_at.elapsed());
     assert!(!postgres.is_shared());
     assert!(embedded::is_initialized(&home.data_dir).unwrap());
     assert_eq!(postgres.version(), Installation::find(&home.options()).await.unwrap().version);
@@ -139,10 +139,10 @@ async fn data_survive_a_restart() {
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(home.postmaster().is_none(), "a clean end removes postmaster.pid");
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let postgres = home.start().await;
-    println!("second start: {:?}", began.elapsed());
-    assert_eq!(notes(&postgres).await, 1);
+    println!("second start: {:?}", started_at.elapsed());
+    assert_eq!(count_notes(&postgres).await, 1);
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
 }
 
@@ -204,18 +204,18 @@ async fn database_is_durable_and_private() {
 }
 
 #[tokio::test]
-async fn last_user_stops_postgresql() {
+async fn last_server_stops_postgresql() {
     let home = Home::new();
     let first = home.start().await;
-    let began = Instant::now();
+    let started_at = Instant::now();
     let second = home.start().await;
-    println!("join: {:?}", began.elapsed());
+    println!("join: {:?}", started_at.elapsed());
     assert!(second.is_shared());
     assert_eq!(second.version(), first.version());
     run(&second, "create table note ()").await;
 
     assert_eq!(first.stop().await.unwrap(), StopOutcome::StillInUse);
-    assert_eq!(notes(&second).await, 0);
+    assert_eq!(count_notes(&second).await, 0);
     assert_eq!(second.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(!home.runs());
 }
@@ -252,7 +252,7 @@ async fn orphaned_server_is_joined() {
 
     let postgres = home.start().await;
     assert!(postgres.is_shared());
-    assert_eq!(notes(&postgres).await, 0);
+    assert_eq!(count_notes(&postgres).await, 0);
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(!home.runs());
 }
@@ -269,8 +269,8 @@ async fn orphaned_server_with_too_few_connections_is_restarted() {
     assert_eq!(setting(&first, "max_connections").await, "384");
 
     // PostgreSQL is not restarted while another user holds it. The new user joins it.
-    let most = Options { max_connections: 100, ..home.options() };
-    let second = EmbeddedPostgres::start(&most).await.unwrap();
+    let options = Options { max_connections: 100, ..home.options() };
+    let second = EmbeddedPostgres::start(&options).await.unwrap();
     assert!(second.is_shared());
     assert_eq!(setting(&second, "max_connections").await, "384");
     assert_eq!(second.stop().await.unwrap(), StopOutcome::StillInUse);
@@ -297,8 +297,8 @@ async fn killed_server_recovers() {
     // The first user still holds the database, which must not prevent the new start.
     let again = home.start().await;
     assert!(!again.is_shared());
-    assert_eq!(notes(&again).await, 1);
-    assert_eq!(notes(&postgres).await, 1, "its pool would have reconnected");
+    assert_eq!(count_notes(&again).await, 1);
+    assert_eq!(count_notes(&postgres).await, 1, "its pool would have reconnected");
     assert_eq!(again.stop().await.unwrap(), StopOutcome::StillInUse);
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(!home.runs());
@@ -344,14 +344,14 @@ async fn interrupted_first_start_leaves_no_partial_database() {
 }
 
 #[tokio::test]
-async fn a_very_deep_data_directory_serves() {
-    let home = Home::at(&["a-rather-long-name"; 12].join("/"));
+async fn long_data_directory_path_is_served() {
+    let home = Home::named(&["a-rather-long-name"; 12].join("/"));
     assert!(home.data_dir.as_os_str().len() > 107);
     let postgres = home.start().await;
     run(&postgres, "create table note ()").await;
     let second = home.start().await;
     assert!(second.is_shared());
-    assert_eq!(notes(&second).await, 0);
+    assert_eq!(count_notes(&second).await, 0);
     second.stop().await.unwrap();
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
 }
@@ -401,7 +401,7 @@ async fn data_of_another_major_version_are_refused() {
 }
 
 #[tokio::test]
-async fn a_directory_of_something_else_is_refused() {
+async fn directory_with_other_files_is_refused() {
     let home = Home::new();
     home.pretend("");
     fs::rename(home.data().join("PG_VERSION"), home.data().join("thesis.txt")).unwrap();
@@ -462,7 +462,7 @@ async fn root_does_not_use_a_users_data_directory() {
 }
 
 #[tokio::test]
-async fn a_configured_directory_without_programs_is_refused() {
+async fn directory_without_programs_is_refused() {
     let home = Home::new();
     let empty = tempfile::tempdir().unwrap();
     let options = Options { postgres_dir: Some(empty.path().to_owned()), ..home.options() };
@@ -488,5 +488,5 @@ async fn failed_start_shows_the_postgresql_log() {
     fs::write(home.data().join("postgresql.conf"), settings).unwrap();
     let error = home.refusal().await;
     assert!(matches!(error, EmbeddedError::Died { .. }), "{error:?}");
-    assert!(whole(&error).contains("work_mem"), "{}", whole(&error));
+    assert!(error_chain(&error).contains("work_mem"), "{}", error_chain(&error));
 }

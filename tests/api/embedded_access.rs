@@ -1,4 +1,4 @@
-//! Who may use the embedded PostgreSQL, as which role, and what in the environment does not matter.
+//! The users and the role that the embedded PostgreSQL admits, and the environment that it ignores.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -8,14 +8,14 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::geteuid;
 use serde_json::json;
-use sqlx::postgres::PgConnection;
 
 use crate::harness::process::Home;
+use crate::harness::store::PgConnection;
 
 /// The directory of PostgreSQL's programs, and the user and the group that own its files.
 fn programs(home: &Home) -> (PathBuf, u32, u32) {
-    let started_with = fs::read_to_string(home.postgres().join("postmaster.opts")).unwrap();
-    let program = PathBuf::from(started_with.split_whitespace().next().unwrap());
+    let command_line = fs::read_to_string(home.postgres().join("postmaster.opts")).unwrap();
+    let program = PathBuf::from(command_line.split_whitespace().next().unwrap());
     let owner = fs::metadata(home.postgres()).unwrap();
     (program.parent().unwrap().to_owned(), owner.uid(), owner.gid())
 }
@@ -46,12 +46,12 @@ async fn role(connection: &mut PgConnection) -> (String, bool, bool, bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn service_uses_an_ordinary_role() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
     let mut connection = home.connect().await;
     assert_eq!(role(&mut connection).await, ("muster".to_owned(), false, false, false));
     // Everything works as this role.
-    server.plain(&home.api_key()).create().await;
+    server.plain_client(&home.api_key()).create().await;
     server.stop();
 }
 
@@ -60,7 +60,7 @@ async fn another_user_of_the_machine_is_not_admitted() {
     if !geteuid().is_root() {
         return;
     }
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
     let (programs, uid, gid) = programs(&home);
     let socket = format!("/proc/{}/cwd", home.postmaster().unwrap().as_raw_nonzero());
@@ -80,7 +80,7 @@ async fn another_user_of_the_machine_is_not_admitted() {
 
 /// Files as an earlier version made them: `muster` is the superuser, and everybody is admitted.
 fn made_by_an_earlier_version(home: &Home, with_database: bool) {
-    let model = Home::lived_in();
+    let model = Home::with_database();
     let (programs, uid, gid) = {
         let server = model.serve();
         let found = programs(&model);
@@ -164,7 +164,7 @@ async fn data_of_an_earlier_version_get_an_ordinary_role() {
             }
             let rules = fs::read_to_string(home.postgres().join("pg_hba.conf")).unwrap();
             assert!(!rules.contains("trust"), "{rules}");
-            server.plain(&home.api_key()).create().await;
+            server.plain_client(&home.api_key()).create().await;
             server.stop();
         }
     }
@@ -175,13 +175,13 @@ async fn data_of_the_user_nobody_are_taken_over() {
     if !geteuid().is_root() {
         return;
     }
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let right = fs::metadata(home.postgres()).unwrap();
     let changed = Command::new("chown").args(["-R", "nobody"]).arg(home.postgres()).status();
     assert!(changed.unwrap().success());
     let server = home.serve();
     assert_eq!(fs::metadata(home.postgres()).unwrap().uid(), right.uid());
-    server.plain(&home.api_key()).create().await;
+    server.plain_client(&home.api_key()).create().await;
     server.stop();
 }
 
@@ -206,13 +206,13 @@ const VARIABLES: [(&str, &str); 14] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn environment_does_not_change_the_database() {
     let mut home = Home::new();
-    let clean = Home::lived_in();
+    let clean = Home::with_database();
     // The first start too: the data are the same.
     for (name, value) in VARIABLES {
         home.set(name, value);
     }
     let server = home.serve();
-    let session = server.plain(&home.api_key()).create().await;
+    let session = server.plain_client(&home.api_key()).create().await;
     let mut connection = home.connect().await;
     sqlx::query("create schema foo").execute(&mut connection).await.unwrap();
     for (table, expected) in [("public.session", 1), ("foo.session", 0)] {
@@ -248,7 +248,7 @@ async fn environment_does_not_change_the_database() {
     // Commands and a later start use the same database.
     let id = session["sessionId"].as_str().unwrap();
     let server = home.serve();
-    assert_eq!(server.plain(&home.api_key()).get(id).await["errcode"], 0);
+    assert_eq!(server.plain_client(&home.api_key()).get(id).await["errcode"], 0);
     assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1);
     server.stop();
     let backup = home.parent.join("backup");

@@ -2,12 +2,13 @@
 
 use crate::harness::process::Home;
 use crate::harness::server::database_with_encoding;
+use crate::harness::store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn encoding_other_than_utf8_is_refused_by_every_command() {
     for encoding in ["EUC_CN", "LATIN1", "SQL_ASCII"] {
         let database = database_with_encoding(encoding).await;
-        let home = Home::on(&database);
+        let home = Home::for_database(&database);
         let app = ["--buin", "1", "--app-id", "yd5D7F8E6A"];
         let backup = home.parent.join("backup");
         for command in [
@@ -37,12 +38,11 @@ async fn encoding_other_than_utf8_is_refused_by_every_command() {
 #[tokio::test(flavor = "multi_thread")]
 async fn encoding_of_the_target_of_a_move_or_a_restore_is_checked() {
     let target = database_with_encoding("EUC_CN").await;
-    let home = Home::lived_in();
-    home.run(&["move-to", sqlx::ConnectOptions::to_url_lossy(&target.options).as_str()])
-        .fails(1, &["EUC_CN", "UTF8"]);
+    let home = Home::with_database();
+    home.run(&["move-to", &store::url(&target.options)]).fails(1, &["EUC_CN", "UTF8"]);
     let backup = home.parent.join("backup");
     home.run(&["backup", "--with-key", backup.to_str().unwrap()]);
-    let mut empty = Home::on(&target);
+    let mut empty = Home::for_database(&target);
     empty.set("MUSTER__SECRETS__MASTER_KEY_FILE", backup.join("master.key").to_str().unwrap());
     empty.set("MUSTER__SECRETS__MASTER_KEY", "");
     empty.run(&["restore", backup.to_str().unwrap()]).fails(1, &["EUC_CN", "UTF8"]);

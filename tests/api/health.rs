@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, in good and in bad conditions.
+//! `/healthz` and `/readyz`, while the service works and while it does not.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::harness::store::{self, MigrationFault};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, wait_until};
 
 /// The status and the body.
-async fn ask(app: &TestApp, path: &str) -> (u16, Value) {
+async fn get(app: &TestApp, path: &str) -> (u16, Value) {
     let response = app.client.get(path).await;
     assert_eq!(response.headers()["content-type"], "application/json");
     assert!(response.headers().contains_key("x-request-id"));
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
-async fn is_up(app: &TestApp) {
+async fn assert_up(app: &TestApp) {
     let up = json!({
         "status": "ok", "service": "muster", "version": env!("CARGO_PKG_VERSION"),
     });
-    assert_eq!(ask(app, "/healthz").await, (200, up));
+    assert_eq!(get(app, "/healthz").await, (200, up));
 }
 
 /// The response of `/readyz`. The probe is repeated if the database was too slow for it, as on a
 /// busy machine.
 async fn readiness(app: &TestApp) -> (u16, Value) {
-    let mut reply = ask(app, "/readyz").await;
+    let mut reply = get(app, "/readyz").await;
     wait_until("an answer in time", async || {
         let slow = reply.1["reason"] == DATABASE_TOO_SLOW;
         if slow {
-            reply = ask(app, "/readyz").await;
+            reply = get(app, "/readyz").await;
         }
         !slow
     })
@@ -42,27 +42,27 @@ async fn readiness(app: &TestApp) -> (u16, Value) {
 
 const DATABASE_TOO_SLOW: &str = "the database does not answer in time";
 
-async fn is_ready(app: &TestApp) {
+async fn assert_ready(app: &TestApp) {
     assert_eq!(readiness(app).await, (200, json!({ "status": "ready" })));
 }
 
-async fn is_not_ready(app: &TestApp, reason: &str) {
+async fn assert_not_ready(app: &TestApp, reason: &str) {
     let not_ready = json!({ "status": "not ready", "reason": reason });
     let reply =
-        if reason == DATABASE_TOO_SLOW { ask(app, "/readyz").await } else { readiness(app).await };
+        if reason == DATABASE_TOO_SLOW { get(app, "/readyz").await } else { readiness(app).await };
     assert_eq!(reply, (503, not_ready));
-    is_up(app).await;
+    assert_up(app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn healthy_server_is_ready() {
     let app = spawn_app().await;
-    is_up(&app).await;
-    is_ready(&app).await;
-    let ready = async || ask(&app, "/readyz?accessToken=x").await.0 == 200;
+    assert_up(&app).await;
+    assert_ready(&app).await;
+    let ready = async || get(&app, "/readyz?accessToken=x").await.0 == 200;
     wait_until("readiness with a query", ready).await;
     for path in ["/healthz?", "/healthz?x=1"] {
-        assert_eq!(ask(&app, path).await.0, 200, "{path}");
+        assert_eq!(get(&app, path).await.0, 200, "{path}");
     }
     assert_eq!(app.client.get("/healthz/").await.status(), 404);
     for path in ["/healthz", "/readyz"] {
@@ -95,9 +95,9 @@ async fn readiness_requires_the_current_schema() {
         (MigrationFault::Altered, broken),
     ] {
         store::damage_migrations(&app.pool, fault).await;
-        is_not_ready(&app, reason).await;
+        assert_not_ready(&app, reason).await;
         store::restore_migrations(&app.pool).await;
-        is_ready(&app).await;
+        assert_ready(&app).await;
     }
 }
 
@@ -107,7 +107,7 @@ async fn missing_database_is_reported_without_details() {
     let session = app.session(&["a", "b", "c"]).await;
     store::drop_database(&app).await;
 
-    is_not_ready(&app, "the database cannot be reached").await;
+    assert_not_ready(&app, "the database cannot be reached").await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let key = &app.api_key;
     let update = json!({ "sessionId": id, "opUser": "a", "title": "t" }).to_string();
@@ -116,21 +116,21 @@ async fn missing_database_is_reported_without_details() {
         app.client.get(&format!("/cgi/session/get?sessionId={id}&accessToken={key}")).await,
         app.client.post(&format!("/cgi/session/update?accessToken={key}"), update).await,
     ] {
-        is_unavailable(response).await;
+        assert_unavailable(response).await;
     }
     // The first write finds its connection broken, so its outcome is unknown. A connection that was
     // idle for long is tested before and replaced.
     let path = format!("/cgi/session/create?accessToken={key}");
     let first = app.client.post(&path, create.clone()).await;
     assert_eq!(first.json::<Value>().await.unwrap()["errcode"], -1);
-    is_unavailable(app.client.post(&path, create).await).await;
+    assert_unavailable(app.client.post(&path, create).await).await;
     // Known credentials are still accepted, and unknown ones still refused.
     app.client.token().await;
     let got = read_response(app.client.get("/cgi/session/get?accessToken=forged").await).await;
     assert_eq!(got, refusal(100_001, "accessToken: access token does not exist"));
 }
 
-async fn is_unavailable(response: reqwest::Response) {
+async fn assert_unavailable(response: reqwest::Response) {
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "1");
     let body = response.json::<Value>().await.unwrap();
@@ -146,18 +146,18 @@ async fn sessions_are_served_while_the_pool_is_exhausted() {
     })
     .await;
     let session = app.session(&["a", "b", "c"]).await;
-    let taken = app.pool.acquire().await.unwrap();
-    is_not_ready(&app, DATABASE_TOO_SLOW).await;
+    let acquired = app.pool.acquire().await.unwrap();
+    assert_not_ready(&app, DATABASE_TOO_SLOW).await;
     assert_eq!(app.current(&session).await, session);
     let changed = app.change(&session, "a", json!({ "title": "t" })).await;
     assert_eq!(changed["version"], 2, "{changed}");
-    drop(taken);
-    is_ready(&app).await;
+    drop(acquired);
+    assert_ready(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_answer_faster_than_the_request_timeout() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     // A request waits five minutes for a connection. The client gives up after one.
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "5m");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
@@ -180,7 +180,7 @@ async fn probes_answer_faster_than_the_request_timeout() {
 
 #[test]
 fn health_command_asks_the_configured_server() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     home.run(&["health"]).fails(1, &["server.bind is 127.0.0.1:0", "port 0"]);
     let server = home.serve();
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
@@ -200,7 +200,7 @@ fn health_command_asks_the_configured_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_only_database_is_reported() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     let server = home.serve();
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
     let status = async || {

@@ -62,21 +62,21 @@ async fn every_version_is_one_event() {
         });
     };
     let own = app.client.app_id.as_str();
-    let born = json!({ "title": "before", "owner": "a", "member": ["a", "b", "c", "d"] });
-    event("a", own, "before", "a", born);
+    let created = json!({ "title": "before", "owner": "a", "member": ["a", "b", "c", "d"] });
+    event("a", own, "before", "a", created);
 
     let step = async |operator: &str, fields: Value| {
         app.clock.advance(Duration::from_secs(10));
-        let got = app.change(&session, operator, fields).await;
-        assert_eq!(got["errcode"], 0, "{got}");
+        let changed = app.change(&session, operator, fields).await;
+        assert_eq!(changed["errcode"], 0, "{changed}");
     };
     step("b", json!({ "title": "after" })).await;
     event("b", own, "after", "a", json!({ "title": "after" }));
     // An update to the present state is no change.
     let fields = json!({ "title": "after", "addMember": ["f", "b", "e"], "delMember": ["x", "d"] });
     step("a", fields).await;
-    let really = json!({ "addMember": ["f", "e"], "delMember": ["d"] });
-    event("a", own, "after", "a", really);
+    let effective = json!({ "addMember": ["f", "e"], "delMember": ["d"] });
+    event("a", own, "after", "a", effective);
     step("a", json!({ "delMember": ["a"] })).await;
     event("a", own, "after", "b", json!({ "owner": "b", "delMember": ["a"] }));
     // Another app changes the session.
@@ -162,9 +162,9 @@ async fn stored_members_are_ordered() {
                from session where session_id = $1";
     type Row = (i64, String, String, i64, String, i32, DateTime<Utc>, DateTime<Utc>);
     let row: Row = sqlx::query_as(sql).bind(uuid(&session)).fetch_one(&app.pool).await.unwrap();
-    let (born, changed) = (test_start_time(), test_start_time() + Duration::from_secs(5));
+    let (created, changed) = (test_start_time(), test_start_time() + Duration::from_secs(5));
     let text = str::to_owned;
-    assert_eq!(row, (BUIN, text("会"), text("b"), 4, text("active"), 6, born, changed));
+    assert_eq!(row, (BUIN, text("会"), text("b"), 4, text("active"), 6, created, changed));
     assert_eq!(app.current(&session).await["member"], json!(["b", "a", "z", "d", "e", "c"]));
 }
 
@@ -173,13 +173,13 @@ async fn writes_are_visible_to_another_instance() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let (address, _) = app.another_instance().await;
-    let there = app.client.at(address);
+    let other_instance = app.client.at(address);
     let token = app.client.token().await;
     let id = session["sessionId"].as_str().unwrap();
     // A token of one instance is valid at the other.
-    assert_eq!(there.get_session(&token, id).await, session);
+    assert_eq!(other_instance.get_session(&token, id).await, session);
     let update = json!({ "sessionId": id, "opUser": "b", "title": "there" });
-    let changed = there.post_sealed(&token, "/cgi/session/update", &update).await;
+    let changed = other_instance.post_sealed(&token, "/cgi/session/update", &update).await;
     assert_eq!(changed["version"], 2, "{changed}");
     // The other instance sees the change within the follow interval.
     wait_until_equal(|| app.current(&session), &changed).await;

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::raw::{self, exchange, is_closed, send_and_disconnect};
+use crate::harness::raw::{self, assert_closed, exchange, send_until_closed};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// The minimum of the setting.
@@ -24,7 +24,7 @@ fn body(size: usize) -> String {
     format!("{body}{}", " ".repeat(size - body.len()))
 }
 
-/// A request whose body comes in chunks.
+/// A request with a chunked body.
 fn chunked(path: &str, chunks: &[&str]) -> Vec<u8> {
     let mut request = format!(
         "POST {path} HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -76,10 +76,10 @@ async fn content_length_above_the_limit_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chunked_bodies_count_towards_the_limit() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
-    let whole = body(MAX);
+    let complete = body(MAX);
     let path = create_path(&app);
-    let (one, two) = whole.split_at(300);
-    for chunks in [&[whole.as_str()][..], &[one, two], &[&one[..1], &one[1..], two]] {
+    let (one, two) = complete.split_at(300);
+    for chunks in [&[complete.as_str()][..], &[one, two], &[&one[..1], &one[1..], two]] {
         let got = exchange(app.address, &chunked(&path, chunks)).await;
         assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
     }
@@ -94,10 +94,17 @@ async fn incomplete_body_is_reported_as_incomplete() {
     let app = spawn_app().await;
     for chunks in ["5\r\n{\"bui\r\nno length\r\n", "5\r\n{\"bui--", "-1\r\n"] {
         for path in PATHS {
-            let head = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let request = format!("POST {path} {head}{chunks}");
-            let got = send_and_disconnect(app.address, request.into_bytes()).await;
-            assert_eq!(got.json(), refusal(100_004, "body: did not arrive whole"), "{got:?}");
+            let header = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let request = format!("POST {path} {header}{chunks}");
+            let got = send_until_closed(app.address, request.into_bytes()).await;
+            assert_eq!(
+                got.json(),
+                refusal(
+                    100_004,
+                    "body: incomplete, the client stopped sending or the framing is invalid"
+                ),
+                "{got:?}"
+            );
         }
     }
 }
@@ -117,12 +124,15 @@ async fn spawn_impatient_app() -> TestApp {
 }
 
 /// The start of a request that is never completed.
-fn half(path: &str) -> String {
-    let whole = body(200);
-    format!("POST {path} HTTP/1.1\r\nHost: muster\r\nContent-Length: 200\r\n\r\n{}", &whole[..100])
+fn half_request(path: &str) -> String {
+    let complete = body(200);
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: muster\r\nContent-Length: 200\r\n\r\n{}",
+        &complete[..100]
+    )
 }
 
-fn is_too_slow(got: &raw::Answer) {
+fn is_too_slow(got: &raw::RawResponse) {
     let errmsg = "body: must arrive within 200ms";
     assert_eq!((got.status, got.json()), (408, refusal(100_003, errmsg)));
     assert_eq!(got.header("connection"), Some("close"));
@@ -135,17 +145,17 @@ async fn incomplete_body_times_out() {
     let mut calls = JoinSet::new();
     for path in PATHS {
         let path = format!("{path}?accessToken={}", app.api_key);
-        calls.spawn(send_and_disconnect(app.address, half(&path).into_bytes()));
+        calls.spawn(send_until_closed(app.address, half_request(&path).into_bytes()));
     }
-    calls.spawn(send_and_disconnect(app.address, endless("POST /cgi/gettoken")));
+    calls.spawn(send_until_closed(app.address, endless("POST /cgi/gettoken")));
     calls.join_all().await.iter().for_each(is_too_slow);
     app.session(&["a", "b", "c"]).await;
 }
 
 /// A chunked body without an end.
 fn endless(call: &str) -> Vec<u8> {
-    let head = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
-    format!("{call} {head}5\r\n{{\"bui\r\n").into_bytes()
+    let header = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{call} {header}5\r\n{{\"bui\r\n").into_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +163,7 @@ async fn endless_body_closes_the_connection() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     let mut calls = JoinSet::new();
     let mut refused = |call: &'static str, status, request| {
-        let got = send_and_disconnect(app.address, request);
+        let got = send_until_closed(app.address, request);
         calls.spawn(async move {
             let got = got.await;
             assert_eq!(got.status, status, "{call}");
@@ -178,8 +188,8 @@ async fn endless_body_closes_the_connection() {
 async fn complete_chunked_body_keeps_the_connection() {
     let app = spawn_app().await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let whole = body(200);
-    let request = String::from_utf8(chunked(&create_path(&app), &[&whole])).unwrap();
+    let complete = body(200);
+    let request = String::from_utf8(chunked(&create_path(&app), &[&complete])).unwrap();
     let request = request.replace("Connection: close\r\n", "");
     for _ in 0..3 {
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -193,10 +203,10 @@ async fn complete_chunked_body_keeps_the_connection() {
 async fn limits_hold_on_a_reused_connection() {
     let app = spawn_impatient_app().await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let whole = half(&create_path(&app)) + &body(200)[100..];
-    stream.write_all(whole.as_bytes()).await.unwrap();
+    let complete = half_request(&create_path(&app)) + &body(200)[100..];
+    stream.write_all(complete.as_bytes()).await.unwrap();
     assert_eq!(raw::read_response(&mut stream).await.json()["errcode"], 0);
-    stream.write_all(half("/cgi/gettoken").as_bytes()).await.unwrap();
+    stream.write_all(half_request("/cgi/gettoken").as_bytes()).await.unwrap();
     is_too_slow(&raw::read_response(&mut stream).await);
-    is_closed(&mut stream).await;
+    assert_closed(&mut stream).await;
 }

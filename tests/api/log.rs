@@ -21,12 +21,12 @@ fn send(server: &Server, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Makes good and bad calls of every kind. Returns the texts that the log must not contain.
+/// Makes valid and invalid calls of every kind. Returns the texts that the log must not contain.
 async fn everything(home: &Home, server: &Server) -> Vec<String> {
     let credentials = home.credentials();
     let api_key = home.api_key();
     let client = server.client(&credentials);
-    let caller = server.plain(&api_key);
+    let caller = server.plain_client(&api_key);
     let token = client.token().await;
 
     let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
@@ -40,7 +40,7 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
         let update = json!({ "sessionId": id, "opUser": ACCOUNT, "title": format!("{TITLE}!") });
         client.post_sealed(&token, "/cgi/session/update", &update).await;
         caller.post("update", &update).await;
-        let refused = json!({ "sessionId": id, "opUser": "stranger", "title": TITLE });
+        let refused = json!({ "sessionId": id, "opUser": "outsider", "title": TITLE });
         assert_eq!(caller.post("update", &refused).await["errcode"], 4);
         let conflict = json!({
             "sessionId": id, "opUser": ACCOUNT, "title": "x", "version": 77,
@@ -83,7 +83,7 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_and_no_content_is_ever_logged() {
     for (level, format) in [("trace", "json"), ("info", "pretty")] {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         home.set("MUSTER__LOG__LEVEL", level).set("MUSTER__LOG__FORMAT", format);
         home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
         let server = home.serve();
@@ -93,7 +93,7 @@ async fn no_secret_and_no_content_is_ever_logged() {
         let text = std::fs::read_to_string(&settings).unwrap();
         std::fs::write(&settings, text + "work_mem = plenty\n").unwrap();
         home.kill_postgres();
-        let caller = server.plain(&home.api_key());
+        let caller = server.plain_client(&home.api_key());
         let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
         assert_eq!(caller.post("create", &new).await["errcode"], -1);
         server.running.signal(rustix::process::Signal::TERM);
@@ -128,17 +128,17 @@ fn requests(log: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_one_log_line() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     home.set("MUSTER__LOG__FORMAT", "json");
     let server = home.serve();
     let client = server.client(&home.credentials());
-    let caller = server.plain(&home.api_key());
+    let caller = server.plain_client(&home.api_key());
     let app_id = client.app_id.clone();
     let session = caller.create().await;
     let id = session["sessionId"].as_str().unwrap();
     let token = client.token().await;
     client.get_session(&token, id).await;
-    let refused = json!({ "sessionId": id, "opUser": "stranger", "title": "x" });
+    let refused = json!({ "sessionId": id, "opUser": "outsider", "title": "x" });
     caller.post("update", &refused).await;
     client.get("/cgi/nothing").await;
     client.get("/v1/limits").await;
@@ -189,9 +189,53 @@ async fn each_request_is_one_log_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn log_tells_a_wrong_clock_from_a_wrong_key() {
+    let mut home = Home::with_database();
+    home.set("MUSTER__LOG__FORMAT", "json");
+    let server = home.serve();
+    let client = server.client(&home.credentials());
+    let mut other = client.clone();
+    other.key[0] ^= 1;
+    let now = client.clock.now().timestamp();
+    let mut answers = Vec::new();
+    for (client, time) in [
+        (&other, now.to_string()),
+        (&client, (now + 3_600).to_string()),
+        (&client, (now - 3_600).to_string()),
+        (&client, (now * 1_000).to_string()),
+        (&client, format!("{now}.5")),
+        (&client, "%d".to_owned()),
+    ] {
+        let body = client.envelope(&time).to_string();
+        answers.push(client.post("/cgi/gettoken", body).await.json::<Value>().await.unwrap());
+    }
+    answers.dedup();
+    let [answer] = answers.as_slice() else { panic!("{answers:#?}") };
+    assert!(
+        answer["errmsg"].as_str().unwrap().ends_with("key, or its time is more than 300 s off")
+    );
+
+    let lines = requests(&server.stop().stderr);
+    let reasons: Vec<_> = lines.iter().map(|line| line["reason"].as_str().unwrap()).collect();
+    let differs = |reason: &str, end: &str| -> i64 {
+        let reason = reason.strip_prefix("the client's clock is ").unwrap();
+        reason.strip_suffix(end).unwrap_or_else(|| panic!("{reason}")).parse().unwrap()
+    };
+    assert_eq!(reasons[0], "the sealed text cannot be opened with the app's key");
+    // The server reads its clock a little later than the client.
+    assert!((3_500..=3_600).contains(&differs(reasons[1], " s ahead of the server's")));
+    assert!((3_600..3_700).contains(&differs(reasons[2], " s behind the server's")));
+    assert!(differs(reasons[3], " s ahead of the server's") > 1_000_000_000_000);
+    for reason in &reasons[4..] {
+        assert_eq!(*reason, "the sealed message is not a time in whole Unix seconds");
+    }
+    assert!(lines.iter().all(|line| line["level"] == "INFO" && line["cause"].is_null()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_cannot_forge_log_lines() {
     for format in ["json", "pretty"] {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         home.set("MUSTER__LOG__FORMAT", format);
         let server = home.serve();
         let forged = "INFO forged";
@@ -234,18 +278,18 @@ async fn clients_cannot_forge_log_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_switched_off_log_is_silent() {
-    let mut home = Home::lived_in();
+async fn disabled_log_is_silent() {
+    let mut home = Home::with_database();
     home.set("MUSTER__LOG__LEVEL", "off");
     let server = home.serve();
-    server.plain(&home.api_key()).create().await;
+    server.plain_client(&home.api_key()).create().await;
     assert_eq!(server.stop().stderr, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn non_http_traffic_is_not_logged() {
     for named in [false, true] {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         if named {
             home.set("MUSTER__LOG__LEVEL", "info,actix_http=error");
         }
@@ -270,10 +314,10 @@ async fn non_http_traffic_is_not_logged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outage_is_logged_at_its_begin_and_its_end() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     home.set("MUSTER__LOG__FORMAT", "json").set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
     let server = home.serve();
-    let caller = server.plain(&home.api_key());
+    let caller = server.plain_client(&home.api_key());
     // PostgreSQL cannot be started again.
     let settings = home.postgres().join("postgresql.conf");
     let right = std::fs::read_to_string(&settings).unwrap();

@@ -331,3 +331,30 @@ fn the_page_of_error_codes_has_every_problem_code_and_no_other() {
     let listed: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
     assert_eq!(listed, codes);
 }
+
+#[test]
+fn the_page_of_v1_has_every_operation_and_no_other() {
+    let expected: BTreeSet<String> = crate::v1::operations()
+        .iter()
+        .map(|(method, path, _)| format!("{method} {}", path.replace("{sessionId}", "{id}")))
+        .collect();
+    let page = std::fs::read_to_string(root().join("docs/api/v1.md")).unwrap();
+    let (_, page) = page.split_once("## Endpoints").unwrap();
+    let (page, _) = page.split_once("\n## ").unwrap();
+    let mut listed = BTreeSet::new();
+    for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        // `GET`, `PUT …/members`: several methods of one path. `…` is the path of a session.
+        let mut methods = Vec::new();
+        let (cell, _) = row.split_once(" | ").unwrap();
+        for text in cell.split('`').step_by(2).filter(|text| !text.is_empty()) {
+            let (method, path) = text.split_once(' ').unwrap_or((text, ""));
+            methods.push(method);
+            if !path.is_empty() {
+                let path = path.replace('…', "/v1/sessions/{id}");
+                listed.extend(methods.drain(..).map(|method| format!("{method} {path}")));
+            }
+        }
+        assert!(methods.is_empty(), "{row}: a method without a path");
+    }
+    assert_eq!(listed, expected);
+}

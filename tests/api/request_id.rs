@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, Response};
 
-use crate::harness::raw::{Answer, exchange};
+use crate::harness::raw::{RawResponse, exchange};
 use crate::harness::{TestApp, spawn_app, spawn_app_with};
 
 async fn get_as(app: &TestApp, id: &str) -> String {
@@ -20,7 +20,7 @@ fn id_of(response: &Response) -> String {
 }
 
 /// Whether Muster generated the id.
-fn is_made(id: &str) -> bool {
+fn is_generated(id: &str) -> bool {
     id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }
 
@@ -46,20 +46,21 @@ async fn invalid_request_id_is_replaced() {
     let app = spawn_app().await;
     let long = "x".repeat(65);
     let (token, key) = (app.client.token().await, app.api_key.clone());
-    let (behind, quoted) = (format!("Bearer:{key}"), format!("\"{}\"", &key[4..]));
-    for id in ["", " ", "a b", "a\tb", "a,b", "a;b", "{a}", &long, &token, &key, &behind, &quoted] {
-        let made = get_as(&app, id).await;
-        assert!(is_made(&made), "{id:?}: {made}");
+    let (prefixed, quoted) = (format!("Bearer:{key}"), format!("\"{}\"", &key[4..]));
+    for id in ["", " ", "a b", "a\tb", "a,b", "a;b", "{a}", &long, &token, &key, &prefixed, &quoted]
+    {
+        let generated = get_as(&app, id).await;
+        assert!(is_generated(&generated), "{id:?}: {generated}");
     }
     // Bytes that are not ASCII.
-    let head = "GET /healthz HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nX-Request-Id: ";
+    let header = "GET /healthz HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nX-Request-Id: ";
     for id in ["项目".as_bytes(), b"\xff\xfe"] {
-        let request = [head.as_bytes(), id, b"\r\n\r\n"].concat();
+        let request = [header.as_bytes(), id, b"\r\n\r\n"].concat();
         let got = exchange(app.address, &request).await;
-        assert!(is_made(got.header("x-request-id").unwrap()), "{got:?}");
+        assert!(is_generated(got.header("x-request-id").unwrap()), "{got:?}");
     }
     // A header with invalid bytes makes the request invalid.
-    let request = [head.as_bytes(), b"a\0b\r\n\r\n"].concat();
+    let request = [header.as_bytes(), b"a\0b\r\n\r\n"].concat();
     assert_eq!(exchange(app.address, &request).await.status, 400);
 }
 
@@ -99,9 +100,9 @@ async fn every_response_has_a_request_id() {
     let slow = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9\r\n\r\n";
     let slow = exchange(app.address, slow.as_bytes()).await;
     assert_eq!(slow.status, 408);
-    let id = |answer: &Answer| answer.header("x-request-id").unwrap().to_owned();
+    let id = |answer: &RawResponse| answer.header("x-request-id").unwrap().to_owned();
     ids.push(id(&slow));
-    assert!(ids.iter().all(|id| is_made(id)), "{ids:?}");
+    assert!(ids.iter().all(|id| is_generated(id)), "{ids:?}");
     let count = ids.len();
     ids.sort();
     ids.dedup();

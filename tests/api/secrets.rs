@@ -74,12 +74,12 @@ fn show_app(home: &Home) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_dump_reveals_no_secret() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     let app = create_app(&home);
     let key = home.json(&["key", "create", "--buin", "7", "--app-id", "mine"]);
     let server = home.serve();
     // Callbacks fail, so the dump has the records of their attempts too.
-    let caller = server.plain(key["key"].as_str().unwrap());
+    let caller = server.plain_client(key["key"].as_str().unwrap());
     caller.create().await;
     let (token, id) = (server.client(&app).token().await, "00000000-0000-7000-8000-000000000000");
     assert_eq!(server.client(&app).get_session(&token, id).await["errcode"], 400_003);
@@ -104,15 +104,15 @@ async fn database_dump_reveals_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_master_key_is_refused_at_once() {
+async fn wrong_master_key_is_refused_at_the_start() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     let app = create_app(&home);
-    let right = home.json(&["secrets", "status"])["seals"].as_str().unwrap().to_owned();
+    let right = home.json(&["secrets", "status"])["active"].as_str().unwrap().to_owned();
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     for command in [&["serve"][..], &["app", "list"], &["migrate"], &["secrets", "rotate"]] {
         let parts =
-            ["master key of this database is not available", &right, "restore", "the one here"];
+            ["master key of this database is not available", &right, "restore", "and only "];
         let output = home.run(command);
         output.fails(1, &parts);
         assert!(!output.stderr.contains("070707"), "{output:#?}");
@@ -130,7 +130,7 @@ async fn a_wrong_master_key_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn external_database_requires_a_master_key() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     let mut connection = connection(&database).await;
     connection.execute("drop schema public cascade; create schema public").await.unwrap();
     home.set("MUSTER__SECRETS__MASTER_KEY", "");
@@ -144,14 +144,14 @@ async fn external_database_requires_a_master_key() {
     let count: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.unwrap();
     assert_eq!(count, 0, "no table is created");
 
-    let made = home.run(&["secrets", "generate"]).ok().stdout;
-    assert_ne!(home.run(&["secrets", "generate"]).ok().stdout, made);
+    let generated = home.run(&["secrets", "generate"]).ok().stdout;
+    assert_ne!(home.run(&["secrets", "generate"]).ok().stdout, generated);
     let file = home.parent.join("keys");
     home.set("MUSTER__SECRETS__MASTER_KEY_FILE", file.to_str().unwrap());
     home.run(&["migrate"]).fails(1, &["cannot read the master key file", "/keys"]);
     fs::write(&file, "Sesame\n").unwrap();
     home.run(&["migrate"]).fails(1, &["/keys, line 1: expected 32 bytes"]);
-    fs::write(&file, made).unwrap();
+    fs::write(&file, generated).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     home.run(&["migrate"]).ok();
     let app = create_app(&home);
@@ -161,33 +161,33 @@ async fn external_database_requires_a_master_key() {
 }
 
 #[test]
-fn an_embedded_database_makes_its_own_key_once() {
-    let home = Home::lived_in();
+fn embedded_database_generates_its_master_key_once() {
+    let home = Home::with_database();
     let path = home.data_dir.join("master.key");
     let key = fs::read_to_string(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     home.serve().stop();
     assert_eq!(fs::read_to_string(&path).unwrap(), key);
 
-    // No new key is made if secrets are sealed with a missing one.
+    // No new key is generated if secrets are sealed with a missing one.
     fs::remove_file(&path).unwrap();
-    home.run(&["serve"]).fails(1, &["master key of this database is not available", "none here"]);
+    home.run(&["serve"])
+        .fails(1, &["master key of this database", "and no master key is available"]);
     assert!(!path.exists());
     fs::write(&path, format!("{OTHER_KEY}\n")).unwrap();
-    home.run(&["serve"])
-        .fails(1, &["master key of this database is not available", "the one here"]);
+    home.run(&["serve"]).fails(1, &["master key of this database is not available", "and only "]);
     fs::write(&path, key).unwrap();
     home.serve().stop();
 }
 
 #[test]
-fn the_master_key_does_not_reach_postgresql() {
+fn master_key_does_not_reach_postgresql() {
     let mut home = Home::new();
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     let server = home.serve();
     assert!(
         !home.data_dir.join("master.key").exists(),
-        "no key file is made beside a configured key"
+        "no key file is generated beside a configured key"
     );
     let pid = home.postmaster().unwrap().as_raw_nonzero();
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
@@ -229,9 +229,9 @@ async fn unsealed(connection: &mut PgConnection, key: &[u8; 32]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
+async fn first_start_seals_plain_secrets_of_an_earlier_release() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     let mut connection = connection(&database).await;
     let key: [u8; 32] = rand::random();
     unsealed(&mut connection, &key).await;
@@ -260,8 +260,8 @@ async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_secrets_are_gone_from_the_table_file() {
-    let home = Home::lived_in();
+async fn sealing_removes_plain_secrets_from_the_table_file() {
+    let home = Home::with_database();
     // PostgreSQL keeps running alone.
     home.serve().kill();
     let mut connection = home.connect().await;
@@ -301,7 +301,7 @@ async fn secret_moved_to_another_row_does_not_open() {
     .execute(&app.pool)
     .await
     .unwrap();
-    let home = Home::on(&app.database);
+    let home = Home::for_database(&app.database);
     home.run(&["app", "list"])
         .fails(1, &["app.aes_key holds", "was altered, or belongs elsewhere"]);
     let doctor = home.run(&["doctor"]);
@@ -310,7 +310,7 @@ async fn secret_moved_to_another_row_does_not_open() {
 
 /// A home with a file of master keys.
 fn with_file(database: &Database, keys: &[&str]) -> (Home, PathBuf) {
-    let mut home = Home::on(database);
+    let mut home = Home::for_database(database);
     let file = home.parent.join("keys");
     fs::write(&file, keys.join("\n")).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
@@ -332,12 +332,12 @@ async fn works(server: &Server, app: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_master_key_is_replaced_while_servers_run() {
+async fn master_key_is_replaced_while_servers_run() {
     let database = database().await;
     let (home, file) = with_file(&database, &[MASTER_KEY]);
     let app = create_app(&home);
     let servers = [home.serve(), home.serve()];
-    let old = home.json(&["secrets", "status"])["seals"].clone();
+    let old = home.json(&["secrets", "status"])["active"].clone();
     let ended = Arc::new(AtomicBool::new(false));
     let calling = tokio::spawn({
         let (ended, app) = (ended.clone(), app.clone());
@@ -375,7 +375,7 @@ async fn the_master_key_is_replaced_while_servers_run() {
     assert_eq!((keys.len(), keys[1].len()), (2, 44));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
     let status = home.json(&["secrets", "status"]);
-    assert_eq!((&status["seals"], &status["here"]), (&done["to"], &json!([done["to"], old])));
+    assert_eq!((&status["active"], &status["available"]), (&done["to"], &json!([done["to"], old])));
     let after = dump(&mut connection).await;
     let old_id = old.as_str().unwrap();
     assert!(before.contains(&format!("01{old_id}")) && !after.contains(&format!("01{old_id}")));
@@ -387,7 +387,7 @@ async fn the_master_key_is_replaced_while_servers_run() {
     assert_eq!(keys_in(&file), keys);
     connection.execute("alter table audit drop constraint no_more").await.unwrap();
     let finished = home.json(&["secrets", "rotate", "--finish"]);
-    assert_eq!(finished, json!({ "seals": done["to"], "dropped": [old] }));
+    assert_eq!(finished, json!({ "active": done["to"], "removed": [old] }));
     assert_eq!(keys_in(&file), keys[..1]);
     assert_eq!(home.run(&["secrets", "rotate", "--finish"]).ok().stdout, "nothing to do\n");
     let lines = home.json(&["audit", "list", "--action", "secrets.drop_keys"]);
@@ -412,13 +412,13 @@ async fn rotation_waits_until_every_server_has_the_key() {
     let app = create_app(&home);
     let (elsewhere, far_file) = with_file(&database, &[MASTER_KEY]);
     let servers = [home.serve(), elsewhere.serve()];
-    let before = home.json(&["secrets", "status"])["seals"].clone();
+    let before = home.json(&["secrets", "status"])["active"].clone();
     let output = home.run(&["secrets", "rotate"]);
     output.fails(
         1,
         &["1 running servers have not confirmed", "run this command again", "still active"],
     );
-    assert_eq!(home.json(&["secrets", "status"])["seals"], before);
+    assert_eq!(home.json(&["secrets", "status"])["active"], before);
     let keys = keys_in(&file);
     assert_eq!(keys.len(), 2, "the new key exists and is not active");
     for server in &servers {
@@ -438,9 +438,9 @@ async fn rotation_waits_until_every_server_has_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_master_key_of_the_environment_is_replaced_in_four_steps() {
+async fn master_key_of_the_environment_is_replaced_in_four_steps() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     let app = create_app(&home);
     let server = home.serve();
     home.run(&["secrets", "rotate"])
@@ -485,7 +485,7 @@ async fn interrupted_rotation_is_harmless() {
         output.status.success().then_some(output)
     });
     assert!(done.stdout.contains("the secrets of 1 apps were sealed"), "{done:#?}");
-    assert_eq!(keys_in(&file), keys, "no third key is made");
+    assert_eq!(keys_in(&file), keys, "no third key is generated");
     works(&server, &app).await;
     server.stop();
 }

@@ -10,20 +10,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 use tokio::task::JoinHandle;
 
 use crate::faults::postgres::SmallDisk;
-use crate::harness::process::{Home, PATIENCE, Running, Server, http, is_running, wait_for};
-use crate::harness::store;
+use crate::harness::process::{Home, Running, Server, WAIT_TIMEOUT, http, is_running, wait_for};
+use crate::harness::store::{self, PgConnection};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_start_creates_everything_and_prints_the_next_step() {
+async fn first_start_creates_everything_and_prints_the_next_step() {
     // A shell would split this name.
-    let home = Home::at("it's here");
-    let began = Instant::now();
+    let home = Home::named("it's here");
+    let started_at = Instant::now();
     let server = home.serve();
-    println!("first start: {:?}", began.elapsed());
+    println!("first start: {:?}", started_at.elapsed());
 
     let path = home.data_dir.join("first-app.json");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -53,16 +52,16 @@ async fn the_first_start_creates_everything_and_prints_the_next_step() {
     }
     server.stop();
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let server = home.serve();
-    println!("second start: {:?}", began.elapsed());
+    println!("second start: {:?}", started_at.elapsed());
     let second = home.credentials();
     assert_eq!(second["url"], server.url(""));
     for field in ["aesKey", "apiKey", "appId", "buin"] {
         assert_eq!(first[field], second[field], "{field}");
     }
     let id = created["sessionId"].as_str().unwrap();
-    assert_eq!(server.plain(&home.api_key()).get(id).await, created);
+    assert_eq!(server.plain_client(&home.api_key()).get(id).await, created);
     let client = server.client(&second);
     let token = client.token().await;
     assert_eq!(client.get_session(&token, id).await, created);
@@ -72,20 +71,20 @@ async fn the_first_start_creates_everything_and_prints_the_next_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interrupted_first_start_is_completed() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let first = home.credentials();
     // The first start was interrupted after it wrote the file and before it wrote the database.
     let server = home.serve();
     let mut connection = home.connect().await;
     store::delete_apps(&mut connection).await;
-    connection.close().await.unwrap();
+    store::close(connection).await.unwrap();
     server.stop();
     fs::write(home.data_dir.join("first-app.json.new"), "{\"buin\": 1").unwrap();
 
     let server = home.serve();
     let client = server.client(&first);
     assert_eq!(client.gettoken().await["errcode"], 0);
-    assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
+    assert_eq!(server.plain_client(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
     let beside: Vec<_> = fs::read_dir(&home.data_dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -98,10 +97,10 @@ async fn interrupted_first_start_is_completed() {
     let server = home.serve();
     let mut connection = home.connect().await;
     store::delete_keys(&mut connection).await;
-    connection.close().await.unwrap();
+    store::close(connection).await.unwrap();
     server.stop();
     let server = home.serve();
-    assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
+    assert_eq!(server.plain_client(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
     server.stop();
 
     // The file was written before the database existed.
@@ -110,13 +109,13 @@ async fn interrupted_first_start_is_completed() {
     fs::write(fresh.data_dir.join("first-app.json"), first.to_string()).unwrap();
     let server = fresh.serve();
     assert_eq!(server.client(&first).gettoken().await["errcode"], 0);
-    assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
+    assert_eq!(server.plain_client(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
     server.stop();
 }
 
 #[test]
 fn invalid_credentials_file_stops_the_start() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let path = home.data_dir.join("first-app.json");
     fs::write(&path, "# my notes").unwrap();
     home.run(&["serve"]).fails(1, &["first-app.json", "remove it"]);
@@ -125,14 +124,18 @@ fn invalid_credentials_file_stops_the_start() {
 }
 
 /// Locks a session's row until the connection's transaction ends. Updates of the session wait.
-async fn hold(home: &Home, session: &Value) -> sqlx::PgConnection {
+async fn lock_session(home: &Home, session: &Value) -> PgConnection {
     store::lock_session(home.connect().await, session["sessionId"].as_str().unwrap()).await
 }
 
 /// Sends an update and waits until it is blocked by the lock.
-async fn held_update(home: &Home, server: &Server, session: &Value) -> JoinHandle<Option<Value>> {
-    let caller = server.plain(&home.api_key());
-    let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "held" });
+async fn blocked_update(
+    home: &Home,
+    server: &Server,
+    session: &Value,
+) -> JoinHandle<Option<Value>> {
+    let caller = server.plain_client(&home.api_key());
+    let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "blocked" });
     let update = tokio::spawn(async move { caller.try_post("update", &body).await.ok() });
     store::wait_for_blocked_statement(&mut home.connect().await).await;
     assert!(!update.is_finished(), "the update is blocked");
@@ -151,7 +154,7 @@ fn idle(server: &Server) -> TcpStream {
 
 #[test]
 fn both_signals_stop_despite_idle_connections() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     // Requests could run for this long. The test waits for a minute.
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "10m");
     for signal in [Signal::TERM, Signal::INT].into_iter().cycle().take(6) {
@@ -163,10 +166,10 @@ fn both_signals_stop_despite_idle_connections() {
         let mut begun = TcpStream::connect(server.address).unwrap();
         begun.write_all(b"GET /heal").unwrap();
 
-        let began = Instant::now();
+        let started_at = Instant::now();
         server.running.signal(signal);
         let output = server.running.output();
-        println!("{signal:?}: {:?}", began.elapsed());
+        println!("{signal:?}: {:?}", started_at.elapsed());
         assert_eq!(output.status.code(), Some(0), "{output:#?}");
         assert!(!output.stderr.contains("ERROR"), "{}", output.stderr);
         assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
@@ -176,15 +179,15 @@ fn both_signals_stop_despite_idle_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
-    let mut home = Home::lived_in();
+async fn stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
+    let mut home = Home::with_database();
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1h");
     let server = home.serve();
-    let session = server.plain(&home.api_key()).create().await;
-    let mut lock = hold(&home, &session).await;
-    let update = held_update(&home, &server, &session).await;
+    let session = server.plain_client(&home.api_key()).create().await;
+    let mut lock = lock_session(&home, &session).await;
+    let update = blocked_update(&home, &server, &session).await;
 
     server.running.signal(Signal::TERM);
     wait_for("new connections are refused", || {
@@ -194,28 +197,28 @@ async fn a_stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
     store::unlock(&mut lock).await;
     let answer = update.await.unwrap().expect("an answer");
     assert_eq!(answer["errcode"], 0, "{answer}");
-    assert_eq!((&answer["title"], &answer["version"]), (&json!("held"), &json!(2)));
+    assert_eq!((&answer["title"], &answer["version"]), (&json!("blocked"), &json!(2)));
     assert_eq!(server.running.output().status.code(), Some(0));
     assert!(home.postmaster().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_does_not_finish_is_cut_off() {
-    let mut home = Home::lived_in();
+async fn request_that_does_not_finish_is_aborted() {
+    let mut home = Home::with_database();
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1");
     // The statement would run for minutes if the server did not stop.
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     let server = home.serve();
-    let session = server.plain(&home.api_key()).create().await;
-    let _lock = hold(&home, &session).await;
-    let update = held_update(&home, &server, &session).await;
+    let session = server.plain_client(&home.api_key()).create().await;
+    let _lock = lock_session(&home, &session).await;
+    let update = blocked_update(&home, &server, &session).await;
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     server.running.signal(Signal::TERM);
     let output = server.running.output();
-    let elapsed = began.elapsed();
-    println!("cut off: {elapsed:?}");
+    let elapsed = started_at.elapsed();
+    println!("closed: {elapsed:?}");
     assert_eq!(output.status.code(), Some(0), "{output:#?}");
     assert!(elapsed >= Duration::from_secs(1), "the request had one second: {elapsed:?}");
     assert!(output.stderr.contains("requests still running"), "{}", output.stderr);
@@ -225,23 +228,23 @@ async fn a_request_that_does_not_finish_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_stays_while_another_server_uses_it() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let first = home.serve();
     let second = home.serve();
     assert_ne!(first.address, second.address);
     assert_eq!(home.credentials()["url"], first.url(""), "the first server still runs");
-    let session = first.plain(&home.api_key()).create().await;
+    let session = first.plain_client(&home.api_key()).create().await;
     first.stop();
     assert!(home.postmaster().is_some());
     let id = session["sessionId"].as_str().unwrap();
-    assert_eq!(second.plain(&home.api_key()).get(id).await, session);
+    assert_eq!(second.plain_client(&home.api_key()).get(id).await, session);
     second.stop();
     assert!(home.postmaster().is_none());
 }
 
 #[test]
 fn signal_during_startup_stops_the_server() {
-    for home in [Home::new(), Home::lived_in()] {
+    for home in [Home::new(), Home::with_database()] {
         let starting = Running::start(&home, &[]);
         // The signal comes as early as possible.
         wait_for("PostgreSQL", || home.postmaster());
@@ -254,7 +257,7 @@ fn signal_during_startup_stops_the_server() {
 
 #[test]
 fn signal_stops_a_server_that_waits_for_postgresql() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1s");
     home.serve().kill();
     // PostgreSQL still runs, and answers nobody.
@@ -278,7 +281,7 @@ fn signal_stops_a_server_that_waits_for_postgresql() {
 
 #[test]
 fn little_space_on_the_disk_is_a_warning() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let Ok(_disk) = SmallDisk::mount(&home.postgres(), 64 << 20) else { return };
     let output = home.serve().stop();
     let warning = output.stderr.lines().find(|line| line.contains("little space on the disk"));
@@ -288,14 +291,14 @@ fn little_space_on_the_disk_is_a_warning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn second_signal_forces_the_exit() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1h");
     let server = home.serve();
-    let session = server.plain(&home.api_key()).create().await;
-    let lock = hold(&home, &session).await;
-    let _update = held_update(&home, &server, &session).await;
+    let session = server.plain_client(&home.api_key()).create().await;
+    let lock = lock_session(&home, &session).await;
+    let _update = blocked_update(&home, &server, &session).await;
     server.running.signal(Signal::TERM);
     server.running.until_stderr("the first", |text| text.contains("stopping").then_some(()));
     // The signal is repeated. Signals that arrive together count as one.
@@ -306,21 +309,21 @@ async fn second_signal_forces_the_exit() {
     let output = server.running.output();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
     assert!(home.postmaster().is_none(), "{}", output.stderr);
-    lock.close().await.unwrap_err();
+    store::close(lock).await.unwrap_err();
 
     let server = home.serve();
     let id = session["sessionId"].as_str().unwrap();
-    assert_eq!(server.plain(&home.api_key()).get(id).await["errcode"], 0);
+    assert_eq!(server.plain_client(&home.api_key()).get(id).await["errcode"], 0);
     server.stop();
     assert!(home.postmaster().is_none());
 }
 
 #[test]
-fn the_service_manager_is_notified_of_start_and_stop() {
-    let mut home = Home::lived_in();
+fn service_manager_is_notified_of_start_and_stop() {
+    let mut home = Home::with_database();
     let path = home.parent.join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     home.set("NOTIFY_SOCKET", path.to_str().unwrap());
     let notification = || {
         let mut bytes = [0; 256];
@@ -346,7 +349,7 @@ fn the_service_manager_is_notified_of_start_and_stop() {
 
 #[test]
 fn sighup_without_tls_does_not_stop_the_server() {
-    let server = Home::lived_in().serve();
+    let server = Home::with_database().serve();
     // The system delivers SIGHUP before SIGTERM. Without a handler the server would end here.
     server.running.signal(Signal::HUP);
     server.stop();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{BUIN, TestApp, refusal, spawn_app, spawn_app_with, test_start_time};
 
-fn bad(errmsg: &str) -> Value {
+fn invalid(errmsg: &str) -> Value {
     refusal(100_003, errmsg)
 }
 
@@ -23,7 +23,7 @@ async fn create(app: &TestApp, fields: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_one_object_in_every_answer() {
+async fn every_endpoint_returns_the_same_session_object() {
     let app = spawn_app().await;
     app.clock.advance(Duration::from_millis(1_999));
     let token = app.client.token().await;
@@ -37,24 +37,24 @@ async fn a_session_is_one_object_in_every_answer() {
     let parts: Vec<&str> = bare.split('-').collect();
     assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
     assert!(parts.iter().all(|part| hex(part)), "{id}");
-    let whole = json!({
+    let complete = json!({
         "errcode": 0, "errmsg": "ok",
         "sessionId": id, "title": "项目周会", "owner": "a", "version": 1, "type": "multi",
         "member": ["a", "b", "10232"], "lastMsgId": 0,
         "activeTime": test_start_time().timestamp() + 1,
     });
-    assert_eq!(created, whole);
+    assert_eq!(created, complete);
     assert!(created["activeTime"].is_i64() && created["lastMsgId"].is_i64());
     // The session is the same after reads and changes, sealed or plain.
     app.clock.advance(Duration::from_secs(60));
-    assert_eq!(app.client.get_session(&token, id).await, whole);
-    assert_eq!(app.current(&created).await, whole);
+    assert_eq!(app.client.get_session(&token, id).await, complete);
+    assert_eq!(app.current(&created).await, complete);
     let unchanged = json!({ "sessionId": id, "opUser": "a" });
-    assert_eq!(app.update(&unchanged).await, whole);
+    assert_eq!(app.update(&unchanged).await, complete);
     let sealed = app.client.post_sealed(&token, "/cgi/session/update", &unchanged).await;
-    assert_eq!(sealed, whole);
+    assert_eq!(sealed, complete);
     let changed = app.change(&created, "b", json!({ "title": "周会" })).await;
-    let mut expected = whole.clone();
+    let mut expected = complete.clone();
     expected["title"] = json!("周会");
     expected["version"] = json!(2);
     expected["activeTime"] = json!(test_start_time().timestamp() + 61);
@@ -72,23 +72,23 @@ async fn session_ids_are_unique() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_title_has_1_to_64_characters() {
+async fn title_has_1_to_64_characters() {
     let app = spawn_app().await;
     for character in ["x", "周", "😀", "é", "\u{10ffff}"] {
         let longest = character.repeat(64);
         let created = create(&app, json!({ "title": longest })).await;
         assert_eq!(created["title"], json!(longest), "{created}");
         let got = create(&app, json!({ "title": character.repeat(65) })).await;
-        assert_eq!(got, bad("title: at most 64 characters, got 65"), "{character}");
+        assert_eq!(got, invalid("title: at most 64 characters, got 65"), "{character}");
         let got = app.change(&created, "a", json!({ "title": character.repeat(70) })).await;
-        assert_eq!(got, bad("title: at most 64 characters, got 70"), "{character}");
+        assert_eq!(got, invalid("title: at most 64 characters, got 70"), "{character}");
     }
     assert_eq!(create(&app, json!({ "title": "会" })).await["title"], "会");
     // Unicode scalar values count, not visible letters.
     let family = "👩‍👩‍👧‍👦";
     assert_eq!(create(&app, json!({ "title": family.repeat(9) })).await["errcode"], 0);
     let got = create(&app, json!({ "title": family.repeat(10) })).await;
-    assert_eq!(got, bad("title: at most 64 characters, got 70"));
+    assert_eq!(got, invalid("title: at most 64 characters, got 70"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +110,7 @@ async fn invalid_titles_and_accounts_are_refused() {
         {
             let place = if field == "member" { "member[1]" } else { field };
             let got = create(&app, json!({ field: value })).await;
-            assert_eq!(got, bad(&format!("{place}: {why}")), "{text:?}");
+            assert_eq!(got, invalid(&format!("{place}: {why}")), "{text:?}");
         }
         for (field, value) in [
             ("title", json!(text)),
@@ -121,31 +121,31 @@ async fn invalid_titles_and_accounts_are_refused() {
             let place =
                 if field.ends_with("Member") { format!("{field}[0]") } else { field.into() };
             let got = app.change(&session, "a", json!({ field: value })).await;
-            assert_eq!(got, bad(&format!("{place}: {why}")), "{text:?}");
+            assert_eq!(got, invalid(&format!("{place}: {why}")), "{text:?}");
         }
     }
     for blank in [" ", "   ", "\u{3000}", "\u{a0}\u{2003}\u{2028}"] {
         let got = create(&app, json!({ "title": blank })).await;
-        assert_eq!(got, bad("title: must not be blank"), "{blank:?}");
+        assert_eq!(got, invalid("title: must not be blank"), "{blank:?}");
         let got = app.change(&session, "a", json!({ "title": blank })).await;
-        assert_eq!(got, bad("title: must not be blank"), "{blank:?}");
+        assert_eq!(got, invalid("title: must not be blank"), "{blank:?}");
     }
     assert_eq!(app.current(&session).await, session);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_has_1_to_64_characters() {
+async fn account_has_1_to_64_characters() {
     let app = spawn_app().await;
     let longest = "员".repeat(64);
     let created = create(&app, json!({ "creator": longest })).await;
     assert_eq!(created["owner"], json!(longest), "{created}");
     let long = "员".repeat(65);
     let got = create(&app, json!({ "creator": long })).await;
-    assert_eq!(got, bad("creator: at most 64 characters, got 65"));
+    assert_eq!(got, invalid("creator: at most 64 characters, got 65"));
     let got = create(&app, json!({ "member": ["b", "c", long] })).await;
-    assert_eq!(got, bad("member[2]: at most 64 characters, got 65"));
+    assert_eq!(got, invalid("member[2]: at most 64 characters, got 65"));
     let got = create(&app, json!({ "member": ["b", "", "c"] })).await;
-    assert_eq!(got, bad("member[1]: at least 1 character, got 0"));
+    assert_eq!(got, invalid("member[1]: at least 1 character, got 0"));
     // Accounts that differ in case or white space are different.
     let created = create(&app, json!({ "member": ["A", "a ", " a", "a"] })).await;
     assert_eq!(created["member"], json!(["a", "A", "a ", " a"]));
@@ -155,7 +155,7 @@ async fn an_account_has_1_to_64_characters() {
 async fn required_fields_are_enforced() {
     let app = spawn_app().await;
     for field in ["title", "creator"] {
-        let missing = bad(&format!("{field}: is missing"));
+        let missing = invalid(&format!("{field}: is missing"));
         for absent in [Value::Null, json!(""), json!([])] {
             assert_eq!(create(&app, json!({ field: absent })).await, missing, "{absent}");
         }
@@ -164,14 +164,14 @@ async fn required_fields_are_enforced() {
         assert_eq!(app.create(&body).await, missing);
     }
     // Without members besides the creator, the session is too small.
-    let alone = refusal(400_004, "member: at least 3 members, creator included; got 1");
+    let alone = refusal(400_004, "member: at least 3 members in the session, got 1");
     for absent in [Value::Null, json!(""), json!([])] {
         assert_eq!(create(&app, json!({ "member": absent })).await, alone, "{absent}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_type_is_multi_or_absent() {
+async fn type_is_multi_or_absent() {
     let app = spawn_app().await;
     for absent in [Value::Null, json!(""), json!([]), json!("multi")] {
         assert_eq!(create(&app, json!({ "type": absent })).await["type"], "multi", "{absent}");
@@ -182,7 +182,7 @@ async fn the_type_is_multi_or_absent() {
         (json!(1), "type: must be text, got a whole number"),
         (json!(["multi"]), "type: must be text, got a list"),
     ] {
-        assert_eq!(create(&app, json!({ "type": other })).await, bad(errmsg));
+        assert_eq!(create(&app, json!({ "type": other })).await, invalid(errmsg));
     }
 }
 
@@ -195,25 +195,30 @@ async fn accounts_are_text_or_integers() {
     let expected = json!(["10231", "10232", "10233", "-7", "0", "18446744073709551615"]);
     assert_eq!(created["member"], expected);
 
+    // A whole number may be written with a fraction or an exponent.
+    let members = json!([10232.0, 1e3, "1000", -7.0]);
+    let created = create(&app, json!({ "creator": 10231.0, "member": members })).await;
+    assert_eq!(created["member"], json!(["10231", "10232", "1000", "-7"]), "{created}");
+
     let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
     let no_integer = "a number that is not a 64-bit integer";
     for (value, kind) in [
         (json!(true), "a boolean"),
         (json!(1.5), no_integer),
-        (json!(1.0), no_integer),
+        (json!(-0.0), no_integer),
         (beyond, no_integer),
         (json!({}), "an object"),
         (json!({ "userId": "b" }), "an object"),
         (json!(["b"]), "a list"),
     ] {
         let got = create(&app, json!({ "creator": value })).await;
-        assert_eq!(got, bad(&format!("creator: must be text or an integer, got {kind}")));
+        assert_eq!(got, invalid(&format!("creator: must be text or an integer, got {kind}")));
         let got = create(&app, json!({ "member": ["b", value, "c"] })).await;
-        assert_eq!(got, bad(&format!("member[1]: must be text or an integer, got {kind}")));
+        assert_eq!(got, invalid(&format!("member[1]: must be text or an integer, got {kind}")));
     }
     for (absent, kind) in [(Value::Null, "null"), (json!([]), "a list")] {
         let got = create(&app, json!({ "member": ["b", "c", absent] })).await;
-        assert_eq!(got, bad(&format!("member[2]: must be text or an integer, got {kind}")));
+        assert_eq!(got, invalid(&format!("member[2]: must be text or an integer, got {kind}")));
     }
     for (value, kind) in [
         (json!("b,c"), "text"),
@@ -222,11 +227,11 @@ async fn accounts_are_text_or_integers() {
         (json!(false), "a boolean"),
     ] {
         let got = create(&app, json!({ "member": value })).await;
-        assert_eq!(got, bad(&format!("member: must be a list of accounts, got {kind}")));
+        assert_eq!(got, invalid(&format!("member: must be a list of accounts, got {kind}")));
     }
     for (value, kind) in [(json!(7), "a whole number"), (json!(["x"]), "a list")] {
         let got = create(&app, json!({ "title": value })).await;
-        assert_eq!(got, bad(&format!("title: must be text, got {kind}")));
+        assert_eq!(got, invalid(&format!("title: must be text, got {kind}")));
     }
 }
 
@@ -245,12 +250,12 @@ async fn members_are_creator_and_listed_without_duplicates() {
         assert_eq!(created["owner"], "a");
     }
     for listed in [json!(["b"]), json!(["a", "b"]), json!(["b", "a", "b"])] {
-        let few = refusal(400_004, "member: at least 3 members, creator included; got 2");
-        assert_eq!(create(&app, json!({ "member": listed })).await, few);
+        let too_few = refusal(400_004, "member: at least 3 members in the session, got 2");
+        assert_eq!(create(&app, json!({ "member": listed })).await, too_few);
     }
     for listed in [json!(["b", "c", "d", "e", "f"]), json!(["a", "b", "c", "d", "e", "f"])] {
-        let many = refusal(400_005, "member: at most 5 members, got 6");
-        assert_eq!(create(&app, json!({ "member": listed })).await, many);
+        let too_many = refusal(400_005, "member: at most 5 members, got 6");
+        assert_eq!(create(&app, json!({ "member": listed })).await, too_many);
     }
 }
 
@@ -296,7 +301,6 @@ async fn invalid_and_missing_session_ids_are_distinguished() {
     let created = create(&app, json!({})).await;
     let upper = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let token = app.client.token().await;
-    let invalid = refusal(400_002, "sessionId: must be a UUID");
     for id in [
         "x".to_owned(),
         "{}".to_owned(),
@@ -312,6 +316,7 @@ async fn invalid_and_missing_session_ids_are_distinguished() {
         "会".repeat(12),
         "\u{0}".to_owned(),
     ] {
+        let invalid = refusal(400_002, &format!("sessionId: must be a UUID, got {id:?}"));
         assert_eq!(app.client.get_session(&token, &id).await, invalid, "{id}");
         assert_eq!(app.update(&json!({ "sessionId": id, "opUser": "a" })).await, invalid, "{id}");
     }
@@ -332,18 +337,21 @@ async fn session_of_another_enterprise_is_not_found() {
     let created = create(&app, json!({})).await;
     let id = created["sessionId"].as_str().unwrap();
     let all = [Permission::SessionsRead, Permission::SessionsWrite];
-    let (stranger, _) = app.another_app(BUIN + 1, &all).await;
-    let token = stranger.token().await;
+    let (other_enterprise, _) = app.another_app(BUIN + 1, &all).await;
+    let token = other_enterprise.token().await;
     let nowhere = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
     let none = refusal(400_003, "sessionId: no such session");
     for id in [id, nowhere] {
-        assert_eq!(stranger.get_session(&token, id).await, none);
+        assert_eq!(other_enterprise.get_session(&token, id).await, none);
         for update in [
             json!({ "sessionId": id, "opUser": "a", "title": "taken" }),
             json!({ "sessionId": id, "opUser": "nobody" }),
             json!({ "sessionId": id, "opUser": "a", "version": 9 }),
         ] {
-            assert_eq!(stranger.post_sealed(&token, "/cgi/session/update", &update).await, none);
+            assert_eq!(
+                other_enterprise.post_sealed(&token, "/cgi/session/update", &update).await,
+                none
+            );
         }
     }
     assert_eq!(app.current(&created).await, created);

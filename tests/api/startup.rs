@@ -12,8 +12,8 @@ use crate::harness::store::{self, MigrationFault};
 
 #[test]
 fn port_in_use_is_refused_before_setup() {
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = stranger.local_addr().unwrap().to_string();
+    let other_program = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other_program.local_addr().unwrap().to_string();
     let mut home = Home::new();
     home.set("MUSTER__SERVER__BIND", &address);
     home.run(&["serve"]).fails(
@@ -38,8 +38,8 @@ fn unusable_addresses_are_mistakes_of_the_configuration() {
 }
 
 #[test]
-fn the_second_server_on_a_port_leaves_the_first_alone() {
-    let mut home = Home::lived_in();
+fn second_server_on_a_port_does_not_disturb_the_first() {
+    let mut home = Home::with_database();
     let server = home.serve();
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
     home.run(&["serve"]).fails(1, &["a Muster that already runs"]);
@@ -48,9 +48,9 @@ fn the_second_server_on_a_port_leaves_the_first_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_database_is_refused() {
+async fn newer_database_is_refused() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     let mut connection = store::connect_to(&database).await;
     store::save_migrations(&mut connection).await;
     store::damage_migrations(&mut connection, MigrationFault::Newer).await;
@@ -73,7 +73,7 @@ async fn a_newer_database_is_refused() {
 
 #[test]
 fn data_of_a_newer_postgresql_are_refused() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     fs::write(home.postgres().join("PG_VERSION"), "99\n").unwrap();
     let data = home.postgres().display().to_string();
     home.run(&["serve"]).fails(1, &["made by PostgreSQL 99", &data, "database.postgres_dir"]);
@@ -91,7 +91,7 @@ fn invalid_programs_directory_leaves_no_data_directory() {
 }
 
 #[test]
-fn a_command_that_reads_creates_no_database() {
+fn reading_command_creates_no_database() {
     let home = Home::new();
     let id = "00000000-0000-7000-8000-000000000000.1.yd5D7F8E6A";
     let app = ["--buin", "1", "--app-id", "yd5D7F8E6A"];
@@ -121,8 +121,24 @@ fn a_command_that_reads_creates_no_database() {
 }
 
 #[test]
+fn plain_http_beyond_loopback_can_be_forbidden() {
+    let mut home = Home::with_database();
+    home.set("MUSTER__SERVER__REQUIRE_TLS", "true");
+    let server = home.serve();
+    server.stop();
+    home.set("MUSTER__SERVER__BIND", "0.0.0.0:0");
+    for command in ["serve", "doctor"] {
+        let run = home.run(&[command]);
+        let output = format!("{}{}", run.stdout, run.stderr);
+        assert!(output.contains("server.require_tls is true"), "{command}: {output}");
+        assert!(output.contains("server.tls_cert"), "{command}: {output}");
+    }
+    home.run(&["serve"]).fails(2, &["server.require_tls is true"]);
+}
+
+#[test]
 fn data_of_another_user_are_refused() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     if geteuid().is_root() {
         // As root, the wrong owner is root.
         let owner = fs::metadata(home.postgres()).unwrap().uid();
@@ -178,7 +194,7 @@ fn all_configuration_errors_are_reported() {
 
 #[test]
 fn environment_overrides_the_file() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     let file = home.parent.join("muster.toml");
     fs::write(&file, "[log]\nformat = \"json\"\n[server]\nbind = \"192.0.2.1:1\"\n").unwrap();
     home.set("MUSTER_CONFIG", file.to_str().unwrap());
@@ -211,17 +227,17 @@ fn unreachable_database_error_hides_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_refuses_the_login_is_reported_as_such() {
+async fn refused_login_is_reported() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     let nowhere = database.options.clone().database("nowhere_to_be_found");
-    let url = sqlx::ConnectOptions::to_url_lossy(&nowhere);
+    let url = store::url(&nowhere);
     home.set("MUSTER__DATABASE__URL", url.as_str());
     home.run(&["serve"]).fails(1, &["database.url", "nowhere_to_be_found"]);
 }
 
 #[test]
-fn a_server_that_may_not_migrate_names_the_remedy() {
+fn pending_migrations_error_names_the_remedy() {
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__MIGRATE", "false");
     let output = home.run(&["serve"]);
@@ -233,15 +249,15 @@ fn a_server_that_may_not_migrate_names_the_remedy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_parts_of_the_url_are_mistakes_of_the_configuration() {
     let database = database().await;
-    let url = sqlx::ConnectOptions::to_url_lossy(&database.options);
-    let (plain, _) = url.as_str().split_once('?').unwrap();
+    let url = store::url(&database.options);
+    let (plain, _) = url.split_once('?').unwrap();
     for (query, parts) in [
         ("sslmode=verfy-full", &["sslmode", "verfy-full"][..]),
         ("sslmode=require&sslrootcert=/nowhere/ca.pem", &["sslrootcert", "/nowhere/ca.pem"]),
         ("sslmode=require&sslcert=/nowhere/me.pem", &["sslcert", "/nowhere/me.pem"]),
         ("sslmode=require&sslkey=/nowhere/me.key", &["sslkey", "/nowhere/me.key"]),
     ] {
-        let mut home = Home::on(&database);
+        let mut home = Home::for_database(&database);
         home.set("MUSTER__DATABASE__URL", &format!("{plain}?{query}"));
         for command in [&["serve"][..], &["app", "list"], &["migrate", "status"]] {
             home.run(command).fails(2, &[&["database.url"], parts].concat());

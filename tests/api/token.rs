@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use muster::domain::Permission;
 use muster::wire::AesKey;
 use serde_json::{Value, json};
@@ -11,7 +13,14 @@ use crate::harness::{BUIN, change, new_app, refusal, spawn_app, spawn_app_with, 
 
 /// The response to a wrong time, which is the same as for an envelope that does not open.
 fn cannot_open() -> Value {
-    refusal(100_006, "encrypt: cannot be opened with this app's key")
+    cannot_open_within(300)
+}
+
+fn cannot_open_within(skew: u32) -> Value {
+    let errmsg = format!(
+        "encrypt: cannot be opened with this app's key, or its time is more than {skew} s off"
+    );
+    refusal(100_006, &errmsg)
 }
 
 fn unknown() -> Value {
@@ -32,16 +41,16 @@ fn past_the_token() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_gives_a_new_token_and_older_ones_stay_valid() {
+async fn new_token_keeps_older_tokens_valid() {
     let app = spawn_app().await;
     let mut tokens = Vec::new();
     for _ in 0..3 {
         let granted = app.client.gettoken().await;
         let token = granted["accessToken"].as_str().unwrap().to_owned();
-        let whole = json!({
+        let complete = json!({
             "errcode": 0, "errmsg": "ok", "accessToken": token, "expireIn": 7200,
         });
-        assert_eq!(granted, whole);
+        assert_eq!(granted, complete);
         let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         assert!(!token.is_empty() && token.chars().all(safe), "{token}");
         assert!(!tokens.contains(&token));
@@ -71,7 +80,7 @@ async fn clock_skew_of_five_minutes_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_time_is_refused_like_a_wrong_one() {
+async fn malformed_and_wrong_times_get_the_same_error() {
     let app = spawn_app().await;
     for time in [
         "",
@@ -94,6 +103,79 @@ async fn malformed_time_is_refused_like_a_wrong_one() {
     }
 }
 
+/// A sealed text with another first block, which changes the message behind it as far as the block
+/// after that: the time, if its length stays.
+fn redated(sealed: &str, from: &str, to: &str) -> String {
+    let mut bytes = STANDARD.decode(sealed).unwrap();
+    for (at, (from, to)) in from.bytes().zip(to.bytes()).enumerate() {
+        bytes[4 + at] ^= from ^ to;
+    }
+    STANDARD.encode(bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_requests_cannot_be_repeated() {
+    let app = spawn_app().await;
+    let then = app.clock.now().timestamp().to_string();
+    let post = async |encrypt: &str| {
+        let client = &app.client;
+        let body = json!({ "buin": client.buin, "appId": client.app_id, "encrypt": encrypt });
+        client.open_response(client.post("/cgi/gettoken", body.to_string()).await).await
+    };
+    let sealed = app.client.seal(&then);
+    assert_eq!(post(&sealed).await["errcode"], 0);
+    assert_eq!(post(&sealed).await, cannot_open());
+    // Neither another encoding nor another first block makes it a new one.
+    assert_eq!(post(&format!("{sealed}\n")).await, cannot_open());
+    let mut noise = STANDARD.decode(&sealed).unwrap();
+    noise[0] ^= 1;
+    assert_eq!(post(&STANDARD.encode(noise)).await, cannot_open());
+    // A day later the attacker writes the new time into the recorded request.
+    app.clock.advance(Duration::from_secs(86_400));
+    let now = app.clock.now().timestamp().to_string();
+    let again = redated(&sealed, &then, &now);
+    assert_eq!(app.client.open(&again), now, "the forgery has the right form");
+    assert_eq!(post(&again).await, cannot_open());
+    // A request that was refused was not used, and honest requests of the same second are new.
+    for _ in 0..3 {
+        assert_eq!(post(&app.client.seal(&now)).await["errcode"], 0);
+    }
+    let late = app.client.seal(&then);
+    assert_eq!(post(&late).await, cannot_open());
+    assert_eq!(post(&redated(&late, &then, &now)).await["errcode"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sealed_writes_are_refused_a_second_time_if_configured() {
+    for refuse in [true, false] {
+        let app = spawn_app_with(|settings| settings.policy.refuse_replayed_writes = refuse).await;
+        let token = app.client.token().await;
+        let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
+        let path = format!("/cgi/session/create?accessToken={token}");
+        let send = async |envelope: &Value| {
+            app.client.open_response(app.client.post(&path, envelope.to_string()).await).await
+        };
+        let envelope = app.client.envelope(&message);
+        let created = send(&envelope).await;
+        assert_eq!(created["errcode"], 0, "{created}");
+        let expected = if refuse { 100_006 } else { 0 };
+        assert_eq!(send(&envelope).await["errcode"], expected);
+        let update = json!({ "sessionId": created["sessionId"], "opUser": "a", "title": "u" });
+        let update = app.client.envelope(&update.to_string());
+        let path = format!("/cgi/session/update?accessToken={token}");
+        for expected in [0, expected] {
+            let got = app.client.post(&path, update.to_string()).await;
+            assert_eq!(app.client.open_response(got).await["errcode"], expected);
+        }
+        // A message that is sealed anew is a new request. Plain messages are not remembered.
+        assert_eq!(send(&app.client.envelope(&message)).await["errcode"], 0);
+        for _ in 0..2 {
+            let plain = app.post_plain("/cgi/session/create", message.clone()).await;
+            assert_eq!(plain["errcode"], 0);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_and_skew_are_settings() {
     let app = spawn_app_with(|settings| {
@@ -102,12 +184,12 @@ async fn expiry_and_skew_are_settings() {
     })
     .await;
     let now = app.clock.now().timestamp();
-    assert_eq!(app.client.gettoken_at(&(now + 2).to_string()).await, cannot_open());
+    assert_eq!(app.client.gettoken_at(&(now + 2).to_string()).await, cannot_open_within(1));
     let granted = app.client.gettoken_at(&(now + 1).to_string()).await;
     assert_eq!(granted["expireIn"], 601, "{granted}");
     let token = granted["accessToken"].as_str().unwrap();
     // The expiry counts from the server's time, not the client's.
-    app.clock.advance(Duration::from_secs(600));
+    app.clock.advance(Duration::from_secs(601 + 60));
     assert_eq!(admitted(&app.client, token).await, past_the_token());
     app.clock.advance(Duration::from_secs(1));
     assert_eq!(admitted(&app.client, token).await["errcode"], 100_002);
@@ -117,9 +199,14 @@ async fn expiry_and_skew_are_settings() {
 async fn token_is_valid_until_it_expires() {
     let app = spawn_app().await;
     let first = app.client.token().await;
-    app.clock.advance(Duration::from_secs(7199));
+    // Clients use a token up to and including its last second; a minute more is granted.
+    for advance in [7200, 59, 1] {
+        app.clock.advance(Duration::from_secs(advance));
+        assert_eq!(admitted(&app.client, &first).await, past_the_token(), "{advance}");
+    }
+    let (elsewhere, _) = app.another_instance().await;
+    assert_eq!(admitted(&app.client.at(elsewhere), &first).await, past_the_token());
     let second = app.client.token().await;
-    assert_eq!(admitted(&app.client, &first).await, past_the_token());
     app.clock.advance(Duration::from_secs(1));
     let expired = refusal(100_002, "accessToken: access token expired");
     assert_eq!(admitted(&app.client, &first).await, expired);
@@ -179,7 +266,7 @@ async fn missing_token_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_app_is_shut_out_until_it_is_enabled() {
+async fn disabled_app_is_refused_until_it_is_enabled() {
     let app = spawn_app().await;
     let stored = new_app(BUIN, &[Permission::SessionsRead]);
     let (client, api_key) = app.add(&stored).await;
@@ -220,16 +307,16 @@ async fn rotated_key_invalidates_all_tokens() {
 async fn enterprises_do_not_share_apps() {
     let app = spawn_app().await;
     let wrong = refusal(100_009, "buin: not the enterprise of this app");
-    let stranger = Client { buin: BUIN + 1, ..app.client.clone() };
-    assert_eq!(stranger.gettoken().await, wrong);
-    let nobody = Client { app_id: "yd0".to_owned(), ..app.client.clone() };
-    assert_eq!(nobody.gettoken().await, unknown_app());
+    let other_enterprise = Client { buin: BUIN + 1, ..app.client.clone() };
+    assert_eq!(other_enterprise.gettoken().await, wrong);
+    let unknown = Client { app_id: "yd0".to_owned(), ..app.client.clone() };
+    assert_eq!(unknown.gettoken().await, unknown_app());
 
     // The same id in another enterprise is another app, with another key.
     let mut twin = new_app(BUIN + 1, &[Permission::SessionsRead]);
     twin.app.app_id = app.client.app_id.parse().unwrap();
     let (twin, _) = app.add(&twin).await;
-    assert_eq!(stranger.gettoken().await, cannot_open());
+    assert_eq!(other_enterprise.gettoken().await, cannot_open());
     let token = twin.token().await;
     assert_eq!(admitted(&twin, &token).await, past_the_token());
     assert_eq!(app.client.gettoken().await["errcode"], 0);

@@ -23,7 +23,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 const TITLE: &str = "Zeppelin";
 
-/// A collector that keeps the spans that it receives.
+/// A collector that stores the spans that it receives.
 struct Collector {
     address: SocketAddr,
     spans: Arc<Mutex<Vec<Span>>>,
@@ -32,10 +32,10 @@ struct Collector {
 impl Collector {
     fn start() -> Self {
         let spans = Arc::new(Mutex::new(Vec::new()));
-        let kept = spans.clone();
+        let received = spans.clone();
         let server = HttpServer::new(move || {
-            let kept = web::Data::from(kept.clone());
-            App::new().app_data(kept).route("/v1/traces", web::post().to(take))
+            let received = web::Data::from(received.clone());
+            App::new().app_data(received).route("/v1/traces", web::post().to(receive_spans))
         });
         let server = server.workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
         let address = server.addrs()[0];
@@ -43,14 +43,14 @@ impl Collector {
         Self { address, spans }
     }
 
-    fn trace(&self, settings: &mut Settings) {
+    fn configure(&self, settings: &mut Settings) {
         let endpoint = format!("http://{}", self.address);
         settings.tracing.otlp_endpoint = OtlpEndpoint::parse(&endpoint);
     }
 
     /// Stops the server, which exports its spans, and waits until `number` spans have this name.
     fn spans(&self, app: &TestApp, name: &str, number: usize) -> Spans {
-        app.stopper.stop();
+        app.shutdown_signal.stop();
         wait_for(name, || {
             let spans = Spans(self.spans.lock().unwrap().clone());
             (spans.named(name).len() >= number).then_some(spans)
@@ -58,12 +58,15 @@ impl Collector {
     }
 }
 
-async fn take(body: web::Bytes, kept: web::Data<Mutex<Vec<Span>>>) -> HttpResponse {
+async fn receive_spans(body: web::Bytes, received: web::Data<Mutex<Vec<Span>>>) -> HttpResponse {
     let request = ExportTraceServiceRequest::decode(body).unwrap();
-    for of_resource in request.resource_spans {
-        let resource = of_resource.resource.unwrap().attributes;
-        assert!(resource.iter().any(|one| one.key == "service.name"), "{resource:?}");
-        kept.lock().unwrap().extend(of_resource.scope_spans.into_iter().flat_map(|of| of.spans));
+    for resource_spans in request.resource_spans {
+        let resource = resource_spans.resource.unwrap().attributes;
+        assert!(resource.iter().any(|attribute| attribute.key == "service.name"), "{resource:?}");
+        received
+            .lock()
+            .unwrap()
+            .extend(resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans));
     }
     HttpResponse::Ok().body(Vec::new())
 }
@@ -76,7 +79,7 @@ impl Spans {
     }
 
     #[track_caller]
-    fn one(&self, name: &str) -> &Span {
+    fn single(&self, name: &str) -> &Span {
         let named = self.named(name);
         assert_eq!(named.len(), 1, "{name} in {:#?}", self.0);
         named[0]
@@ -84,16 +87,16 @@ impl Spans {
 }
 
 /// The attributes of a span.
-fn notes(span: &Span) -> Value {
-    let noted = span.attributes.iter().map(|one| {
-        let value = match one.value.clone().unwrap().value.unwrap() {
+fn attributes(span: &Span) -> Value {
+    let attributes = span.attributes.iter().map(|attribute| {
+        let value = match attribute.value.clone().unwrap().value.unwrap() {
             AnyValue::StringValue(text) => json!(text),
             AnyValue::IntValue(number) => json!(number),
             other => panic!("{other:?}"),
         };
-        (one.key.clone(), value)
+        (attribute.key.clone(), value)
     });
-    Value::Object(noted.collect())
+    Value::Object(attributes.collect())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -128,9 +131,9 @@ fn traceparent_of(receiver: &Receiver) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_create_its_statement_and_its_callback_are_one_trace() {
+async fn create_statement_and_callback_share_a_trace() {
     let (collector, receiver) = (Collector::start(), Receiver::start().await);
-    let app = spawn_app_with(|settings| collector.trace(settings)).await;
+    let app = spawn_app_with(|settings| collector.configure(settings)).await;
     let stored = subscribe(&app, &receiver).await;
     create(&app, &[&traceparent("01")]).await;
     let sent = traceparent_of(&receiver).unwrap();
@@ -138,10 +141,10 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
     let spans = collector.spans(&app, "callback", 1);
     assert_eq!(spans.0.len(), 3, "{:#?}", spans.0);
     assert!(spans.0.iter().all(|span| hex(&span.trace_id) == TRACE && !has_failed(span)));
-    let request = spans.one("POST /cgi/session/create");
+    let request = spans.single("POST /cgi/session/create");
     assert_eq!(hex(&request.parent_span_id), CALLER);
     assert_eq!(
-        notes(request),
+        attributes(request),
         json!({
             "http.request.method": "POST",
             "http.route": "/cgi/session/create",
@@ -150,18 +153,18 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
             "muster.app_id": app.client.app_id,
         })
     );
-    let statement = spans.one("sessions.insert");
+    let statement = spans.single("sessions.insert");
     assert_eq!(statement.parent_span_id, request.span_id);
     assert_eq!(
-        notes(statement),
+        attributes(statement),
         json!({ "db.system.name": "postgresql", "db.operation.batch.size": 1 })
     );
-    let callback = spans.one("callback");
+    let callback = spans.single("callback");
     assert_eq!(callback.parent_span_id, request.span_id);
     assert_eq!(sent, format!("00-{TRACE}-{}-01", hex(&callback.span_id)));
-    let noted = notes(callback);
-    assert_eq!(noted["http.response.status_code"], 200);
-    assert_eq!(noted["muster.app_id"], stored.app.app_id.as_str());
+    let attributes = attributes(callback);
+    assert_eq!(attributes["http.response.status_code"], 200);
+    assert_eq!(attributes["muster.app_id"], stored.app.app_id.as_str());
     let all = format!("{:?}", spans.0);
     for secret in [&app.api_key, "accessToken", TITLE, "alice", "bob", "signature"] {
         assert!(!all.contains(secret), "{secret} in {all}");
@@ -172,7 +175,7 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
 async fn update_is_traced_with_its_statements_and_callback() {
     let (collector, receiver) = (Collector::start(), Receiver::start().await);
     let app = spawn_app_with(|settings| {
-        collector.trace(settings);
+        collector.configure(settings);
         settings.cache.enabled = false;
     })
     .await;
@@ -183,11 +186,11 @@ async fn update_is_traced_with_its_statements_and_callback() {
     let sent = traceparent_of(&receiver).unwrap();
 
     let spans = collector.spans(&app, "callback", 1);
-    let update = spans.one("sessions.update");
+    let update = spans.single("sessions.update");
     let request = spans.0.iter().find(|span| span.span_id == update.parent_span_id).unwrap();
     assert_eq!(request.name, "POST /cgi/session/update");
     assert!(request.parent_span_id.is_empty());
-    let callback = spans.one("callback");
+    let callback = spans.single("callback");
     assert_eq!(
         (&callback.trace_id, &callback.parent_span_id),
         (&request.trace_id, &request.span_id)
@@ -197,15 +200,15 @@ async fn update_is_traced_with_its_statements_and_callback() {
     assert!(reads.iter().any(|read| read.parent_span_id == request.span_id));
     let refused = spans.named("POST /cgi/session/update");
     let refused = refused.iter().find(|span| span.span_id != request.span_id).unwrap();
-    assert_eq!(notes(refused)["muster.errcode"], 4);
+    assert_eq!(attributes(refused)["muster.errcode"], 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_share_a_statement_are_all_linked_to_it() {
+async fn shared_statement_is_linked_to_all_its_requests() {
     const REQUESTS: usize = 30;
     let collector = Collector::start();
-    let app = spawn_app_with(|settings| collector.trace(settings)).await;
-    let holding = store::lock_sessions(&app).await;
+    let app = spawn_app_with(|settings| collector.configure(settings)).await;
+    let locked = store::lock_sessions(&app).await;
     let app = Arc::new(app);
     let creating: Vec<_> = (0..REQUESTS)
         .map(|_| {
@@ -216,33 +219,33 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
     // Some requests hold the statements that wait for the lock. Later requests share the next
     // statement.
     store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
-    drop(holding);
-    for one in creating {
-        one.await.unwrap();
+    drop(locked);
+    for create in creating {
+        create.await.unwrap();
     }
 
     let spans = collector.spans(&app, "POST /cgi/session/create", REQUESTS);
-    let mut named: HashMap<&[u8], usize> = HashMap::new();
+    let mut span_counts: HashMap<&[u8], usize> = HashMap::new();
     let mut items = 0;
     for statement in spans.named("sessions.insert") {
-        items += notes(statement)["db.operation.batch.size"].as_u64().unwrap();
-        *named.entry(&statement.parent_span_id).or_default() += 1;
+        items += attributes(statement)["db.operation.batch.size"].as_u64().unwrap();
+        *span_counts.entry(&statement.parent_span_id).or_default() += 1;
         for link in &statement.links {
-            *named.entry(&link.span_id).or_default() += 1;
+            *span_counts.entry(&link.span_id).or_default() += 1;
         }
     }
     assert_eq!(items, REQUESTS as u64);
     let requests = spans.named("POST /cgi/session/create");
     assert_eq!(requests.len(), REQUESTS);
-    assert!(requests.iter().all(|span| named.remove(&*span.span_id) == Some(1)));
-    assert!(named.is_empty());
+    assert!(requests.iter().all(|span| span_counts.remove(&*span.span_id) == Some(1)));
+    assert!(span_counts.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sampling_follows_the_caller_or_the_ratio() {
     let (collector, receiver) = (Collector::start(), Receiver::start().await);
     let app = spawn_app_with(|settings| {
-        collector.trace(settings);
+        collector.configure(settings);
         settings.tracing.sample_one_in = 1_000_000;
     })
     .await;
@@ -250,8 +253,11 @@ async fn sampling_follows_the_caller_or_the_ratio() {
     create(&app, &[]).await;
     traceparent_of(&receiver);
     create(&app, &[&traceparent("00")]).await;
-    let unseen = traceparent_of(&receiver).unwrap();
-    assert!(unseen.starts_with(&format!("00-{TRACE}-")) && unseen.ends_with("-00"), "{unseen}");
+    let unsampled = traceparent_of(&receiver).unwrap();
+    assert!(
+        unsampled.starts_with(&format!("00-{TRACE}-")) && unsampled.ends_with("-00"),
+        "{unsampled}"
+    );
     create(&app, &[&traceparent("01")]).await;
     traceparent_of(&receiver);
     let spans = collector.spans(&app, "callback", 1);
@@ -263,12 +269,12 @@ async fn caller_trace_is_propagated_without_a_collector() {
     let receiver = Receiver::start().await;
     let app = spawn_app_with(|_| {}).await;
     subscribe(&app, &receiver).await;
-    let good = traceparent("01");
-    let other = good.replace(CALLER, "00f067aa0ba902b7");
-    let bad = good.to_uppercase();
-    create(&app, &[&good]).await;
-    assert_eq!(traceparent_of(&receiver).as_deref(), Some(&*good));
-    let without: [&[&str]; 3] = [&[], &[&bad], &[&good, &other]];
+    let valid = traceparent("01");
+    let other = valid.replace(CALLER, "00f067aa0ba902b7");
+    let invalid = valid.to_uppercase();
+    create(&app, &[&valid]).await;
+    assert_eq!(traceparent_of(&receiver).as_deref(), Some(&*valid));
+    let without: [&[&str]; 3] = [&[], &[&invalid], &[&valid, &other]];
     for traceparents in without {
         create(&app, traceparents).await;
         assert_eq!(traceparent_of(&receiver), None, "{traceparents:?}");
@@ -283,7 +289,7 @@ async fn unavailable_collector_loses_only_spans() {
     let addresses = [silent.local_addr().unwrap(), closed.local_addr().unwrap()];
     drop(closed);
     for (address, logged) in addresses.into_iter().zip([false, true]) {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         home.set("MUSTER__TRACING__OTLP_ENDPOINT", &format!("http://{address}"));
         home.set("MUSTER__LOG__FORMAT", "json");
         let server = home.serve();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{refusal, spawn_app, spawn_app_with};
 
-fn bad(errmsg: &str) -> Value {
+fn invalid(errmsg: &str) -> Value {
     refusal(100_003, errmsg)
 }
 
@@ -22,7 +22,7 @@ fn with(session: &Value, fields: &Value) -> Value {
 async fn rule_1_only_members_may_act() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d"]).await;
-    let stranger = refusal(4, "opUser: x is not a member of the session");
+    let not_a_member = refusal(4, "opUser: x is not a member of the session");
     for fields in [
         json!({}),
         json!({ "title": "mine" }),
@@ -31,7 +31,7 @@ async fn rule_1_only_members_may_act() {
         json!({ "delMember": ["x"] }),
         json!({ "delMember": ["a"] }),
     ] {
-        assert_eq!(app.change(&session, "x", fields.clone()).await, stranger, "{fields}");
+        assert_eq!(app.change(&session, "x", fields.clone()).await, not_a_member, "{fields}");
     }
     // Accounts that differ in case are different.
     assert_eq!(app.change(&session, "A", json!({ "title": "mine" })).await["errcode"], 4);
@@ -50,14 +50,14 @@ async fn rule_1_only_members_may_act() {
 async fn rule_2_members_change_add_and_leave_but_only_the_owner_removes() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d", "e"]).await;
-    for (fields, whom) in [
+    for (fields, account) in [
         (json!({ "delMember": ["c"] }), "c"),
         (json!({ "delMember": ["a"] }), "a"),
         (json!({ "delMember": ["b", "d"] }), "d"),
         (json!({ "delMember": ["nobody", "e"], "title": "t", "addMember": ["f"] }), "e"),
     ] {
         let got = app.change(&session, "b", fields.clone()).await;
-        let errmsg = format!("delMember: only the owner may remove {whom}");
+        let errmsg = format!("delMember: only the owner may remove {account}");
         assert_eq!(got, refusal(4, &errmsg), "{fields}");
     }
     assert_eq!(app.current(&session).await, session);
@@ -109,15 +109,15 @@ async fn rule_3_no_op_is_accepted_and_contradiction_refused() {
     let got = app.change(&session, "a", fields).await;
     assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "d", "e"] })));
 
-    for (fields, whom) in [
+    for (fields, account) in [
         (json!({ "addMember": ["b"], "delMember": ["b"] }), "b"),
         (json!({ "addMember": ["x", "y"], "delMember": ["z", "y", "x"] }), "y"),
         (json!({ "addMember": [7], "delMember": ["7"] }), "7"),
         (json!({ "addMember": ["a"], "delMember": ["a"], "title": "t" }), "a"),
     ] {
         let got = app.change(&session, "a", fields.clone()).await;
-        let errmsg = format!("delMember: {whom} is also in addMember");
-        assert_eq!(got, bad(&errmsg), "{fields}");
+        let errmsg = format!("delMember: {account} is also in addMember");
+        assert_eq!(got, invalid(&errmsg), "{fields}");
     }
     assert_eq!(app.current(&session).await["version"], 2);
 }
@@ -126,18 +126,18 @@ async fn rule_3_no_op_is_accepted_and_contradiction_refused() {
 async fn rule_4_member_limits_hold_after_the_update() {
     let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
     let session = app.session(&["a", "b", "c"]).await;
-    let few = |got: usize| {
-        refusal(400_004, &format!("member: at least 3 members, creator included; got {got}"))
+    let too_few = |got: usize| {
+        refusal(400_004, &format!("member: at least 3 members in the session, got {got}"))
     };
     let got = app.change(&session, "b", json!({ "delMember": ["b"], "title": "t" })).await;
-    assert_eq!(got, few(2));
+    assert_eq!(got, too_few(2));
     let got = app.change(&session, "a", json!({ "delMember": ["a", "b", "c"] })).await;
-    assert_eq!(got, few(0));
+    assert_eq!(got, too_few(0));
     let fields = json!({ "delMember": ["b", "c"], "addMember": ["d"] });
-    assert_eq!(app.change(&session, "a", fields).await, few(2));
-    let many = refusal(400_005, "member: at most 5 members, got 6");
+    assert_eq!(app.change(&session, "a", fields).await, too_few(2));
+    let too_many = refusal(400_005, "member: at most 5 members, got 6");
     let got = app.change(&session, "b", json!({ "addMember": ["d", "e", "f"] })).await;
-    assert_eq!(got, many);
+    assert_eq!(got, too_many);
     assert_eq!(app.current(&session).await, session);
 
     // The limit applies to the distinct members after the update.
@@ -145,7 +145,7 @@ async fn rule_4_member_limits_hold_after_the_update() {
     assert_eq!(got["member"], json!(["a", "b", "d"]));
     let got = app.change(&session, "a", json!({ "addMember": ["a", "b", "c", "e", "e"] })).await;
     assert_eq!(got["member"], json!(["a", "b", "d", "c", "e"]));
-    assert_eq!(app.change(&session, "a", json!({ "addMember": ["f"] })).await, many);
+    assert_eq!(app.change(&session, "a", json!({ "addMember": ["f"] })).await, too_many);
     let fields = json!({ "addMember": ["f", "g"], "delMember": ["b", "c"] });
     assert_eq!(app.change(&session, "a", fields).await["member"], json!(["a", "d", "e", "f", "g"]));
 }
@@ -191,9 +191,9 @@ async fn rule_6_a_version_is_one_change() {
     let session = app.session(&["a", "b", "c"]).await;
     app.clock.advance(Duration::from_secs(10));
     let changed = app.change(&session, "a", json!({ "title": "after", "addMember": ["d"] })).await;
-    let born = session["activeTime"].as_i64().unwrap();
+    let created_at = session["activeTime"].as_i64().unwrap();
     let expected = json!({
-        "version": 2, "title": "after", "member": ["a", "b", "c", "d"], "activeTime": born + 10,
+        "version": 2, "title": "after", "member": ["a", "b", "c", "d"], "activeTime": created_at + 10,
     });
     assert_eq!(changed, with(&session, &expected));
     // An update that is refused or changes nothing keeps even the time.
@@ -245,13 +245,22 @@ async fn rule_7_expected_version_must_be_current() {
         3
     );
 
+    // A whole number may be written with a fraction or an exponent.
+    for (text, version) in [("3.0", 4), ("4e0", 5), ("0.5e1", 6)] {
+        let text: Value = serde_json::from_str(text).unwrap();
+        let changes = json!({ "title": version.to_string(), "version": text });
+        assert_eq!(app.change(&session, "b", changes).await["version"], version);
+    }
+
     let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
     let no_integer = "must be a whole number, got a number that is not a 64-bit integer";
     for (version, why) in [
         (json!(0), "at least 1, got 0"),
         (json!(-1), "at least 1, got -1"),
         (json!("3"), "must be a whole number, got text"),
-        (json!(3.0), no_integer),
+        (json!(3.5), no_integer),
+        (json!(-0.0), no_integer),
+        (json!(9_007_199_254_740_994.0), no_integer),
         (beyond, no_integer),
         (json!(u64::MAX), "at most 9223372036854775807, got 18446744073709551615"),
         (json!(true), "must be a whole number, got a boolean"),
@@ -259,12 +268,12 @@ async fn rule_7_expected_version_must_be_current() {
         (json!([3]), "must be a whole number, got a list"),
     ] {
         let got = app.change(&session, "a", json!({ "title": "4", "version": version })).await;
-        assert_eq!(got, bad(&format!("version: {why}")), "{version}");
+        assert_eq!(got, invalid(&format!("version: {why}")), "{version}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn absent_has_four_forms() {
+async fn absent_field_has_four_forms() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     for absent in [Value::Null, json!(""), json!([])] {
@@ -277,14 +286,14 @@ async fn absent_has_four_forms() {
         });
         assert_eq!(app.change(&session, "b", all).await, session, "{absent}");
         let got = app.change(&session, "a", json!({ "opUser": absent, "title": "t" })).await;
-        assert_eq!(got, bad("opUser: is missing"), "{absent}");
+        assert_eq!(got, invalid("opUser: is missing"), "{absent}");
     }
     // PHP and Go clients send this if only members change.
     let fields = json!({ "title": "", "addMember": ["d"], "delMember": null });
     let got = app.change(&session, "a", fields).await;
     assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "c", "d"] })));
     let got = app.update(&json!({ "sessionId": session["sessionId"] })).await;
-    assert_eq!(got, bad("opUser: is missing"));
+    assert_eq!(got, invalid("opUser: is missing"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,16 +312,22 @@ async fn integers_are_accounts_in_updates() {
         (json!([1]), "a list"),
     ] {
         let got = app.change(&session, "", json!({ "opUser": value })).await;
-        assert_eq!(got, bad(&format!("opUser: must be text or an integer, got {kind}")));
+        assert_eq!(got, invalid(&format!("opUser: must be text or an integer, got {kind}")));
         for field in ["addMember", "delMember"] {
             let got = app.change(&session, "1", json!({ field: ["x", value] })).await;
-            assert_eq!(got, bad(&format!("{field}[1]: must be text or an integer, got {kind}")));
+            assert_eq!(
+                got,
+                invalid(&format!("{field}[1]: must be text or an integer, got {kind}"))
+            );
             if !value.is_array() {
                 let got = app.change(&session, "1", json!({ field: value })).await;
-                assert_eq!(got, bad(&format!("{field}: must be a list of accounts, got {kind}")));
+                assert_eq!(
+                    got,
+                    invalid(&format!("{field}: must be a list of accounts, got {kind}"))
+                );
             }
         }
         let got = app.change(&session, "1", json!({ "title": value })).await;
-        assert_eq!(got, bad(&format!("title: must be text, got {kind}")));
+        assert_eq!(got, invalid(&format!("title: must be text, got {kind}")));
     }
 }

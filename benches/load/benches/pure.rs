@@ -27,6 +27,7 @@ fn message(members: &[String]) -> String {
     Message {
         from_user: "user-000000",
         create_time: 1_795_441_339,
+        package_id: "01a208a4-ad10-79ad-bc6b-1fa6e7ee97bf.1.yd0123456789",
         session_id: "{01A208A4-AD10-79AD-BC6B-1FA6E7EE97BF}",
         version: 1,
         event: CallbackEvent::Created { title: "Release", member: members },
@@ -87,18 +88,18 @@ fn decide(criterion: &mut Criterion) {
     for size in SIZES {
         let members = accounts(size);
         let session = session(&members, &rules);
-        let gone = account(&members[size - 1]);
-        let (operator, newcomer) = (account(&members[0]), account("newcomer"));
-        let update = Update::for_members(vec![newcomer], vec![gone]).unwrap();
+        let removed = account(&members[size - 1]);
+        let (operator, added) = (account(&members[0]), account("newcomer"));
+        let update = Update::for_members(vec![added], vec![removed]).unwrap();
         let request = Request::for_member(operator, Action::Update(update));
         let at = session.updated_at;
         group.bench_function(BenchmarkId::new("update", size), |bench| {
             bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
         });
         // The largest possible update: all but the owner leave, and as many are added.
-        let leaving = members[1..].iter().map(|text| account(text)).collect();
-        let coming = (1..size).map(|n| account(&format!("newcomer-{n:06}"))).collect();
-        let update = Update::for_members(coming, leaving).unwrap();
+        let removed = members[1..].iter().map(|text| account(text)).collect();
+        let added = (1..size).map(|n| account(&format!("added-{n:06}"))).collect();
+        let update = Update::for_members(added, removed).unwrap();
         let request = Request::for_member(account(&members[0]), Action::Update(update));
         group.bench_function(BenchmarkId::new("exchange", size), |bench| {
             bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));

@@ -25,15 +25,15 @@ impl App {
     ///
     /// # Errors
     /// If the credentials are incomplete, or the server refuses them.
-    pub fn enter(port: u16, credentials: &Value) -> anyhow::Result<Self> {
+    pub fn with_token(port: u16, credentials: &Value) -> anyhow::Result<Self> {
         let buin = credentials["buin"].as_i64().context("no buin")?;
         let id = credentials["appId"].as_str().context("no appId")?.to_owned();
         let key = credentials["aesKey"].as_str().context("no aesKey")?.to_owned();
         let envelope = Envelope::new(&AesKey::from_base64(&key)?, &id);
         let mut app = Self { buin, id, envelope, key, token: String::new() };
         let now = muster::clock::Clock::system().now().timestamp();
-        let request = http::post("/cgi/gettoken", &app.sealed(&now.to_string()));
-        let answer = generator::ask(port, &app.envelope, &request)?;
+        let request = http::post("/cgi/gettoken", &app.seal(&now.to_string()));
+        let answer = generator::call(port, &app.envelope, &request)?;
         app.token = answer["accessToken"].as_str().context("no accessToken")?.to_owned();
         Ok(app)
     }
@@ -63,10 +63,10 @@ impl App {
 
     fn call(&self, call: &str, message: &Value) -> Vec<u8> {
         let path = format!("/cgi/session/{call}?accessToken={}", self.token);
-        http::post(&path, &self.sealed(&message.to_string()))
+        http::post(&path, &self.seal(&message.to_string()))
     }
 
-    fn sealed(&self, message: &str) -> String {
+    fn seal(&self, message: &str) -> String {
         let sealed = self.envelope.seal(message.as_bytes());
         json!({"buin": self.buin, "appId": self.id, "encrypt": sealed}).to_string()
     }

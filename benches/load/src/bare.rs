@@ -38,7 +38,7 @@ async fn get(sealed: web::Data<Sealed>) -> HttpResponse {
     let mut body = String::with_capacity(64 + 2 * sealed.message.len());
     body.push_str("{\"errcode\":0,\"errmsg\":\"ok\",\"encrypt\":\"");
     let message = &sealed.message;
-    sealed.envelope.seal_into(&mut body, message);
+    sealed.envelope.seal_outgoing_into(&mut body, message);
     body.push_str("\"}");
     HttpResponse::Ok().content_type("application/json").body(body)
 }

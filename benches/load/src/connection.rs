@@ -20,22 +20,22 @@ pub struct Connection {
     /// Never shrunk: the received bytes end at `end`.
     received: Vec<u8>,
     end: usize,
-    began: Instant,
-    /// A note of the script about the request.
-    pub note: u64,
+    sent_at: Instant,
+    /// A number with which the script recognizes the request.
+    pub tag: u64,
     /// Whether a request is in flight.
     pub busy: bool,
 }
 
 /// A response.
-pub struct Answer<'a> {
+pub struct Response<'a> {
     /// Whether the status was 200.
     pub ok: bool,
     /// The body.
     pub body: &'a [u8],
     /// The time since the request was written.
     pub elapsed: Duration,
-    /// The bytes of request and response, heads included.
+    /// The bytes of request and response, header sections included.
     pub bytes: usize,
 }
 
@@ -56,8 +56,8 @@ impl Connection {
             written: 0,
             received: Vec::new(),
             end: 0,
-            began: Instant::now(),
-            note: 0,
+            sent_at: Instant::now(),
+            tag: 0,
             busy: false,
         })
     }
@@ -69,10 +69,10 @@ impl Connection {
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u64) -> io::Result<()> {
         self.request.clear();
         self.end = 0;
-        self.note = write(&mut self.request);
+        self.tag = write(&mut self.request);
         self.written = 0;
         self.busy = true;
-        self.began = Instant::now();
+        self.sent_at = Instant::now();
         self.flush()
     }
 
@@ -81,7 +81,7 @@ impl Connection {
     ///
     /// # Errors
     /// The error of the read or write, or the fault of the response.
-    pub fn go_on(&mut self) -> io::Result<Option<Answer<'_>>> {
+    pub fn advance(&mut self) -> io::Result<Option<Response<'_>>> {
         self.flush()?;
         loop {
             if self.received.len() < self.end + CHUNK {
@@ -94,15 +94,15 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if let Some(answer) =
+            if let Some(response) =
                 http::parse(&self.received[..self.end]).map_err(io::Error::other)?
             {
                 self.busy = false;
-                return Ok(Some(Answer {
-                    ok: answer.ok,
-                    body: &self.received[answer.body..answer.end],
-                    elapsed: self.began.elapsed(),
-                    bytes: self.request.len() + answer.end,
+                return Ok(Some(Response {
+                    ok: response.ok,
+                    body: &self.received[response.body..response.end],
+                    elapsed: self.sent_at.elapsed(),
+                    bytes: self.request.len() + response.end,
                 }));
             }
         }

@@ -35,9 +35,9 @@ pub fn provenance<'a>(app_id: &'a AppId, operator: &'a Account) -> Provenance<'a
 pub const RULES: Rules =
     Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
 
-/// The result of a run.
+/// The result of repeated runs of a statement.
 #[derive(Debug)]
-pub struct Seen {
+pub struct StatementResult {
     /// Statements per second, including the time to make their arguments.
     pub rate: f64,
     /// The latency of each statement.
@@ -45,9 +45,9 @@ pub struct Seen {
 }
 
 /// A statement that can be run repeatedly.
-pub trait Direct {
+pub trait DirectStatement {
     /// Runs the statement with new values and returns its duration.
-    fn once(
+    fn run(
         &mut self,
         connection: &mut PgConnection,
     ) -> impl Future<Output = anyhow::Result<Duration>>;
@@ -57,47 +57,47 @@ pub trait Direct {
 ///
 /// # Errors
 /// If one run fails.
-pub fn alone(
+pub fn run_for(
     database: &mut Database,
     time: Duration,
-    statement: &mut impl Direct,
-) -> anyhow::Result<Seen> {
+    statement: &mut impl DirectStatement,
+) -> anyhow::Result<StatementResult> {
     // The setting of Muster's own connections.
     database.run("set plan_cache_mode = force_generic_plan")?;
     let Database { runtime, connection, .. } = database;
     let mut latencies = Latencies::default();
-    let mut done = 0;
+    let mut count = 0;
     runtime.block_on(async {
-        let began = Instant::now();
-        while began.elapsed() < time {
-            latencies.push(statement.once(connection).await?);
-            done += 1;
+        let started_at = Instant::now();
+        while started_at.elapsed() < time {
+            latencies.push(statement.run(connection).await?);
+            count += 1;
         }
         anyhow::Ok(())
     })?;
     database.run("reset plan_cache_mode")?;
-    Ok(Seen { rate: float(done) / time.as_secs_f64(), latencies })
+    Ok(StatementResult { rate: float(count) / time.as_secs_f64(), latencies })
 }
 
 /// Creates sessions of five members.
-pub struct Create {
+pub struct CreateStatement {
     buin: Buin,
     app_id: AppId,
 }
 
-impl Create {
-    /// Creates by this app.
+impl CreateStatement {
+    /// The app that creates the sessions.
     ///
     /// # Errors
     /// If the ids of the app are invalid.
-    pub fn by(app: &App) -> anyhow::Result<Self> {
+    pub fn new(app: &App) -> anyhow::Result<Self> {
         Ok(Self { buin: Buin::new(app.buin)?, app_id: app.id.parse()? })
     }
 }
 
-impl Direct for Create {
-    async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
-        let first = accounts::any_first();
+impl DirectStatement for CreateStatement {
+    async fn run(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
+        let first = accounts::random_first();
         let members = accounts::members(first, 5);
         let members =
             members.iter().map(|text| Account::new(text)).collect::<Result<Vec<_>, _>>()?;
@@ -110,29 +110,29 @@ impl Direct for Create {
         };
         let at = Clock::system().now();
         let session = Session::create(new_id(at)?, self.buin, new, &RULES, at)?;
-        let creation = NewSessionRecord {
+        let record = NewSessionRecord {
             session: &session,
             provenance: provenance(&self.app_id, &session.owner),
         };
-        let began = Instant::now();
-        sessions::insert(connection, &[creation]).await?;
-        Ok(began.elapsed())
+        let started_at = Instant::now();
+        sessions::insert(connection, &[record]).await?;
+        Ok(started_at.elapsed())
     }
 }
 
 /// Updates each session of a set in turn: one member in, another out.
-pub struct Change {
+pub struct UpdateStatement {
     app_id: AppId,
     sessions: Vec<Session>,
     next: usize,
 }
 
-impl Change {
-    /// Updates by this app of these sessions.
+impl UpdateStatement {
+    /// Reads the sessions that the app will update.
     ///
     /// # Errors
     /// If the sessions cannot be read.
-    pub fn of(app: &App, set: &Set, database: &mut Database) -> anyhow::Result<Self> {
+    pub fn new(app: &App, set: &Set, database: &mut Database) -> anyhow::Result<Self> {
         let ids: Vec<SessionId> = ids(set)?;
         let Database { runtime, connection, .. } = database;
         let found = runtime.block_on(sessions::find(connection, &ids))?;
@@ -141,56 +141,56 @@ impl Change {
     }
 }
 
-impl Direct for Change {
-    async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
-        let at = self.next;
-        self.next = (at + 1) % self.sessions.len();
-        let session = &self.sessions[at];
+impl DirectStatement for UpdateStatement {
+    async fn run(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
+        let index = self.next;
+        self.next = (index + 1) % self.sessions.len();
+        let session = &self.sessions[index];
         let last = session.members.last().context("the session has no members")?;
-        let other = match last.as_str().strip_prefix('x') {
+        let added = match last.as_str().strip_prefix('x') {
             Some(digits) => format!("u{digits}"),
             None => last.as_str().replace('u', "x"),
         };
-        let update = Update::for_members(vec![Account::new(&other)?], vec![last.clone()])?;
+        let update = Update::for_members(vec![Account::new(&added)?], vec![last.clone()])?;
         let operator = session.owner.clone();
         let request = Request::for_member(operator.clone(), Action::Update(update));
         let change = session.decide(&request, &RULES, Clock::system().now())?;
         let change = change.context("nothing to change")?;
         let step =
             VersionedChange { change: &change, provenance: provenance(&self.app_id, &operator) };
-        let decided = ChangeSet { before: session, steps: vec![step] };
-        let began = Instant::now();
-        let written = sessions::update_if_version(connection, &[decided]).await?;
-        let elapsed = began.elapsed();
+        let change_set = ChangeSet { before: session, steps: vec![step] };
+        let started_at = Instant::now();
+        let written = sessions::update_if_version(connection, &[change_set]).await?;
+        let elapsed = started_at.elapsed();
         anyhow::ensure!(written.len() == 1, "{} sessions written instead of one", written.len());
-        self.sessions[at] = change.after;
+        self.sessions[index] = change.after;
         Ok(elapsed)
     }
 }
 
 /// Reads the sessions of a set.
-pub struct Get {
+pub struct ReadStatement {
     ids: Vec<SessionId>,
     next: usize,
 }
 
-impl Get {
-    /// Reads of this set.
+impl ReadStatement {
+    /// The set of which the sessions are read.
     ///
     /// # Errors
     /// If the ids are invalid.
-    pub fn of(set: &Set) -> anyhow::Result<Self> {
+    pub fn new(set: &Set) -> anyhow::Result<Self> {
         Ok(Self { ids: ids(set)?, next: 0 })
     }
 }
 
-impl Direct for Get {
-    async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
+impl DirectStatement for ReadStatement {
+    async fn run(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
         let id = self.ids[self.next];
-        self.next = (self.next + accounts::STRIDE as usize) % self.ids.len();
-        let began = Instant::now();
+        self.next = (self.next + accounts::VISIT_STRIDE as usize) % self.ids.len();
+        let started_at = Instant::now();
         let found = sessions::find(connection, &[id]).await?;
-        let elapsed = began.elapsed();
+        let elapsed = started_at.elapsed();
         anyhow::ensure!(found.len() == 1, "{} sessions instead of one", found.len());
         Ok(elapsed)
     }

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use crate::environment::Environment;
 use crate::generator;
 use crate::http;
 use crate::rows::{CONNECTIONS, THREADS};
 use crate::scripts::Gets;
 use crate::seed::sets;
 use crate::server;
-use crate::stage::Stage;
 use crate::usage;
 
 /// The name of this measurement among the rows.
@@ -19,58 +19,59 @@ pub const NAME: &str = "footprint";
 /// The number of starts.
 const STARTS: usize = 3;
 /// The idle time before the memory is measured.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE_TIME: Duration = Duration::from_secs(2);
 /// Long enough for the reads that fill the cache. Their rate is not measured.
-const FILLING: Duration = Duration::from_secs(20);
+const FILL_TIME: Duration = Duration::from_secs(20);
 
 /// Measures, and describes the results.
 ///
 /// # Errors
 /// If a server does not get ready, or an answer is wrong.
-pub fn look(stage: &mut Stage) -> anyhow::Result<Vec<String>> {
-    let program = std::fs::metadata(&stage.muster)?.len();
+pub fn measure(env: &mut Environment) -> anyhow::Result<Vec<String>> {
+    let program = std::fs::metadata(&env.muster)?.len();
     let mut notes = vec![format!("The program has {} MiB, stripped.", program / 1024 / 1024)];
-    let (ready, idle) = started(stage)?;
+    let (start_times, idle) = measure_starts(env)?;
     let times: Vec<String> =
-        ready.iter().map(|elapsed| format!("{:.2}", elapsed.as_secs_f64())).collect();
+        start_times.iter().map(|elapsed| format!("{:.2}", elapsed.as_secs_f64())).collect();
     notes.push(format!(
-        "Started with an embedded database that is there and stopped, it is ready after {} s; idle for {} s, \
+        "Started with an existing embedded database that is stopped, it is ready after {} s; idle for {} s, \
          it has {idle:.0} MiB resident.",
         times.join(", "),
-        IDLE.as_secs(),
+        IDLE_TIME.as_secs(),
     ));
-    notes.push(filled(stage)?);
+    notes.push(measure_full_cache(env)?);
     Ok(notes)
 }
 
 /// The time until a server with an existing database is ready, and its resident memory then.
-fn started(stage: &Stage) -> anyhow::Result<(Vec<Duration>, f64)> {
-    let work = stage.work.join(NAME);
+fn measure_starts(env: &Environment) -> anyhow::Result<(Vec<Duration>, f64)> {
+    let work = env.work.join(NAME);
     std::fs::create_dir(&work)?;
-    drop(server::serve(&stage.muster, &work, "muster", &[])?);
-    let mut ready = Vec::new();
+    drop(server::start_muster(&env.muster, &work, "muster", &[])?);
+    let mut start_times = Vec::new();
     let mut resident: f64 = 0.0;
     for _ in 0..STARTS {
-        let began = Instant::now();
-        let server = server::serve(&stage.muster, &work, "muster", &[])?;
-        ready.push(began.elapsed());
-        std::thread::sleep(IDLE);
+        let started_at = Instant::now();
+        let server = server::start_muster(&env.muster, &work, "muster", &[])?;
+        start_times.push(started_at.elapsed());
+        std::thread::sleep(IDLE_TIME);
         resident = resident.max(usage::resident(server.running.id()));
     }
-    Ok((ready, resident))
+    Ok((start_times, resident))
 }
 
 /// The resident memory of a server with the default cache, when the cache is full.
-fn filled(stage: &mut Stage) -> anyhow::Result<String> {
-    let (number, count) = sets::MANY;
-    let set = stage.set(number, count)?;
+fn measure_full_cache(env: &mut Environment) -> anyhow::Result<String> {
+    let (number, count) = sets::LARGER_THAN_CACHE;
+    let set = env.set(number, count)?;
     let port = server::free_port()?;
-    let server = stage.another(&[("MUSTER__METRICS__BIND", &format!("127.0.0.1:{port}"))])?;
-    let mut asking = Gets::of(&stage.app, &set, set.count, THREADS);
+    let metrics_address = format!("127.0.0.1:{port}");
+    let server = env.start_another_server(&[("MUSTER__METRICS__BIND", &metrics_address)])?;
+    let mut scripts = Gets::for_set(&env.app, &set, set.count, THREADS);
     let connections = CONNECTIONS / THREADS;
-    let seen =
-        generator::load(server.port, &stage.app.envelope, &mut asking, connections, FILLING)?;
-    ensure!(seen.failed == 0, "{} wrong, such as {}", seen.failed, seen.failures.join("; "));
+    let result =
+        generator::load(server.port, &env.app.envelope, &mut scripts, connections, FILL_TIME)?;
+    ensure!(result.failed == 0, "{} wrong, such as {}", result.failed, result.failures.join("; "));
     let metrics = String::from_utf8(http::call(port, &http::get("/metrics"))?)?;
     let metric = |name: &str| {
         let mut lines = metrics.lines();

@@ -1,4 +1,4 @@
-//! The part of HTTP/1.1 that a load generator needs: answers with a `content-length`.
+//! The part of HTTP/1.1 that a load generator needs: responses with a `content-length`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,31 +6,31 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-/// A complete answer at the start of a buffer.
-pub struct Answer {
+/// A complete response at the start of a buffer.
+pub struct Response {
     /// Whether the status was 200.
     pub ok: bool,
     /// The start of the body.
     pub body: usize,
-    /// The end of the answer.
+    /// The end of the response.
     pub end: usize,
 }
 
-/// Parses the answer at the start of `bytes`; `None` while it is incomplete.
+/// Parses the response at the start of `bytes`; `None` while it is incomplete.
 ///
 /// # Errors
-/// If the bytes are not an answer that this parser supports.
-pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
-    let Some(head) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
-    let lines = &bytes[..head + 2];
+/// If the bytes are not a response that this parser supports.
+pub fn parse(bytes: &[u8]) -> Result<Option<Response>, String> {
+    let Some(header_end) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let lines = &bytes[..header_end + 2];
     if !lines.starts_with(b"HTTP/1.1 ") {
         return Err("not HTTP/1.1".to_owned());
     }
-    let length = find(lines, b"content-length: ").ok_or("an answer without content-length")?;
+    let length = find(lines, b"content-length: ").ok_or("a response without content-length")?;
     let digits = lines[length + 16..].iter().take_while(|byte| byte.is_ascii_digit());
     let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
-    let (body, end) = (head + 4, head + 4 + length);
-    Ok((bytes.len() >= end).then(|| Answer { ok: lines[9..].starts_with(b"200"), body, end }))
+    let (body, end) = (header_end + 4, header_end + 4 + length);
+    Ok((bytes.len() >= end).then(|| Response { ok: lines[9..].starts_with(b"200"), body, end }))
 }
 
 fn find(bytes: &[u8], name: &[u8]) -> Option<usize> {
@@ -52,10 +52,10 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends one request on a new connection and returns the body of the answer.
+/// Sends one request on a new connection and returns the body of the response.
 ///
 /// # Errors
-/// If there is no answer, or its status is not 200.
+/// If there is no response, or its status is not 200.
 pub fn call(port: u16, request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -63,13 +63,13 @@ pub fn call(port: u16, request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 65_536];
     loop {
-        if let Some(answer) = parse(&bytes).map_err(anyhow::Error::msg)? {
-            let body = bytes[answer.body..answer.end].to_vec();
-            ensure!(answer.ok, "not status 200: {}", String::from_utf8_lossy(&body));
+        if let Some(response) = parse(&bytes).map_err(anyhow::Error::msg)? {
+            let body = bytes[response.body..response.end].to_vec();
+            ensure!(response.ok, "not status 200: {}", String::from_utf8_lossy(&body));
             return Ok(body);
         }
-        let read = stream.read(&mut chunk).context("no answer")?;
-        ensure!(read > 0, "closed without an answer");
+        let read = stream.read(&mut chunk).context("no response")?;
+        ensure!(read > 0, "closed without a response");
         bytes.extend_from_slice(&chunk[..read]);
     }
 }
@@ -79,18 +79,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partial_answer_is_none() {
+    fn partial_response_is_none() {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        let answer = parse(bytes).unwrap().unwrap();
-        assert!(answer.ok);
-        assert_eq!((&bytes[answer.body..], answer.end), (&b"ok"[..], bytes.len()));
+        let response = parse(bytes).unwrap().unwrap();
+        assert!(response.ok);
+        assert_eq!((&bytes[response.body..], response.end), (&b"ok"[..], bytes.len()));
         for cut in 0..bytes.len() {
             assert!(parse(&bytes[..cut]).unwrap().is_none(), "{cut}");
         }
     }
 
     #[test]
-    fn an_error_status_is_detected() {
+    fn error_status_is_detected() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
         assert!(!parse(bytes).unwrap().unwrap().ok);
     }

@@ -6,10 +6,10 @@
 //! | --- | --- |
 //! | [`run`] | the rounds: reference and subject, one after the other |
 //! | [`rows`] | the measurements, a file for each kind of work |
-//! | [`stage`], [`server`], [`subscriber`] | the measured system: Muster, its database, its apps |
+//! | [`environment`], [`server`], [`subscriber`] | the measured system |
 //! | [`generator`] | sealed requests over kept connections, every answer checked |
 //! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
-//! | [`bare`], [`straight`], [`receiver`], [`poster`] | the references in HTTP |
+//! | [`bare`], [`straightforward`], [`receiver`], [`poster`] | the references in HTTP |
 //! | [`footprint`] | size, memory, time to start |
 //! | [`report`] | medians, the table, the JSON |
 //!
@@ -22,6 +22,7 @@ mod bare;
 mod connection;
 mod database;
 mod direct;
+mod environment;
 mod footprint;
 mod generator;
 mod http;
@@ -37,9 +38,8 @@ mod run;
 mod scripts;
 mod seed;
 mod server;
-mod stage;
 mod statement;
-mod straight;
+mod straightforward;
 mod subscriber;
 mod usage;
 
@@ -53,7 +53,7 @@ enum Command {
     /// Serve the bare handler, which seals the same message for every request
     Bare(bare::Options),
     /// Serve sessions with one statement for each request
-    Straight(straight::Options),
+    Straightforward(straightforward::Options),
     /// Receive callbacks, and count them
     Receive(receiver::Options),
 }
@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Run(options) => run::run(&options),
         Command::Bare(options) => bare::serve(&options),
-        Command::Straight(options) => straight::serve(&options),
+        Command::Straightforward(options) => straightforward::serve(&options),
         Command::Receive(options) => receiver::serve(&options),
     }
 }

@@ -29,7 +29,7 @@ pub enum Clients {
 
 /// The result of pgbench.
 #[derive(Clone, Copy, Debug)]
-pub struct Done {
+pub struct PgbenchResult {
     /// Transactions per second, without the time to connect.
     pub rate: f64,
     /// The number of transactions.
@@ -58,7 +58,7 @@ impl Pgbench {
         script: &str,
         clients: Clients,
         values: &[(&str, String)],
-    ) -> anyhow::Result<Done> {
+    ) -> anyhow::Result<PgbenchResult> {
         let file = self.work.join("pgbench.sql");
         std::fs::write(&file, script)?;
         let (number, amount) = match clients {
@@ -76,17 +76,17 @@ impl Pgbench {
         command.arg(format!("-Di={start}")).arg(format!("-Dclients={number}"));
         command.args(values.iter().map(|(name, value)| format!("-D{name}={value}")));
         command.arg("-f").arg(&file).arg("muster");
-        let done = command.output().context("cannot run pgbench")?;
-        let output = String::from_utf8_lossy(&done.stdout);
-        let complained = String::from_utf8_lossy(&done.stderr);
-        ensure!(done.status.success(), "pgbench: {complained}");
-        let failed = number_after(&output, "number of failed transactions: ").unwrap_or(0.0);
+        let finished = command.output().context("cannot run pgbench")?;
+        let stdout = String::from_utf8_lossy(&finished.stdout);
+        let stderr = String::from_utf8_lossy(&finished.stderr);
+        ensure!(finished.status.success(), "pgbench: {stderr}");
+        let failed = number_after(&stdout, "number of failed transactions: ").unwrap_or(0.0);
         ensure!(failed == 0.0, "pgbench: {failed} transactions failed");
-        let rate = number_after(&output, "tps = ").context("pgbench printed no tps")?;
-        let transactions = number_after(&output, "actually processed: ")
+        let rate = number_after(&stdout, "tps = ").context("pgbench printed no tps")?;
+        let transactions = number_after(&stdout, "actually processed: ")
             .context("pgbench printed no number of transactions")?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        Ok(Done { rate, transactions: transactions as u64 })
+        Ok(PgbenchResult { rate, transactions: transactions as u64 })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Processes that end when this process ends, however that happens.
+//! Processes that end when this process ends, even if it is killed.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The time that a process gets to end after a signal.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A command that gets a signal when this process ends, and inherits no database settings.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
@@ -52,7 +52,7 @@ impl Running {
     }
 
     /// Whether the process has ended by itself.
-    pub fn ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
 }
@@ -61,15 +61,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         let Some(id) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) else { return };
         // An ended process gets no signal: its id may belong to another process.
-        if self.ended() {
+        if self.has_ended() {
             return;
         }
         let _ = kill_process(id, Signal::TERM);
         let signalled = Instant::now();
-        while !self.ended() && signalled.elapsed() < PATIENCE {
+        while !self.has_ended() && signalled.elapsed() < STOP_TIMEOUT {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if !self.ended() {
+        if !self.has_ended() {
             let _ = self.0.kill();
             let _ = self.0.wait();
         }

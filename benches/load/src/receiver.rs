@@ -1,6 +1,6 @@
 //! A minimal receiver of callbacks: it counts and acknowledges.
 //!
-//! The first callbacks are kept, so that the reference can send the same bytes.
+//! The first callbacks are recorded, so that the reference can send the same bytes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use actix_web::{App, HttpRequest, HttpServer, web};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-/// The number of kept callbacks.
-const KEPT: u64 = 256;
+/// The maximum number of recorded callbacks.
+const MAX_KEPT: u64 = 256;
 
 /// The options of the receiver.
 #[derive(Args)]
@@ -34,7 +34,7 @@ pub struct Callback {
 #[derive(Default)]
 struct Received {
     count: AtomicU64,
-    kept: Mutex<Vec<Callback>>,
+    recorded: Mutex<Vec<Callback>>,
 }
 
 /// Receives on one thread until the process ends.
@@ -47,7 +47,7 @@ pub fn serve(options: &Options) -> anyhow::Result<()> {
         App::new()
             .app_data(received.clone())
             .route("/count", web::get().to(count))
-            .route("/kept", web::get().to(kept))
+            .route("/recorded", web::get().to(recorded))
             .default_service(web::post().to(receive))
     });
     let server = server.workers(1).bind(("127.0.0.1", options.port))?;
@@ -60,12 +60,12 @@ async fn receive(
     request: HttpRequest,
     body: web::Bytes,
 ) -> &'static str {
-    if received.count.fetch_add(1, Ordering::Relaxed) < KEPT
-        && let Ok(mut kept) = received.kept.lock()
+    if received.count.fetch_add(1, Ordering::Relaxed) < MAX_KEPT
+        && let Ok(mut recorded) = received.recorded.lock()
     {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let headers = request.headers().iter();
-        kept.push(Callback {
+        recorded.push(Callback {
             uri: request.uri().to_string(),
             headers: headers
                 .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
@@ -80,6 +80,6 @@ async fn count(received: web::Data<Received>) -> String {
     received.count.load(Ordering::Relaxed).to_string()
 }
 
-async fn kept(received: web::Data<Received>) -> web::Json<Vec<Callback>> {
-    web::Json(received.kept.lock().map(|kept| kept.clone()).unwrap_or_default())
+async fn recorded(received: web::Data<Received>) -> web::Json<Vec<Callback>> {
+    web::Json(received.recorded.lock().map(|recorded| recorded.clone()).unwrap_or_default())
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::rows::{CLIENTS, CONNECTIONS, Described, Figures, Goal, THREADS};
+use crate::rows::{CLIENTS, CONNECTIONS, Figures, Goal, RowDefinition, THREADS};
 
 /// The rounds of a row.
-pub struct Measured {
+pub struct RowResult {
     /// The row.
-    pub described: &'static Described,
+    pub definition: &'static RowDefinition,
     /// The error that ended the measurement early.
     pub error: Option<String>,
     ratios: Vec<f64>,
@@ -19,10 +19,10 @@ pub struct Measured {
     references: Vec<Figures>,
 }
 
-impl Measured {
+impl RowResult {
     /// A row without rounds.
-    pub fn of(described: &'static Described) -> Self {
-        Self { described, error: None, ratios: vec![], subjects: vec![], references: vec![] }
+    pub fn new(definition: &'static RowDefinition) -> Self {
+        Self { definition, error: None, ratios: vec![], subjects: vec![], references: vec![] }
     }
 
     /// Adds a round.
@@ -33,7 +33,7 @@ impl Measured {
     }
 
     /// Whether all rounds were measured and no answer was wrong.
-    pub fn is_sound(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         self.error.is_none() && self.failed() == 0
     }
 
@@ -41,20 +41,20 @@ impl Measured {
         self.subjects.iter().chain(&self.references).map(|figures| figures.failed).sum()
     }
 
-    fn of_subjects(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+    fn subject_median(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
         median(self.subjects.iter().map(figure))
     }
 
-    fn of_references(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+    fn reference_median(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
         median(self.references.iter().map(figure))
     }
 
     fn p50(&self) -> f64 {
-        self.of_subjects(|figures| figures.latencies.percentile(50))
+        self.subject_median(|figures| figures.latencies.percentile(50))
     }
 
     fn p99(&self) -> f64 {
-        self.of_subjects(|figures| figures.latencies.percentile(99))
+        self.subject_median(|figures| figures.latencies.percentile(99))
     }
 
     fn lowest(&self) -> f64 {
@@ -67,9 +67,9 @@ impl Measured {
 
     /// Whether the goal is reached, if the row has one. A row without a result does not reach its
     /// goal.
-    fn reaches(&self) -> Option<bool> {
+    fn reaches_goal(&self) -> Option<bool> {
         let ratio = median(self.ratios.iter().copied());
-        match self.described.goal {
+        match self.definition.goal {
             Goal::AtLeast(goal) => Some(ratio >= goal),
             Goal::AtMost(goal) => Some(ratio <= goal),
             Goal::None => None,
@@ -77,8 +77,8 @@ impl Measured {
     }
 
     fn goal(&self) -> String {
-        let reached = if self.reaches() == Some(true) { "yes" } else { "no" };
-        match self.described.goal {
+        let reached = if self.reaches_goal() == Some(true) { "yes" } else { "no" };
+        match self.definition.goal {
             Goal::AtLeast(goal) => format!("≥ {goal:.2}: {reached}"),
             Goal::AtMost(goal) => format!("≤ {goal:.2}: {reached}"),
             Goal::None => String::new(),
@@ -87,15 +87,15 @@ impl Measured {
 }
 
 /// The results as JSON. A missing figure is `null`.
-pub fn json(measured: &[Measured]) -> Value {
-    let rows = measured.iter().map(|row| {
+pub fn json(results: &[RowResult]) -> Value {
+    let rows = results.iter().map(|row| {
         json!({
-            "name": row.described.name,
+            "name": row.definition.name,
             "ratio": rounded(median(row.ratios.iter().copied())),
             "min": rounded(row.lowest()),
             "max": rounded(row.highest()),
-            "rate": rounded(row.of_subjects(|figures| figures.rate)),
-            "reference_rate": rounded(row.of_references(|figures| figures.rate)),
+            "rate": rounded(row.subject_median(|figures| figures.rate)),
+            "reference_rate": rounded(row.reference_median(|figures| figures.rate)),
             "p50_ms": rounded(row.p50()),
             "p99_ms": rounded(row.p99()),
         })
@@ -105,7 +105,7 @@ pub fn json(measured: &[Measured]) -> Value {
 
 /// The results as Markdown.
 pub fn markdown(
-    measured: &[Measured],
+    results: &[RowResult],
     notes: &[String],
     command: &str,
     postgres: &str,
@@ -114,7 +114,7 @@ pub fn markdown(
     let mut out = String::from("# Results\n\n");
     let today = muster::clock::Clock::system().now().format("%Y-%m-%d %H:%M UTC");
     let cores = std::thread::available_parallelism().map_or(0, Into::into);
-    let facts = [
+    let conditions = [
         ("date", today.to_string()),
         ("command", format!("`{command}`, {} s", elapsed.as_secs())),
         ("muster", output_of("git", &["describe", "--always", "--dirty", "--tags"])),
@@ -132,27 +132,27 @@ pub fn markdown(
         ),
     ];
     out.push_str("| | |\n| --- | --- |\n");
-    facts.iter().for_each(|(name, value)| line(&mut out, &[name, value]));
+    conditions.iter().for_each(|(name, value)| line(&mut out, &[name, value]));
     out.push_str(
         "\n| row | ratio | min – max | goal | rate | reference | p50 ms | p99 ms | reference p50 \
          | server: cores, MiB | database: cores, MiB | database beside reference: cores | opened | wrong |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for row in measured {
-        let subject = |figure: fn(&Figures) -> f64| row.of_subjects(figure);
+    for row in results {
+        let subject = |figure: fn(&Figures) -> f64| row.subject_median(figure);
         let opened: usize = row.subjects.iter().chain(&row.references).map(|f| f.opened).sum();
         line(
             &mut out,
             &[
-                row.described.name,
+                row.definition.name,
                 &number(median(row.ratios.iter().copied()), 2),
                 &format!("{} – {}", number(row.lowest(), 2), number(row.highest(), 2)),
                 &row.goal(),
                 &number(subject(|figures| figures.rate), 0),
-                &number(row.of_references(|figures| figures.rate), 0),
+                &number(row.reference_median(|figures| figures.rate), 0),
                 &number(row.p50(), 2),
                 &number(row.p99(), 2),
-                &number(row.of_references(|figures| figures.latencies.percentile(50)), 2),
+                &number(row.reference_median(|figures| figures.latencies.percentile(50)), 2),
                 &format!(
                     "{}, {}",
                     number(subject(|figures| figures.usage.server_cores), 2),
@@ -163,33 +163,33 @@ pub fn markdown(
                     number(subject(|figures| figures.usage.database_cores), 2),
                     number(subject(|figures| figures.usage.database_mib), 0)
                 ),
-                &number(row.of_references(|figures| figures.usage.database_cores), 2),
+                &number(row.reference_median(|figures| figures.usage.database_cores), 2),
                 &opened.to_string(),
                 &row.failed().to_string(),
             ],
         );
     }
     out.push_str("\nRates are per second. All figures are medians over the rounds.\n\n");
-    let short: Vec<&str> = measured
+    let missed: Vec<&str> = results
         .iter()
-        .filter(|row| row.reaches() == Some(false))
-        .map(|row| row.described.name)
+        .filter(|row| row.reaches_goal() == Some(false))
+        .map(|row| row.definition.name)
         .collect();
-    let short = if short.is_empty() { "none".to_owned() } else { short.join(", ") };
-    let _ = writeln!(out, "Short of their goals: {short}.\n");
-    for row in measured {
-        let _ = writeln!(out, "- `{}`: {}.", row.described.name, row.described.what);
+    let missed = if missed.is_empty() { "none".to_owned() } else { missed.join(", ") };
+    let _ = writeln!(out, "Goals not reached: {missed}.\n");
+    for row in results {
+        let _ = writeln!(out, "- `{}`: {}.", row.definition.name, row.definition.description);
     }
     for note in notes {
         let _ = writeln!(out, "- {note}");
     }
-    for row in measured {
+    for row in results {
         if let Some(error) = &row.error {
-            let _ = writeln!(out, "- **`{}` could not be measured:** {error}", row.described.name);
+            let _ = writeln!(out, "- **`{}` could not be measured:** {error}", row.definition.name);
         }
         let wrong = row.subjects.iter().chain(&row.references).flat_map(|f| &f.failures).next();
         if let Some(wrong) = wrong {
-            let (name, failed) = (row.described.name, row.failed());
+            let (name, failed) = (row.definition.name, row.failed());
             let _ = writeln!(out, "- **`{name}`: {failed} wrong**, such as: {wrong}");
         }
     }
@@ -221,8 +221,10 @@ fn number(value: f64, digits: usize) -> String {
 }
 
 fn output_of(program: &str, arguments: &[&str]) -> String {
-    let done = Command::new(program).args(arguments).output();
-    done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
+    let output = Command::new(program).args(arguments).output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn processor() -> String {
@@ -236,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_the_middle_value() {
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
         assert!(median([].into_iter()).is_nan());

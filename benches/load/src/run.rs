@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
+use crate::environment::Environment;
 use crate::footprint;
-use crate::report::{self, Measured};
-use crate::rows::{self, Described, Figures, Row};
-use crate::stage::Stage;
+use crate::report::{self, RowResult};
+use crate::rows::{self, Figures, Row, RowDefinition};
 
 /// The rows to measure, and the files of the results.
 #[derive(Args)]
@@ -45,51 +45,51 @@ pub struct Options {
 /// # Errors
 /// See above; or if nothing can be measured.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let chosen = choose(options)?;
-    let began = Instant::now();
+    let selected = select_rows(options)?;
+    let started_at = Instant::now();
     let time = Duration::from_secs(options.seconds);
-    let mut stage = Stage::set_up(&options.muster, &options.sqlx, &options.work, time)?;
-    let mut measured = Vec::new();
-    for described in chosen {
-        let mut row = (described.row)();
-        let mut rounds = Measured::of(described);
-        if let Err(error) = measure(row.as_mut(), &mut rounds, &mut stage, options.rounds) {
-            eprintln!("{}: {error:#}", described.name);
-            rounds.error = Some(format!("{error:#}"));
+    let mut env = Environment::start(&options.muster, &options.sqlx, &options.work, time)?;
+    let mut results = Vec::new();
+    for definition in selected {
+        let mut row = (definition.row)();
+        let mut result = RowResult::new(definition);
+        if let Err(error) = measure(row.as_mut(), &mut result, &mut env, options.rounds) {
+            eprintln!("{}: {error:#}", definition.name);
+            result.error = Some(format!("{error:#}"));
         }
-        measured.push(rounds);
+        results.push(result);
     }
     // Last, because it creates more sessions than all rows together.
-    let footprint = match options.wants(footprint::NAME) {
-        true => footprint::look(&mut stage),
+    let footprint = match options.is_selected(footprint::NAME) {
+        true => footprint::measure(&mut env),
         false => Ok(Vec::new()),
     };
-    let seen = footprint.is_ok();
+    let footprint_measured = footprint.is_ok();
     // Earlier rows are reported after an error too.
-    stage.notes.extend(footprint.unwrap_or_else(|error| {
+    env.notes.extend(footprint.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", footprint::NAME);
         vec![format!("{} could not be measured: {error:#}", footprint::NAME)]
     }));
-    let postgres = stage.database.text("show server_version").unwrap_or_else(|_| "?".to_owned());
+    let postgres = env.database.text("show server_version").unwrap_or_else(|_| "?".to_owned());
     let text =
-        report::markdown(&measured, &stage.notes, &options.command(), &postgres, began.elapsed());
+        report::markdown(&results, &env.notes, &options.command(), &postgres, started_at.elapsed());
     println!("{text}");
     if let Some(file) = &options.results {
         std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(file) = &options.json {
-        let json = serde_json::to_string_pretty(&report::json(&measured))? + "\n";
+        let json = serde_json::to_string_pretty(&report::json(&results))? + "\n";
         std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let wrong = measured.iter().filter(|rounds| !rounds.is_sound()).count();
-    ensure!(wrong == 0, "{wrong} rows are not to be trusted: see above");
-    ensure!(seen, "{} could not be measured: see above", footprint::NAME);
+    let wrong = results.iter().filter(|result| !result.is_valid()).count();
+    ensure!(wrong == 0, "{wrong} rows are not reliable: see above");
+    ensure!(footprint_measured, "{} could not be measured: see above", footprint::NAME);
     Ok(())
 }
 
 impl Options {
     /// Whether a row is selected.
-    fn wants(&self, name: &str) -> bool {
+    fn is_selected(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
@@ -101,29 +101,29 @@ impl Options {
     }
 }
 
-fn choose(options: &Options) -> anyhow::Result<Vec<&'static Described>> {
+fn select_rows(options: &Options) -> anyhow::Result<Vec<&'static RowDefinition>> {
     let only = &options.only;
     let names = || rows::ALL.iter().map(|row| row.name).chain([footprint::NAME]);
     if let Some(unknown) = only.iter().find(|name| names().all(|known| known != **name)) {
         let names: Vec<&str> = names().collect();
         bail!("no row is called {unknown}; the rows are {}", names.join(", "));
     }
-    Ok(rows::ALL.iter().filter(|row| options.wants(row.name)).collect())
+    Ok(rows::ALL.iter().filter(|row| options.is_selected(row.name)).collect())
 }
 
 fn measure(
     row: &mut dyn Row,
-    rounds: &mut Measured,
-    stage: &mut Stage,
-    number: u64,
+    result: &mut RowResult,
+    env: &mut Environment,
+    rounds: u64,
 ) -> anyhow::Result<()> {
-    let name = rounds.described.name;
-    row.prepare(stage)?;
-    for round in 1..=number {
-        let (reference, subject) = measure_once(row, stage, round)?;
+    let name = result.definition.name;
+    row.prepare(env)?;
+    for round in 1..=rounds {
+        let (reference, subject) = measure_once(row, env, round)?;
         let ratio = row.ratio(&subject, &reference);
         eprintln!(
-            "{name} {round}/{number}: {ratio:.2} ({:.0}/s beside {:.0}/s)",
+            "{name} {round}/{rounds}: {ratio:.2} ({:.0}/s beside {:.0}/s)",
             subject.rate, reference.rate
         );
         for figures in [&reference, &subject] {
@@ -135,42 +135,42 @@ fn measure(
                 );
             }
         }
-        rounds.push(ratio, subject, reference);
+        result.push(ratio, subject, reference);
     }
     Ok(())
 }
 
-/// One round, in as many turns as the row needs. After an error the next row still gets its full
+/// One round, in as many slices as the row needs. After an error the next row still gets its full
 /// time.
 fn measure_once(
     row: &mut dyn Row,
-    stage: &mut Stage,
+    env: &mut Environment,
     round: u64,
 ) -> anyhow::Result<(Figures, Figures)> {
-    let (turns, whole) = (row.turns(), stage.time);
-    stage.time = whole / turns;
-    let measured = take_turns(row, stage, turns, round.is_multiple_of(2));
-    stage.time = whole;
-    measured
+    let (slices, round_time) = (row.slices(), env.time);
+    env.time = round_time / slices;
+    let figures = alternate(row, env, slices, round.is_multiple_of(2));
+    env.time = round_time;
+    figures
 }
 
-/// Reference and subject take turns to be first, from one round to the next as well.
-fn take_turns(
+/// Reference and subject alternate in being first, also from one round to the next.
+fn alternate(
     row: &mut dyn Row,
-    stage: &mut Stage,
-    turns: u32,
+    env: &mut Environment,
+    slices: u32,
     subject_begins: bool,
 ) -> anyhow::Result<(Figures, Figures)> {
     let (mut reference, mut subject) = (Figures::default(), Figures::default());
-    for turn in 0..turns {
-        let reference_begins = (turn % 2 == 1) == subject_begins;
+    for slice in 0..slices {
+        let reference_begins = (slice % 2 == 1) == subject_begins;
         for reference_is_next in [reference_begins, !reference_begins] {
-            if turn == 0 {
-                stage.calm()?;
+            if slice == 0 {
+                env.checkpoint()?;
             }
             match reference_is_next {
-                true => reference.add(row.reference(stage)?, turns),
-                false => subject.add(row.subject(stage)?, turns),
+                true => reference.add(row.reference(env)?, slices),
+                false => subject.add(row.subject(env)?, slices),
             }
         }
     }

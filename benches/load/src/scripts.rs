@@ -1,17 +1,17 @@
-//! The requests of the connections. Bodies are sealed before the measurement if their content is
-//! known by then. All prepared bodies differ.
+//! The requests of the connections. Bodies are sealed before the measurement if their content does
+//! not depend on answers. All prepared bodies differ.
 
 use serde_json::Value;
 
-use crate::accounts::{self, STRIDE};
+use crate::accounts::{self, VISIT_STRIDE};
 use crate::app::{self, App};
 use crate::generator::Script;
 use crate::seed::Set;
 
 /// Sealed creates that are prepared for each thread. They repeat from the first after the last.
-const MOST_CREATES: u64 = 10_000;
+const MAX_CREATES: u64 = 10_000;
 /// The approximate number of members in all of them.
-const MOST_MEMBERS: u64 = 200_000;
+const MAX_MEMBERS: u64 = 200_000;
 
 /// Creates sessions.
 pub struct Creates {
@@ -23,9 +23,9 @@ pub struct Creates {
 impl Creates {
     /// Creates of `count` members each.
     pub fn new(app: &App, count: u64) -> Self {
-        let number = MOST_CREATES.min(MOST_MEMBERS / count);
+        let number = MAX_CREATES.min(MAX_MEMBERS / count);
         let requests = (0..number)
-            .map(|_| accounts::any_first())
+            .map(|_| accounts::random_first())
             .map(|first| (first, app.create(first, count)))
             .collect();
         Self { count, requests, next: 0 }
@@ -41,9 +41,9 @@ impl Script for Creates {
     }
 
     fn verify(&self, first: u64, answer: &Value) -> Result<(), String> {
-        same("title", answer, &app::title(first).into())?;
-        same("version", answer, &1.into())?;
-        same("member", answer, &accounts::members(first, self.count).into())
+        expect_field("title", answer, &app::title(first).into())?;
+        expect_field("version", answer, &1.into())?;
+        expect_field("member", answer, &accounts::members(first, self.count).into())
     }
 }
 
@@ -63,12 +63,13 @@ impl Gets {
     }
 
     /// Reads of the first `number` sessions of a set, divided among `threads`.
-    pub fn of(app: &App, set: &Set, number: u64, threads: usize) -> Vec<Self> {
+    pub fn for_set(app: &App, set: &Set, number: u64, threads: usize) -> Vec<Self> {
         shares(number, threads)
             .map(|share| {
                 let number = share.end - share.start;
-                let visited = (0..number).map(|at| share.start + at * STRIDE % number);
-                Self::new(app, visited.map(|n| (set.id(n), accounts::first_of(n))).collect(), 5)
+                let visited = (0..number).map(|turn| share.start + turn * VISIT_STRIDE % number);
+                let sessions = visited.map(|n| (set.id(n), accounts::first_account(n)));
+                Self::new(app, sessions.collect(), 5)
             })
             .collect()
     }
@@ -76,62 +77,63 @@ impl Gets {
 
 impl Script for Gets {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> u64 {
-        let at = self.next;
-        self.next = (at + 1) % self.requests.len();
-        out.extend_from_slice(&self.requests[at]);
-        at as u64
+        let index = self.next;
+        self.next = (index + 1) % self.requests.len();
+        out.extend_from_slice(&self.requests[index]);
+        index as u64
     }
 
-    fn verify(&self, at: u64, answer: &Value) -> Result<(), String> {
-        let (id, first) =
-            usize::try_from(at).ok().and_then(|at| self.sessions.get(at)).ok_or("?")?;
-        same("sessionId", answer, &format!("{{{id}}}").into())?;
-        same("member", answer, &accounts::members(*first, self.count).into())
+    fn verify(&self, index: u64, answer: &Value) -> Result<(), String> {
+        let request = usize::try_from(index).ok().and_then(|index| self.sessions.get(index));
+        let (id, first) = request.ok_or("no request of this tag")?;
+        expect_field("sessionId", answer, &format!("{{{id}}}").into())?;
+        expect_field("member", answer, &accounts::members(*first, self.count).into())
     }
 }
 
 /// Updates sessions: one member in, one out. Each connection has its own sessions, so it knows
 /// their members.
 pub struct Updates {
-    connections: Vec<Walk>,
+    connections: Vec<SessionCycle>,
 }
 
 /// The sessions of one connection, and its position.
-struct Walk {
-    sessions: Vec<Updated>,
-    at: usize,
+struct SessionCycle {
+    sessions: Vec<UpdatedSession>,
+    next: usize,
 }
 
 /// A session, and its updates.
-struct Updated {
+struct UpdatedSession {
     number: u64,
-    /// The update that adds the stand-in, and the update that removes it.
+    /// The update that adds the substitute, and the update that removes it.
     requests: [Vec<u8>; 2],
     changes: usize,
 }
 
 impl Updates {
     /// Updates of a whole set, divided among `threads` of `connections` each.
-    pub fn of(app: &App, set: &Set, threads: usize, connections: usize) -> Vec<Self> {
-        let mut walks = shares(set.count, threads * connections).map(|share| {
+    pub fn for_set(app: &App, set: &Set, threads: usize, connections: usize) -> Vec<Self> {
+        let mut cycles = shares(set.count, threads * connections).map(|share| {
             let number = share.end - share.start;
-            let visited = (0..number).map(|at| share.start + at * STRIDE % number);
-            Walk { sessions: visited.map(|n| Updated::new(app, set, n)).collect(), at: 0 }
+            let visited = (0..number).map(|turn| share.start + turn * VISIT_STRIDE % number);
+            let sessions = visited.map(|n| UpdatedSession::new(app, set, n)).collect();
+            SessionCycle { sessions, next: 0 }
         });
         (0..threads)
-            .map(|_| Self { connections: walks.by_ref().take(connections).collect() })
+            .map(|_| Self { connections: cycles.by_ref().take(connections).collect() })
             .collect()
     }
 }
 
-impl Updated {
+impl UpdatedSession {
     fn new(app: &App, set: &Set, number: u64) -> Self {
-        let (id, first) = (set.id(number), accounts::first_of(number));
+        let (id, first) = (set.id(number), accounts::first_account(number));
         let owner = accounts::member(first, 0);
-        let (usual, other) = (accounts::member(first, 4), accounts::stand_in(first));
+        let (fifth, substitute) = (accounts::member(first, 4), accounts::substitute(first));
         let requests = [
-            app.update(&id, &owner, &other, &[&usual]),
-            app.update(&id, &owner, &usual, &[&other]),
+            app.update(&id, &owner, &substitute, &[&fifth]),
+            app.update(&id, &owner, &fifth, &[&substitute]),
         ];
         Self { number, requests, changes: 0 }
     }
@@ -139,37 +141,37 @@ impl Updated {
 
 impl Script for Updates {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> u64 {
-        let walk = &self.connections[connection];
-        let session = &walk.sessions[walk.at];
+        let cycle = &self.connections[connection];
+        let session = &cycle.sessions[cycle.next];
         out.extend_from_slice(&session.requests[session.changes % 2]);
         session.number * 2 + session.changes as u64 % 2
     }
 
-    fn answered(&mut self, connection: usize, good: bool) {
-        let walk = &mut self.connections[connection];
-        walk.sessions[walk.at].changes += usize::from(good);
-        walk.at = (walk.at + 1) % walk.sessions.len();
+    fn answered(&mut self, connection: usize, succeeded: bool) {
+        let cycle = &mut self.connections[connection];
+        cycle.sessions[cycle.next].changes += usize::from(succeeded);
+        cycle.next = (cycle.next + 1) % cycle.sessions.len();
     }
 
-    fn verify(&self, note: u64, answer: &Value) -> Result<(), String> {
-        let first = accounts::first_of(note / 2);
+    fn verify(&self, tag: u64, answer: &Value) -> Result<(), String> {
+        let first = accounts::first_account(tag / 2);
         let mut members = accounts::members(first, 5);
-        if note.is_multiple_of(2) {
-            members[4] = accounts::stand_in(first);
+        if tag.is_multiple_of(2) {
+            members[4] = accounts::substitute(first);
         }
-        // An odd change adds the stand-in and makes an even version.
+        // An odd change adds the substitute and makes an even version.
         let version = answer["version"].as_u64().ok_or("no version")?;
-        if version % 2 != note % 2 {
-            return Err(format!("version {version} after a change of the other kind"));
+        if version % 2 != tag % 2 {
+            return Err(format!("version {version} after a change of the other parity"));
         }
-        same("member", answer, &members.into())
+        expect_field("member", answer, &members.into())
     }
 }
 
 /// Updates of one session by all connections. Each update adds a new account and removes the
 /// account that the same connection added before. It is sealed when it is sent, because it depends
 /// on earlier answers.
-pub struct Hot {
+pub struct HotSessionUpdates {
     app: App,
     session: String,
     owner: String,
@@ -180,10 +182,10 @@ pub struct Hot {
     made: u64,
 }
 
-impl Hot {
+impl HotSessionUpdates {
     /// Updates of session `n` of a set, by `connections`. `series` differs for each thread.
     pub fn new(app: &App, set: &Set, n: u64, connections: usize, series: u64) -> Self {
-        let owner = accounts::member(accounts::first_of(n), 0);
+        let owner = accounts::member(accounts::first_account(n), 0);
         let guests = vec![(None, 0); connections];
         Self { app: app.clone(), session: set.id(n), owner, guests, series, made: 0 }
     }
@@ -193,60 +195,60 @@ fn guest(number: u64) -> String {
     format!("guest-{number}")
 }
 
-impl Script for Hot {
+impl Script for HotSessionUpdates {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> u64 {
         self.made += 1;
-        let next = self.series * 1_000_000_000 + self.made;
-        let (now, coming) = &mut self.guests[connection];
-        *coming = next;
-        let removed = now.map(guest);
+        let number = self.series * 1_000_000_000 + self.made;
+        let (current, next) = &mut self.guests[connection];
+        *next = number;
+        let removed = current.map(guest);
         let removed: Vec<&str> = removed.iter().map(String::as_str).collect();
-        out.extend(self.app.update(&self.session, &self.owner, &guest(next), &removed));
-        next
+        out.extend(self.app.update(&self.session, &self.owner, &guest(number), &removed));
+        number
     }
 
-    fn answered(&mut self, connection: usize, good: bool) {
-        let (now, coming) = &mut self.guests[connection];
-        if good {
-            *now = Some(*coming);
+    fn answered(&mut self, connection: usize, succeeded: bool) {
+        let (current, next) = &mut self.guests[connection];
+        if succeeded {
+            *current = Some(*next);
         }
     }
 
-    fn verify(&self, note: u64, answer: &Value) -> Result<(), String> {
+    fn verify(&self, tag: u64, answer: &Value) -> Result<(), String> {
         let members = answer["member"].as_array().ok_or("no members")?;
-        match members.iter().any(|member| *member == guest(note)) {
+        match members.iter().any(|member| *member == guest(tag)) {
             true => Ok(()),
-            false => Err(format!("{} is not in", guest(note))),
+            false => Err(format!("{} is not a member", guest(tag))),
         }
     }
 }
 
-fn shares(number: u64, among: usize) -> impl Iterator<Item = std::ops::Range<u64>> {
-    let among = among as u64;
-    (0..among).map(move |share| share * number / among..(share + 1) * number / among)
+fn shares(number: u64, parts: usize) -> impl Iterator<Item = std::ops::Range<u64>> {
+    let parts = parts as u64;
+    (0..parts).map(move |part| part * number / parts..(part + 1) * number / parts)
 }
 
-fn same(field: &str, answer: &Value, expected: &Value) -> Result<(), String> {
+fn expect_field(field: &str, answer: &Value, expected: &Value) -> Result<(), String> {
     match &answer[field] {
-        got if got == expected => Ok(()),
-        got => Err(format!("{field}: expected {expected}, got {got}")),
+        actual if actual == expected => Ok(()),
+        actual => Err(format!("{field}: expected {expected}, got {actual}")),
     }
 }
 
 /// Reads from the bare handler, with the requests of [`Gets`].
-pub struct Bare {
+pub struct BareReads {
     gets: Gets,
     message: Value,
 }
 
-impl Bare {
+impl BareReads {
     /// The same requests. Every answer must be `message`.
     pub fn new(gets: Gets, message: Value) -> Self {
         Self { gets, message }
     }
 }
 
-impl Script for Bare {
+impl Script for BareReads {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> u64 {
         self.gets.request(connection, out)
     }

@@ -68,7 +68,7 @@ pub mod sets {
     /// The first session of this set is the hot session of the reference.
     pub const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
     /// More sessions than the cache can hold.
-    pub const MANY: (u64, u64) = (8, 1_000_000);
+    pub const LARGER_THAN_CACHE: (u64, u64) = (8, 1_000_000);
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_the_form_of_answers() {
+    fn ids_are_upper_case_uuids() {
         let set = Set::new(3, 50);
         assert_eq!((set.id(42).as_str(), set.count), ("01900000-0003-7000-8000-000000000042", 64));
     }

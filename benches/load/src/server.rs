@@ -12,7 +12,7 @@ use crate::http;
 use crate::process::{self, Running};
 
 /// The time that a server gets until it is ready.
-const PATIENCE: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A process that serves HTTP on a port.
 pub struct Server {
@@ -26,8 +26,8 @@ impl Server {
     /// Starts this program again with another role.
     ///
     /// # Errors
-    /// If it does not get ready.
-    pub fn again(role: &str, work: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+    /// If the server does not get ready.
+    pub fn start_role(role: &str, work: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = process::command(std::env::current_exe()?);
         command.arg(role).arg("--port").arg(port.to_string()).args(arguments);
@@ -39,10 +39,10 @@ impl Server {
     }
 
     fn wait_until(&mut self, ready: impl Fn(u16) -> bool, role: &str) -> anyhow::Result<()> {
-        let began = Instant::now();
+        let started_at = Instant::now();
         while !ready(self.port) {
-            ensure!(!self.running.ended(), "{role} ended at once: see {role}.log");
-            ensure!(began.elapsed() < PATIENCE, "{role} does not get ready");
+            ensure!(!self.running.has_ended(), "{role} ended during its start: see {role}.log");
+            ensure!(started_at.elapsed() < START_TIMEOUT, "{role} does not get ready");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -52,8 +52,8 @@ impl Server {
 /// Starts Muster on a free port.
 ///
 /// # Errors
-/// If it does not get ready.
-pub fn serve(
+/// If the server does not get ready.
+pub fn start_muster(
     muster: &Path,
     work: &Path,
     name: &str,
@@ -62,7 +62,7 @@ pub fn serve(
     let port = free_port()?;
     let mut command = process::command(muster);
     command.arg("serve");
-    environment(&mut command, work)
+    set_environment(&mut command, work)
         .env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"))
         .env("MUSTER__METRICS__BIND", "127.0.0.1:0")
         .envs(settings.iter().copied());
@@ -71,9 +71,9 @@ pub fn serve(
     Ok(server)
 }
 
-/// Logs no line for each request: operators need it, its cost is not measured here, and the
-/// references write none.
-fn environment<'a>(command: &'a mut Command, work: &Path) -> &'a mut Command {
+/// Sets the data directory, and a log level without a line for each request: the references write
+/// no such lines, so their cost is not measured.
+fn set_environment<'a>(command: &'a mut Command, work: &Path) -> &'a mut Command {
     command.env("MUSTER__DATA_DIR", work.join("data")).env("MUSTER__LOG__LEVEL", "warn")
 }
 
@@ -81,13 +81,13 @@ fn environment<'a>(command: &'a mut Command, work: &Path) -> &'a mut Command {
 ///
 /// # Errors
 /// If the command fails.
-pub fn administer(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
+pub fn run_command(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
     let mut command = process::command(muster);
-    environment(&mut command, work).args(arguments).arg("--json");
-    let done = command.output()?;
-    let complained = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "muster {}: {complained}", arguments.join(" "));
-    Ok(serde_json::from_slice(&done.stdout)?)
+    set_environment(&mut command, work).args(arguments).arg("--json");
+    let output = command.output()?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "muster {}: {stderr}", arguments.join(" "));
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 /// A port that was free a moment ago.

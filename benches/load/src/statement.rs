@@ -25,57 +25,57 @@ const CHANGED: &str = r#"'{"addMember":["x00069"],"delMember":["u00069"]}'"#;
 /// The grams of the title "session 12345". Most titles have this many digits.
 const GRAMS: &str = "'{67108864,67108913,102760448,102760498,104857600,104857651,106954752,106954804,109051904,109051957,111149056,211812352,211812467,220200960,220201071,230686720,230686752,232783872,232783982,241172480,241172581,241172585,241172595}'";
 
-/// The expression for a parameter: first of a create, then of an update, then of both. A name is
-/// that of the list and the column, or `$` and a number without a list.
-fn expression(work: Work, name: &str) -> Option<String> {
-    let text = match (work, name) {
-        (Work::Get, "$1") => format!("array[{ID}]"),
+/// The expression for a parameter: first those of reads and creates, then of updates, then common
+/// ones. A name is that of the list and the column, or `$` and a number without a list.
+fn expression(kind: Kind, name: &str) -> Option<String> {
+    let text = match (kind, name) {
+        (Kind::Get, "$1") => format!("array[{ID}]"),
 
-        (Work::Create, "title.session_id") => format!("array[{ID}]"),
-        (Work::Create, "title.buin") => "array[:buin::bigint]".to_owned(),
-        (Work::Create, "title.folded") => format!("array[lower({TITLE})]"),
-        (Work::Create, "title.grams") => format!("array[{GRAMS}]"),
-        (Work::Create, "item.version") => "array[1]".to_owned(),
-        (Work::Create, "item.changes") => format!("array[{CREATED}]"),
-        (Work::Create, "member.session_id") => format!("array_fill({ID}, array[5])"),
-        (Work::Create, "member.buin") => "array_fill(:buin::bigint, array[5])".to_owned(),
-        (Work::Create, "member.account") => {
+        (Kind::Create, "title.session_id") => format!("array[{ID}]"),
+        (Kind::Create, "title.buin") => "array[:buin::bigint]".to_owned(),
+        (Kind::Create, "title.folded") => format!("array[lower({TITLE})]"),
+        (Kind::Create, "title.grams") => format!("array[{GRAMS}]"),
+        (Kind::Create, "item.version") => "array[1]".to_owned(),
+        (Kind::Create, "item.changes") => format!("array[{CREATED}]"),
+        (Kind::Create, "member.session_id") => format!("array_fill({ID}, array[5])"),
+        (Kind::Create, "member.buin") => "array_fill(:buin::bigint, array[5])".to_owned(),
+        (Kind::Create, "member.account") => {
             let five = (1..=5).map(|k| format!("'u' || lpad(:a{k}::text, 5, '0')"));
             format!("array[{}]", five.collect::<Vec<_>>().join(", "))
         }
-        (Work::Create, "member.joined_version") => "array[1, 1, 1, 1, 1]".to_owned(),
-        (Work::Create, "member.position") => "array[0, 1, 2, 3, 4]".to_owned(),
+        (Kind::Create, "member.joined_version") => "array[1, 1, 1, 1, 1]".to_owned(),
+        (Kind::Create, "member.position") => "array[0, 1, 2, 3, 4]".to_owned(),
 
-        (Work::Update, "item.expected") => "array[:v::bigint]".to_owned(),
-        (Work::Update, "item.state") => "array['active']".to_owned(),
-        (Work::Update, "item.version" | "event.version" | "newcomer.joined_version") => {
+        (Kind::Update, "item.expected_version") => "array[:v::bigint]".to_owned(),
+        (Kind::Update, "item.state") => "array['active']".to_owned(),
+        (Kind::Update, "item.version" | "event.version" | "added.joined_version") => {
             "array[:v::bigint + 1]".to_owned()
         }
-        (Work::Update, "event.kind") => "array['updated']".to_owned(),
-        (Work::Update, "event.session_id") => format!("array[{ID}]"),
-        (Work::Update, "event.title") => format!("array[{TITLE}]"),
-        (Work::Update, "event.operator" | "event.owner") => format!("array[{A1}]"),
-        (Work::Update, "event.app_id") => "array[:app::text]".to_owned(),
-        (Work::Update, "event.reason" | "event.patch" | "event.trace") => "array[null]".to_owned(),
-        (Work::Update, "event.at") => "array[now()]".to_owned(),
-        (Work::Update, "event.changes") => format!("array[{CHANGED}]"),
-        (Work::Update, "gone.session_id" | "newcomer.session_id") => format!("array[{ID}]"),
-        (Work::Update, "gone.account") => stand_in_if("= 0"),
-        (Work::Update, "newcomer.account") => stand_in_if("= 1"),
-        (Work::Update, "newcomer.position") => "array[0]".to_owned(),
+        (Kind::Update, "event.kind") => "array['updated']".to_owned(),
+        (Kind::Update, "event.session_id") => format!("array[{ID}]"),
+        (Kind::Update, "event.title") => format!("array[{TITLE}]"),
+        (Kind::Update, "event.operator" | "event.owner") => format!("array[{A1}]"),
+        (Kind::Update, "event.app_id") => "array[:app::text]".to_owned(),
+        (Kind::Update, "event.reason" | "event.patch" | "event.trace") => "array[null]".to_owned(),
+        (Kind::Update, "event.created_at") => "array[now()]".to_owned(),
+        (Kind::Update, "event.changes") => format!("array[{CHANGED}]"),
+        (Kind::Update, "removed.session_id" | "added.session_id") => format!("array[{ID}]"),
+        (Kind::Update, "removed.account") => substitute_if("= 0"),
+        (Kind::Update, "added.account") => substitute_if("= 1"),
+        (Kind::Update, "added.position") => "array[0]".to_owned(),
 
         (_, "item.session_id") => format!("array[{ID}]"),
         (_, "item.buin") => "array[:buin::bigint]".to_owned(),
         (_, "item.title") => format!("array[{TITLE}]"),
         (_, "item.owner" | "item.operator") => format!("array[{A1}]"),
         (_, "item.member_count") => "array[5]".to_owned(),
-        (_, "item.at") => "array[now()]".to_owned(),
+        (_, "item.created_at" | "item.updated_at") => "array[now()]".to_owned(),
         (_, "item.app_id") => "array[:app::text]".to_owned(),
         // These requests have no trace.
         (_, "item.reason" | "item.trace") => "array[null]".to_owned(),
         (_, "item.attributes") => "array[null]".to_owned(),
         // No title changes, no member moves, no request has an idempotency key.
-        (Work::Update, name) if name.starts_with("title.") || name.starts_with("place.") => {
+        (Kind::Update, name) if name.starts_with("title.") || name.starts_with("moved.") => {
             "'{}'".to_owned()
         }
         (_, name) if name.starts_with("key.") => "'{}'".to_owned(),
@@ -84,16 +84,16 @@ fn expression(work: Work, name: &str) -> Option<String> {
     Some(text.replace("{digits}", &DIGITS.to_string()))
 }
 
-/// The fifth member, or its stand-in, depending on the parity of the version.
-fn stand_in_if(odd: &str) -> String {
+/// The fifth member, or its substitute, depending on the parity of the version.
+fn substitute_if(parity: &str) -> String {
     format!(
-        "array[(case when :v::bigint % 2 {odd} then 'x' else 'u' end) || lpad(:a5::text, 5, '0')]"
+        "array[(case when :v::bigint % 2 {parity} then 'x' else 'u' end) || lpad(:a5::text, 5, '0')]"
     )
 }
 
-/// The work of a statement.
+/// The purpose of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum Kind {
     /// Creates a session of five members.
     Create,
     /// Adds one member and removes another, guarded by the version.
@@ -102,8 +102,8 @@ pub enum Work {
     Get,
 }
 
-impl Work {
-    fn is(self, query: &str) -> bool {
+impl Kind {
+    fn matches(self, query: &str) -> bool {
         let has = |text| query.contains(text);
         match self {
             Self::Create => {
@@ -162,33 +162,33 @@ impl Statements {
                 all.push(prepared);
             }
         }
-        let one = |work: Work| {
-            let mut found = all.iter().filter(|prepared| work.is(&prepared.query));
+        let read = |kind: Kind| {
+            let mut found = all.iter().filter(|prepared| kind.matches(&prepared.query));
             match (found.next(), found.next()) {
                 (Some(prepared), None) => {
                     let count = prepared.describe.parameters.types.len();
-                    with_variables(work, &prepared.query, count)
-                        .with_context(|| format!("the statement of {work:?}"))
+                    with_variables(kind, &prepared.query, count)
+                        .with_context(|| format!("the statement of {kind:?}"))
                 }
-                (None, _) => bail!("found no statement of {work:?} in .sqlx"),
-                _ => bail!("found several statements of {work:?} in .sqlx"),
+                (None, _) => bail!("found no statement of {kind:?} in .sqlx"),
+                _ => bail!("found several statements of {kind:?} in .sqlx"),
             }
         };
-        Ok(Self { create: one(Work::Create)?, update: one(Work::Update)?, get: one(Work::Get)? })
+        Ok(Self { create: read(Kind::Create)?, update: read(Kind::Update)?, get: read(Kind::Get)? })
     }
 
     /// Creates sessions with random members. Clients take turns, so that ids grow as Muster's do.
     pub fn create_script(&self) -> String {
-        self.creating(&accounts::any_first_in_pgbench())
+        self.create_script_from(&accounts::pgbench_random_first())
     }
 
     /// Creates the sessions of a set.
     pub fn seed_script(&self) -> String {
-        self.creating(&accounts::first_in_pgbench())
+        self.create_script_from(&accounts::pgbench_first())
     }
 
-    fn creating(&self, first: &str) -> String {
-        let members = accounts::in_pgbench();
+    fn create_script_from(&self, first: &str) -> String {
+        let members = accounts::pgbench_members();
         format!(
             "\\set n :i * :clients + :client_id\n{first}{members}{};\n\\set i :i + 1\n",
             self.create
@@ -201,9 +201,9 @@ impl Statements {
     }
 
     /// Updates the sessions of a set. Each client has `:slots` sessions and visits them in turn, so
-    /// it knows their versions. It asks the database once where it stopped last time.
+    /// it knows their versions. It reads once from the database where its last run stopped.
     pub fn update_script(&self) -> String {
-        let (first, members) = (accounts::first_in_pgbench(), accounts::in_pgbench());
+        let (first, members) = (accounts::pgbench_first(), accounts::pgbench_members());
         let id = |n: &str| ID.replace(":n::text", n).replace("{digits}", &DIGITS.to_string());
         let from = id("(:client_id::bigint * :slots::bigint)::text");
         let to = id("((:client_id::bigint + 1) * :slots::bigint - 1)::text");
@@ -216,13 +216,13 @@ impl Statements {
              \\set v :i / :slots + 1\n\
              {first}{members}{update};\n\
              \\set i :i + 1\n",
-            stride = accounts::STRIDE,
+            stride = accounts::VISIT_STRIDE,
             update = self.update,
         )
     }
 }
 
-fn with_variables(work: Work, query: &str, count: usize) -> anyhow::Result<String> {
+fn with_variables(kind: Kind, query: &str, count: usize) -> anyhow::Result<String> {
     let names = names(query)?;
     let mut out = String::new();
     let mut rest = query;
@@ -230,9 +230,9 @@ fn with_variables(work: Work, query: &str, count: usize) -> anyhow::Result<Strin
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-        let number: usize = after[..end].parse().context("a $ that is no parameter")?;
+        let number: usize = after[..end].parse().context("a $ that is not a parameter")?;
         let name = names.get(&number).cloned().unwrap_or_else(|| format!("${number}"));
-        let expression = expression(work, &name).with_context(|| {
+        let expression = expression(kind, &name).with_context(|| {
             format!(
                 "parameter ${number} is {name}, which benches/load/src/statement.rs does not know"
             )
@@ -263,7 +263,8 @@ fn names(query: &str) -> anyhow::Result<BTreeMap<usize, String>> {
         ensure!(arguments.len() <= columns.len(), "{list}: fewer columns than arrays");
         for (argument, column) in arguments.iter().zip(columns) {
             let digits = argument.trim_start_matches('$').split("::").next().unwrap_or_default();
-            let number = digits.parse().with_context(|| format!("{list}: what is {argument}?"))?;
+            let number =
+                digits.parse().with_context(|| format!("{list}: {argument} is not a parameter"))?;
             names.insert(number, format!("{}.{column}", list.trim()));
         }
     }
@@ -279,23 +280,23 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let statements = Statements::read(&root.join(".sqlx")).unwrap();
         let Statements { create, update, get } = statements;
-        for (work, statement) in [(Work::Create, create), (Work::Update, update), (Work::Get, get)]
+        for (kind, statement) in [(Kind::Create, create), (Kind::Update, update), (Kind::Get, get)]
         {
-            assert!(!statement.contains('$'), "{work:?}");
+            assert!(!statement.contains('$'), "{kind:?}");
         }
     }
 
     #[test]
-    fn an_unknown_column_is_named() {
+    fn unknown_column_is_named_in_the_error() {
         let query = "select * from unnest($1::text[]) as item (colour)";
-        let error = with_variables(Work::Create, query, 1).unwrap_err().to_string();
+        let error = with_variables(Kind::Create, query, 1).unwrap_err().to_string();
         assert!(error.contains("item.colour"), "{error}");
     }
 
     #[test]
-    fn an_extra_parameter_is_an_error() {
+    fn unused_parameter_is_an_error() {
         let query = "select * from unnest($1::text[]) as item (title)";
-        with_variables(Work::Create, query, 1).unwrap();
-        with_variables(Work::Create, query, 2).unwrap_err();
+        with_variables(Kind::Create, query, 1).unwrap();
+        with_variables(Kind::Create, query, 2).unwrap_err();
     }
 }

@@ -26,7 +26,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// If the receiver does not answer.
-    pub fn kept(&self) -> anyhow::Result<Vec<receiver::Callback>> {
-        Ok(serde_json::from_slice(&http::call(self.receiver.port, &http::get("/kept"))?)?)
+    pub fn recorded(&self) -> anyhow::Result<Vec<receiver::Callback>> {
+        Ok(serde_json::from_slice(&http::call(self.receiver.port, &http::get("/recorded"))?)?)
     }
 }

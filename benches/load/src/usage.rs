@@ -19,36 +19,36 @@ pub struct Usage {
     pub database_mib: f64,
 }
 
-/// The usage so far.
+/// Measures the usage of a server and a database from `start` to `stop`.
 #[derive(Debug)]
-pub struct Before {
+pub struct UsageMeter {
     server: Option<u32>,
     database: u32,
-    at: Instant,
+    started_at: Instant,
     server_ticks: u64,
     database_ticks: u64,
 }
 
-impl Before {
+impl UsageMeter {
     /// Starts counting for the process `server`, if one is given, and for the database's first
     /// process and its children.
-    pub fn now(server: Option<u32>, database: u32) -> Self {
+    pub fn start(server: Option<u32>, database: u32) -> Self {
         let (server_ticks, database_ticks) = ticks(server, database);
-        Self { server, database, at: Instant::now(), server_ticks, database_ticks }
+        Self { server, database, started_at: Instant::now(), server_ticks, database_ticks }
     }
 
-    /// The usage since.
-    pub fn until_now(&self) -> Usage {
-        let seconds = self.at.elapsed().as_secs_f64();
+    /// The usage since the start.
+    pub fn stop(&self) -> Usage {
+        let seconds = self.started_at.elapsed().as_secs_f64();
         let (server, database) = ticks(self.server, self.database);
-        let cores = |now: u64, then: u64| {
-            crate::generator::float(now.saturating_sub(then)) / TICKS / seconds
+        let cores = |now: u64, at_start: u64| {
+            crate::generator::float(now.saturating_sub(at_start)) / TICKS / seconds
         };
         Usage {
             server_cores: cores(server, self.server_ticks),
             database_cores: cores(database, self.database_ticks),
             server_mib: self.server.map_or(0.0, resident),
-            database_mib: family(self.database)
+            database_mib: process_and_children(self.database)
                 .map(|id| mib(&format!("{id}/smaps_rollup"), "Pss:"))
                 .sum(),
         }
@@ -64,11 +64,11 @@ pub fn resident(id: u32) -> f64 {
 fn ticks(server: Option<u32>, database: u32) -> (u64, u64) {
     let own = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 11..13));
     let ended = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 13..15));
-    (server.map_or(0, own), family(database).map(own).sum::<u64>() + ended(database))
+    (server.map_or(0, own), process_and_children(database).map(own).sum::<u64>() + ended(database))
 }
 
-fn sum(fields: &[String], which: std::ops::Range<usize>) -> u64 {
-    fields.get(which).into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum()
+fn sum(fields: &[String], indices: std::ops::Range<usize>) -> u64 {
+    fields.get(indices).into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// The fields of `/proc/ID/stat` after the name, which may contain any character.
@@ -79,7 +79,7 @@ fn fields(id: u32) -> Option<Vec<String>> {
 }
 
 /// A process and its children.
-fn family(id: u32) -> impl Iterator<Item = u32> {
+fn process_and_children(id: u32) -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let parents: HashMap<u32, u32> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -91,9 +91,9 @@ fn family(id: u32) -> impl Iterator<Item = u32> {
         .map(|(child, _)| child)
 }
 
-fn mib(file: &str, line: &str) -> f64 {
+fn mib(file: &str, name: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{file}")).unwrap_or_default();
-    let found = text.lines().find_map(|found| found.strip_prefix(line));
-    let kib = found.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = value.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1_024.0
 }

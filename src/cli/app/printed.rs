@@ -29,6 +29,7 @@ struct AppOutput<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     aes_key: Option<String>,
     permissions: Vec<&'static str>,
+    forms: &'static str,
     callback_url: Option<&'a str>,
     /// The inner `None` is an app without a callback.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +47,7 @@ impl<'a> AppOutput<'a> {
             name: &app.name,
             aes_key: (secrets != SecretVisibility::Hidden).then(|| aes_key.to_base64()),
             permissions: app.permissions.iter().map(Permission::name).collect(),
+            forms: app.forms.name(),
             callback_url: callback.map(|callback| callback.url.as_str()),
             callback_token: (secrets == SecretVisibility::Shown)
                 .then(|| callback.map(|callback| callback.token.as_str())),
@@ -72,6 +74,7 @@ pub(super) fn show(
     ];
     lines.extend(printed.aes_key.map(|key| format!("AES key         {key}")));
     lines.push(format!("permissions     {}", printed.permissions.join(",")));
+    lines.push(format!("forms           {}", printed.forms));
     if let Some(url) = printed.callback_url {
         lines.push(format!("callback URL    {url}"));
         let token = printed.callback_token.flatten();

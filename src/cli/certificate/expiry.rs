@@ -21,10 +21,10 @@ fn not_after(der: &[u8]) -> Option<DateTime<Utc>> {
 
 /// A warning if a certificate has expired or expires soon.
 pub(super) fn expiry_warning(not_after: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
-    let (day, left) = (not_after.format("%F %T UTC"), not_after - now);
-    match left.num_days() {
-        _ if left < TimeDelta::zero() => Some(format!("ended on {day}")),
-        _ if left >= WARNING_PERIOD => None,
+    let (day, remaining) = (not_after.format("%F %T UTC"), not_after - now);
+    match remaining.num_days() {
+        _ if remaining < TimeDelta::zero() => Some(format!("ended on {day}")),
+        _ if remaining >= WARNING_PERIOD => None,
         0 => Some(format!("ends on {day}, in less than a day")),
         1 => Some(format!("ends on {day}, in a day")),
         days => Some(format!("ends on {day}, in {days} days")),
@@ -41,16 +41,16 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).unwrap()
     }
 
-    fn pem(ends: i64) -> String {
+    fn pem(not_after: i64) -> String {
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.not_after =
-            rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(ends.unsigned_abs());
+        let since_epoch = std::time::Duration::from_secs(not_after.unsigned_abs());
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch;
         let key = rcgen::KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().pem()
     }
 
     #[test]
-    fn the_earliest_end_counts() {
+    fn the_earliest_expiry_in_a_chain_counts() {
         assert_eq!(first_expiry(pem(NOW).as_bytes()), Some(at(NOW)));
         let chain = pem(NOW) + &pem(NOW - 1) + &pem(NOW + 1);
         assert_eq!(first_expiry(chain.as_bytes()), Some(at(NOW - 1)));
@@ -61,14 +61,14 @@ mod tests {
     }
 
     #[test]
-    fn the_warning_starts_two_weeks_before_the_end() {
-        let remark = |left: i64| expiry_warning(at(NOW + left), at(NOW)).unwrap_or_default();
+    fn the_warning_starts_two_weeks_before_the_expiry() {
+        let warning = |seconds: i64| expiry_warning(at(NOW + seconds), at(NOW)).unwrap_or_default();
         let day = 86_400;
-        assert_eq!(remark(14 * day), "");
-        assert!(remark(14 * day - 1).ends_with(", in 13 days"));
-        assert!(remark(2 * day - 1).ends_with(", in a day"));
-        assert!(remark(day - 1).ends_with(", in less than a day"));
-        assert!(remark(0).ends_with(", in less than a day"));
-        assert_eq!(remark(-1), "ended on 2027-01-15 07:59:59 UTC");
+        assert_eq!(warning(14 * day), "");
+        assert!(warning(14 * day - 1).ends_with(", in 13 days"));
+        assert!(warning(2 * day - 1).ends_with(", in a day"));
+        assert!(warning(day - 1).ends_with(", in less than a day"));
+        assert!(warning(0).ends_with(", in less than a day"));
+        assert_eq!(warning(-1), "ended on 2027-01-15 07:59:59 UTC");
     }
 }

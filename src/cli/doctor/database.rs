@@ -1,4 +1,4 @@
-//! Checks of the database: its version, clock, schema and secrets.
+//! Checks of the database: its version, clock, schema, secrets and apps.
 //!
 //! Each check needs the result of the check before it. If the database does not answer, the
 //! remaining checks are skipped, because each would wait as long for the same result.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::database::{Database, UnsupportedEncoding};
 use super::super::explain::explain;
 use super::report::{Check, Report, Verdict};
-use super::secrets;
+use super::{forms, secrets};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::postgres::embedded::{EmbeddedError, StartupTimeouts};
@@ -36,7 +36,7 @@ pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Repor
             let failed = check.verdict == Verdict::Fail;
             report.add(check);
             if failed {
-                skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
+                skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
             }
         }
     }
@@ -49,12 +49,12 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
         Some(Err(error)) => {
             let error = anyhow::Error::from(error);
             report.add(unreachable(settings, format!("{error:#}")));
-            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
             return true;
         }
         None => {
             report.add(unreachable(settings, no_answer()));
-            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
             return false;
         }
     };
@@ -62,7 +62,7 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     report.add(skew(&server));
     let Some(migrations) = with_timeout(migrations(admin)).await else {
         report.add(Check::fail(MIGRATIONS, no_answer(), SEE_DATABASE));
-        skip(report, &[secrets::NAME]);
+        skip(report, &[secrets::NAME, forms::NAME]);
         return false;
     };
     let current = migrations.verdict == Verdict::Ok;
@@ -71,9 +71,20 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     if !current {
         return true;
     }
-    let secrets = with_timeout(secrets::check(admin)).await;
-    let is_answering = secrets.is_some();
-    report.add(secrets.unwrap_or_else(|| Check::fail(secrets::NAME, no_answer(), SEE_DATABASE)));
+    let Some(secrets) = with_timeout(secrets::check(admin)).await else {
+        report.add(Check::fail(secrets::NAME, no_answer(), SEE_DATABASE));
+        skip(report, &[forms::NAME]);
+        return false;
+    };
+    let readable = secrets.verdict != Verdict::Fail;
+    report.add(secrets);
+    // The apps cannot be read without their secrets.
+    if !readable {
+        return true;
+    }
+    let forms = with_timeout(forms::check(admin)).await;
+    let is_answering = forms.is_some();
+    report.add(forms.unwrap_or_else(|| Check::fail(forms::NAME, no_answer(), SEE_DATABASE)));
     is_answering
 }
 
@@ -83,7 +94,7 @@ async fn open(settings: &Settings) -> Result<Database, Check> {
         Err(error) => error,
     };
     if let Some(UnsupportedEncoding(found)) = error.downcast_ref() {
-        return Err(Check::fail(NAME, found.to_string(), UnsupportedEncoding::REMEDY));
+        return Err(Check::fail(NAME, found.clone(), UnsupportedEncoding::REMEDY));
     }
     Err(match error.downcast_ref::<EmbeddedError>() {
         Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })

@@ -8,20 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::app_rate_limit::AppRateLimiter;
 use super::attempt_throttle::AttemptThrottle;
+use super::sealed_guard::SealedGuard;
 use crate::clock::Clock;
 use crate::domain::App;
 use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
 use crate::http::middleware::request_context::RequestContext;
-use crate::service::{AppContext, AuthError, Authenticator, Caller, Error};
+use crate::metrics::Metrics;
+use crate::service::{AppContext, AuthError, Authenticator, Caller, Error, ProofFault};
 
 /// The longest sealed text, in bytes, that is opened for a throttled client. A sealed time takes a
 /// fifth of this.
 const MAX_UNTHROTTLED_SEALED_LEN: usize = 1_024;
+/// Invalid credentials of a network are forgotten after this time.
+const CREDENTIALS_RESET_AFTER: TimeDelta = TimeDelta::seconds(60);
 
 /// The limits for callers.
 #[derive(Clone, Debug)]
@@ -34,11 +39,14 @@ pub struct AuthOptions {
     pub burst: u32,
     /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether a sealed create or update that was received before is refused.
+    pub refuse_replayed_writes: bool,
 }
 
 /// Authenticates requests, within the limits of [`AuthOptions`].
 pub struct RequestAuth {
-    throttle: AttemptThrottle,
+    throttle: AttemptThrottle<IpNet>,
+    sealed_guard: SealedGuard,
     rate_limiter: Option<AppRateLimiter>,
     client_ips: ClientIpResolver,
     clock: Clock,
@@ -51,6 +59,8 @@ pub(crate) enum AuthRejection {
     Error(Error),
     /// The address of the caller tried too many invalid credentials.
     Throttled { wait: Duration },
+    /// The app sent too many sealed texts from this address that cannot be opened.
+    HeldOff { wait: Duration },
     /// The app exceeds its request rate.
     RateLimited { wait: Duration },
     /// The router provides no [`RequestAuth`] or no [`Authenticator`]: a bug in this crate.
@@ -58,17 +68,32 @@ pub(crate) enum AuthRejection {
 }
 
 impl RequestAuth {
-    /// Reads the time from `clock`.
+    /// Reads the time from `clock`, and counts refused sealed texts in `metrics`.
     #[must_use]
-    pub fn new(options: AuthOptions, clock: Clock) -> Self {
-        let AuthOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
-            options;
+    pub fn new(options: AuthOptions, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let AuthOptions {
+            max_failed_attempts,
+            requests_per_second,
+            burst,
+            trusted_proxies,
+            refuse_replayed_writes,
+        } = options;
         Self {
-            throttle: AttemptThrottle::new(max_failed_attempts),
+            throttle: AttemptThrottle::new(max_failed_attempts, CREDENTIALS_RESET_AFTER),
+            sealed_guard: SealedGuard::new(
+                max_failed_attempts,
+                refuse_replayed_writes,
+                clock.clone(),
+                metrics,
+            ),
             rate_limiter: AppRateLimiter::new(requests_per_second, burst),
             client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,
         }
+    }
+
+    pub(super) fn sealed_guard(&self) -> &SealedGuard {
+        &self.sealed_guard
     }
 
     /// The resolver of client addresses behind trusted proxies.
@@ -77,7 +102,7 @@ impl RequestAuth {
     }
 
     fn check_throttle(&self, network: IpNet) -> Result<(), AuthRejection> {
-        match self.throttle.retry_after(network, self.clock.now()) {
+        match self.throttle.retry_after(&network, self.clock.now()) {
             Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
@@ -89,7 +114,7 @@ impl RequestAuth {
     /// [`AuthRejection::Throttled`] if the address must wait already: the caller learns nothing
     /// else.
     fn record_failure(&self, network: IpNet) -> Result<(), AuthRejection> {
-        match self.throttle.record_failure(network, self.clock.now()) {
+        match self.throttle.record_failure(&network, self.clock.now()) {
             Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
@@ -161,21 +186,29 @@ fn identified(
     auth.check_rate_limit(app)
 }
 
-/// Returns the `proof` that an app has its key, or records a failed attempt.
-pub(crate) fn verify_key_proof<T, E: From<AuthRejection>>(
+/// Returns the result of a `proof` that an app has its key, or records a failed attempt.
+pub(crate) fn verify_key_proof<T>(
     request: &HttpRequest,
-    proof: Result<T, impl Into<E>>,
-) -> Result<T, E> {
+    proof: Result<T, AuthError>,
+) -> Result<T, AuthRejection> {
     let auth = request_auth(request)?;
-    proof.map_err(|error| match auth.record_failure(rate_limit_prefix(request)) {
-        Err(rejection) => rejection.into(),
-        Ok(()) => error.into(),
+    proof.map_err(|error| {
+        let rejections = auth.sealed_guard.rejections();
+        if matches!(error, AuthError::InvalidProof { fault: ProofFault::Replayed, .. }) {
+            rejections.replayed.inc();
+        } else {
+            rejections.token_requests.inc();
+        }
+        match auth.record_failure(rate_limit_prefix(request)) {
+            Err(rejection) => rejection,
+            Ok(()) => Error::from(error).into(),
+        }
     })
 }
 
 /// Records that an app got its token.
 pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
-    request_auth(request)?.throttle.forgive_one(rate_limit_prefix(request));
+    request_auth(request)?.throttle.forgive_one(&rate_limit_prefix(request));
     Ok(())
 }
 
@@ -198,21 +231,22 @@ fn counts_as_failure(error: AuthError) -> bool {
         AuthError::UnknownToken
         | AuthError::UnknownApp
         | AuthError::WrongEnterprise
-        | AuthError::ClockSkew => true,
-        AuthError::MissingToken | AuthError::ExpiredToken | AuthError::MissingPermission(_) => {
-            false
-        }
+        | AuthError::InvalidProof { .. } => true,
+        AuthError::MissingToken
+        | AuthError::ExpiredToken
+        | AuthError::MissingPermission(_)
+        | AuthError::FormNotAllowed(_) => false,
     }
 }
 
-fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
+pub(super) fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
     let unknown = || ClientIp(Ipv4Addr::UNSPECIFIED.into());
     RequestContext::from_request(request)
         .map_or_else(unknown, |context| context.client_ip())
         .rate_limit_prefix()
 }
 
-fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {
+pub(super) fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {
     request
         .app_data::<web::Data<RequestAuth>>()
         .map(|auth| &***auth)

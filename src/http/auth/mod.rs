@@ -6,5 +6,8 @@
 mod app_rate_limit;
 mod attempt_throttle;
 pub(super) mod authenticate;
+pub(super) mod bearer;
+mod sealed_guard;
+pub(super) mod sealed_texts;
 
 pub use authenticate::{AuthOptions, RequestAuth};

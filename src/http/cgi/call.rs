@@ -4,24 +4,42 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
 use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
-use crate::domain::{Invalid, SessionId};
+use crate::domain::{IdempotencyKey, Invalid, MessageForm, SessionId};
 use crate::http::auth::authenticate;
+use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::sealed_texts::{self, SealedFault};
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
-use crate::service::{AppContext, AuthError, CachedSession, Caller, Credential, Error};
-use crate::wire::{self, Errcode, FieldError, JsonObject};
+use crate::service::{
+    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOptions, WriteOutcome,
+};
+use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
 
-/// A `POST` of an app with the permission `N`, with the opened message.
+/// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
     base: GetRequest<N>,
-    message: Bytes,
+    message: PostMessage,
+}
+
+/// The message of a `POST`.
+enum PostMessage {
+    /// The bare body.
+    Plain(Bytes),
+    /// The content of the envelope. Whether the envelope could be opened is not known yet.
+    Sealed {
+        opened: Opened,
+        /// Known if the server refuses a text that was accepted before.
+        fingerprint: Option<SealedFingerprint>,
+    },
 }
 
 /// A `GET` of an app with the permission `N`.
@@ -38,21 +56,74 @@ impl<N> PostRequest<N> {
         &self.base.caller
     }
 
-    /// The message: the content of the envelope, or the bare body.
+    /// The fields of the message. A handler calls this once, before anything else: only here it turns
+    /// out whether the envelope could be opened.
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
-        let location = if self.base.sealed { "encrypt" } else { "body" };
-        JsonObject::parse(&self.message).map_err(|error| CgiError::malformed(location, &error))
+        let (opened, fingerprint) = match &self.message {
+            PostMessage::Plain(body) => {
+                let error = |error| CgiError::malformed("body", &error);
+                return JsonObject::parse(body).map_err(error);
+            }
+            PostMessage::Sealed { opened, fingerprint } => (opened, *fingerprint),
+        };
+        let request = &self.base.request;
+        let fault = match (opened.object(), fingerprint) {
+            (Err(OpenError), _) => SealedFault::Unopened,
+            (Ok(_), Some(text)) if !sealed_texts::remember_write(request, text)? => {
+                SealedFault::Replayed
+            }
+            (Ok(object), _) => return Ok(object),
+        };
+        sealed_texts::record_fault(request, self.base.caller.app(), fault)?;
+        Err(OpenError.into())
     }
 
     /// The session that the message names. The request context records it.
     pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
-        let wrong = |why: FieldError| CgiError::new(Errcode::SessionIdInvalid, why.to_string());
+        let wrong = |error: FieldError| {
+            CgiError::new(Errcode::SessionIdInvalid, error.to_string())
+                .with_sealed_errmsg(error.without_value())
+        };
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }
 
-    /// A response whose result is a session.
-    pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
-        self.base.respond(session)
+    /// The options of a write: the idempotency key, if the request has one. The message decides
+    /// whether two requests are the same, not its envelope, which is new in every attempt.
+    pub(super) fn write_options(&self) -> Result<WriteOptions, CgiError> {
+        let request = &self.base.request;
+        let wrong = |reason: &str| {
+            let errmsg = format!("{}: {reason}", idempotency::HEADER_NAME);
+            CgiError::new(Errcode::BadRequest, errmsg)
+        };
+        let Some(key) = idempotency::find(request.headers()).map_err(wrong)? else {
+            return Ok(WriteOptions::default());
+        };
+        let message = match &self.message {
+            PostMessage::Plain(body) => body,
+            PostMessage::Sealed { opened, .. } => opened.text()?.as_bytes(),
+        };
+        let digest = idempotency::digest(&[request.method().as_str(), request.path()], message);
+        let key = IdempotencyKey::new(key, digest).map_err(|error| wrong(&error.to_string()))?;
+        Ok(WriteOptions { idempotency_key: Some(key), dry_run: false })
+    }
+
+    /// The response to a write. Nothing of a sealed message is echoed in an error.
+    pub(super) fn respond(
+        &self,
+        result: Result<WriteOutcome, CgiError>,
+    ) -> Result<HttpResponse, CgiError> {
+        match result {
+            Ok(outcome) => {
+                let mut response = self.base.respond(&outcome.session);
+                if outcome.replayed {
+                    let yes = HeaderValue::from_static("true");
+                    response.headers_mut().insert(idempotency::REPLAYED, yes);
+                }
+                Ok(response)
+            }
+            Err(error) if self.base.sealed => Err(error.without_echo()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -70,8 +141,9 @@ impl<N> GetRequest<N> {
         let text = text
             .filter(|text| !text.is_empty())
             .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
-        let wrong =
-            |why: Invalid| CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {why}"));
+        let wrong = |error: Invalid| {
+            CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {error}"))
+        };
         let id = text.parse().map_err(wrong)?;
         RequestContext::with(&self.request, |context| context.set_session(id));
         Ok(id)
@@ -95,7 +167,7 @@ impl<N> GetRequest<N> {
 }
 
 async fn authenticate<N: RequiredPermission>(request: &HttpRequest) -> Result<Caller, CgiError> {
-    let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
+    let token = credential(request)?;
     let caller = authenticate::authenticate(request, &token).await?;
     // This API has no endpoint for administrators: `sessions:admin` replaces no other permission.
     if let Some(least) = N::ANY_OF.first() {
@@ -114,9 +186,10 @@ async fn read_post_request<N: RequiredPermission>(
     let caller = authenticate::<N>(&request).await?;
     let object = body.object()?;
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
+        caller.require_form(MessageForm::Plain)?;
         let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
         drop(object);
-        return Ok(PostRequest { base, message: body.into_bytes() });
+        return Ok(PostRequest { base, message: PostMessage::Plain(body.into_bytes()) });
     }
     if !object.has("encrypt") {
         return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
@@ -130,9 +203,14 @@ async fn read_post_request<N: RequiredPermission>(
         let errmsg = "appId: not the app of the access token";
         return Err(CgiError::new(Errcode::InvalidAppId, errmsg));
     }
-    let message = caller.app_context().envelope.open(envelope.encrypt)?;
+    caller.require_form(MessageForm::Sealed)?;
+    sealed_texts::check(&request, app)?;
+    let message = PostMessage::Sealed {
+        fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
+        opened: caller.app_context().envelope.open(envelope.encrypt),
+    };
     let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
-    Ok(PostRequest { base, message: message.into() })
+    Ok(PostRequest { base, message })
 }
 
 impl<N: RequiredPermission> FromRequest for PostRequest<N> {
@@ -156,15 +234,17 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
             uri::check_len(&request)?;
             let caller = authenticate::<N>(&request).await?;
             let sealed = caller.credential() == Credential::Token;
+            let form = if sealed { MessageForm::Sealed } else { MessageForm::Plain };
+            caller.require_form(form)?;
             Ok(Self { caller, sealed, request, needs: PhantomData })
         })
     }
 }
 
-/// A request for an access token: the app and the opened message.
+/// A request for an access token: the app and its sealed proof.
 pub(super) struct TokenRequest {
     pub(super) app_context: std::sync::Arc<AppContext>,
-    pub(super) message: String,
+    pub(super) encrypt: String,
 }
 
 async fn read_token_request(
@@ -179,9 +259,8 @@ async fn read_token_request(
     let encrypt = envelope.encrypt;
     let app_context =
         authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
-    let message =
-        authenticate::verify_key_proof::<_, CgiError>(request, app_context.envelope.open(encrypt))?;
-    Ok(TokenRequest { app_context, message })
+    app_context.require_form(MessageForm::Sealed)?;
+    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
 }
 
 impl FromRequest for TokenRequest {
@@ -193,6 +272,18 @@ impl FromRequest for TokenRequest {
         let mut payload = payload.take();
         Box::pin(async move { read_token_request(&request, &mut payload).await })
     }
+}
+
+/// The access token or API key of a request: in the query, else in the header. A gateway may add a
+/// header of its own, so the query decides if both are there.
+fn credential(request: &HttpRequest) -> Result<Cow<'_, str>, CgiError> {
+    let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
+    if !token.is_empty() {
+        return Ok(token);
+    }
+    let twice =
+        |Repeated| CgiError::new(Errcode::BadRequest, "Authorization: appears more than once");
+    Ok(bearer::find(request.headers()).map_err(twice)?.unwrap_or_default().into())
 }
 
 /// The value of a query parameter; `None` if the query has no such parameter.

@@ -8,6 +8,9 @@ use super::error::CgiError;
 use crate::http::body;
 use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 
+/// The content type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// The whole body of a request.
 pub(super) struct RequestBody {
     bytes: Bytes,
@@ -31,13 +34,12 @@ impl RequestBody {
     ) -> Result<Self, CgiError> {
         let bytes = body::read(request, payload).await?;
         // Old clients send forms. `curl -d '{…}'` sends JSON with the content type of a form.
-        let says_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-            let is_form = b"application/x-www-form-urlencoded";
+        let is_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             kind.as_bytes()
-                .get(..is_form.len())
-                .is_some_and(|kind| kind.eq_ignore_ascii_case(is_form))
+                .get(..FORM.len())
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM.as_bytes()))
         });
-        let is_form = says_form && !bytes.trim_ascii_start().starts_with(b"{");
+        let is_form = is_form && !bytes.trim_ascii_start().starts_with(b"{");
         Ok(Self { bytes, is_form })
     }
 
@@ -47,7 +49,7 @@ impl RequestBody {
         } else {
             JsonObject::parse(&self.bytes)
         };
-        object.map_err(|why: Malformed| CgiError::malformed("body", &why))
+        object.map_err(|error: Malformed| CgiError::malformed("body", &error))
     }
 
     /// The fields of the envelope in the body.

@@ -4,19 +4,19 @@
 //! status. An error response of the framework must not reach a client. Therefore the extractors
 //! here turn every rejection into a [`error::CgiError`]. Unknown paths and methods get one too.
 //!
-//! To add an endpoint, write a handler in the file of its resource. The handler takes a
-//! [`call::GetRequest`] or a [`call::PostRequest`] with the needed permission. Then add a line to
-//! [`router`] and a row to `docs/api/cgi.md`.
+//! `docs/development/adding-an-endpoint.md` lists the steps for a new endpoint.
 
 mod call;
 mod error;
 mod message;
+pub(super) mod path;
 mod render;
 mod session;
 mod token;
+mod vendor;
 
 use actix_web::http::Method;
-use actix_web::{FromRequest, Handler, HttpResponse, ResponseError as _, web};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::endpoint::{Endpoint, IntoHttpResponse};
 use error::CgiError;
@@ -29,8 +29,12 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
 }
 
 /// The response to an unknown path.
-pub(super) async fn not_found() -> HttpResponse {
-    CgiError::not_found().error_response()
+pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
+    let error = match vendor::is_vendor_call(request.path()) {
+        true => CgiError::not_implemented(),
+        false => CgiError::not_found(),
+    };
+    error.error_response()
 }
 
 /// A path with one method. All other methods get an error.

@@ -17,12 +17,12 @@ const OK: &str = r#"{"errcode":0,"errmsg":"ok","#;
 /// A response in an envelope.
 pub(super) fn sealed_response(envelope: &Envelope, json: &[u8]) -> HttpResponse {
     const FIELD: &str = r#""encrypt":""#;
-    // Sealing adds at most 116 bytes; base64 makes 4 characters of 3 bytes.
-    let size = (json.len() + 128) / 3 * 4 + OK.len() + FIELD.len() + 2;
+    // Sealing adds at most 139 bytes; base64 makes 4 characters of 3 bytes.
+    let size = (json.len() + 144) / 3 * 4 + OK.len() + FIELD.len() + 2;
     let mut body = String::with_capacity(size);
     body.push_str(OK);
     body.push_str(FIELD);
-    envelope.seal_into(&mut body, json);
+    envelope.seal_outgoing_into(&mut body, json);
     body.push_str(r#""}"#);
     HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }

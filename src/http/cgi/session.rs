@@ -9,16 +9,15 @@ use crate::domain::{
     Account, Action, Attributes, NewSession, Request, Title, Update, Version, VersionPrecondition,
 };
 use crate::http::shared::permission::{CanRead, CanWrite};
-use crate::service::{Sessions, WriteOptions};
+use crate::service::{Sessions, WriteOutcome};
 use crate::wire::{Errcode, JsonObject};
 
 pub(super) async fn create(
     sessions: web::Data<Sessions>,
     post: PostRequest<CanWrite>,
 ) -> Result<HttpResponse, CgiError> {
-    let new = parse_create(&post.object()?)?;
-    let session = sessions.create(post.caller(), new, &WriteOptions::default()).await?.session;
-    Ok(post.respond(&session))
+    let created = create_session(&sessions, &post).await;
+    post.respond(created)
 }
 
 pub(super) async fn get(
@@ -34,12 +33,26 @@ pub(super) async fn update(
     sessions: web::Data<Sessions>,
     post: PostRequest<CanWrite>,
 ) -> Result<HttpResponse, CgiError> {
+    let updated = update_session(&sessions, &post).await;
+    post.respond(updated)
+}
+
+async fn create_session(
+    sessions: &Sessions,
+    post: &PostRequest<CanWrite>,
+) -> Result<WriteOutcome, CgiError> {
+    let new = parse_create(&post.object()?)?;
+    Ok(sessions.create(post.caller(), new, &post.write_options()?).await?)
+}
+
+async fn update_session(
+    sessions: &Sessions,
+    post: &PostRequest<CanWrite>,
+) -> Result<WriteOutcome, CgiError> {
     let body = post.object()?;
     let id = post.session_id(&body)?;
     let request = parse_update(&body)?;
-    let session =
-        sessions.update(post.caller(), id, request, &WriteOptions::default()).await?.session;
-    Ok(post.respond(&session))
+    Ok(sessions.update(post.caller(), id, request, &post.write_options()?).await?)
 }
 
 fn parse_create(body: &JsonObject<'_>) -> Result<NewSession, CgiError> {
@@ -47,10 +60,9 @@ fn parse_create(body: &JsonObject<'_>) -> Result<NewSession, CgiError> {
     let creator = account(body, "creator")?;
     if let Some(other) = body.text("type")?.filter(|kind| *kind != TYPE) {
         let start: String = other.chars().take(64).collect();
-        return Err(CgiError::new(
-            Errcode::BadRequest,
-            format!("type: must be \"{TYPE}\", got {start:?}"),
-        ));
+        let errmsg = format!("type: must be \"{TYPE}\", got {start:?}");
+        return Err(CgiError::new(Errcode::BadRequest, errmsg)
+            .with_sealed_errmsg(format!("type: must be \"{TYPE}\"")));
     }
     let members = accounts(body, "member")?;
     Ok(NewSession { title, creator, members, attributes: Attributes::default(), reason: None })
@@ -71,25 +83,28 @@ fn version(body: &JsonObject<'_>) -> Result<Option<Version>, CgiError> {
     let Some(integer) = body.integer("version")? else { return Ok(None) };
     let Some(number) = integer.to_i64() else {
         let errmsg = format!("version: at most {}, got {integer}", i64::MAX);
-        return Err(CgiError::new(Errcode::BadRequest, errmsg));
+        return Err(CgiError::new(Errcode::BadRequest, errmsg)
+            .with_sealed_errmsg(format!("version: at most {}", i64::MAX)));
     };
-    Version::new(number).map(Some).map_err(|why| CgiError::invalid("version", &why))
+    Version::new(number).map(Some).map_err(|error| CgiError::invalid("version", &error))
 }
 
 fn title(body: &JsonObject<'_>) -> Result<Option<Title>, CgiError> {
     let title = body.text("title")?.map(Title::new).transpose();
-    title.map_err(|why| CgiError::invalid("title", &why))
+    title.map_err(|error| CgiError::invalid("title", &error))
 }
 
 /// A required account.
 fn account(body: &JsonObject<'_>, field: &str) -> Result<Account, CgiError> {
     let text = body.account(field)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, field))?;
-    Account::new(&text).map_err(|why| CgiError::invalid(field, &why))
+    Account::new(&text).map_err(|error| CgiError::invalid(field, &error))
 }
 
 fn accounts(body: &JsonObject<'_>, field: &str) -> Result<Vec<Account>, CgiError> {
     body.accounts(field, |index, text| {
-        Account::new(text)
-            .map_err(|error| CgiError::invalid(format_args!("{field}[{index}]"), &error))
+        Account::new(text).map_err(|error| {
+            CgiError::invalid(format_args!("{field}[{index}]"), &error)
+                .with_sealed_errmsg(format!("{field}: {}", error.without_value()))
+        })
     })
 }

@@ -23,11 +23,9 @@ pub(super) async fn get(
     authenticator: web::Data<Authenticator>,
     token_request: TokenRequest,
 ) -> Result<HttpResponse, CgiError> {
-    let TokenRequest { app_context, message } = token_request;
-    let issued = authenticate::verify_key_proof::<_, CgiError>(
-        &request,
-        authenticator.issue_token(&app_context, &message),
-    )?;
+    let TokenRequest { app_context, encrypt } = token_request;
+    let issued = authenticator.issue_token(&app_context, &encrypt);
+    let issued = authenticate::verify_key_proof(&request, issued)?;
     authenticate::record_success(&request)?;
     let token = TokenResponse { access_token: &issued.access_token, expire_in: issued.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| CgiError::internal(&error))?;

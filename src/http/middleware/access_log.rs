@@ -25,7 +25,7 @@ pub(crate) fn write(
     result: &RequestResult,
     trace: Option<&Trace>,
 ) {
-    let (api_status, cause) = (result.answered(), result.cause());
+    let (api_status, cause, reason) = (result.answered(), result.cause(), result.reason());
     macro_rules! log_request {
         ($level:ident) => {
             tracing::$level!(
@@ -36,11 +36,12 @@ pub(crate) fn write(
                 code = api_status.and_then(ApiStatus::code),
                 duration_ms = result.duration().as_micros() as f64 / 1_000.0,
                 app_id = context.app_id().map(AppId::as_str),
-                peer = %context.client_ip().0,
+                client_address = %context.client_ip().0,
                 session_id = context.session_id().map(tracing::field::display),
                 request_id = context.request_id_str(),
                 trace_id = trace.map(|trace| tracing::field::display(trace.id())),
                 cause,
+                reason,
                 "request"
             )
         };
@@ -95,9 +96,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl io::Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -113,28 +114,26 @@ mod tests {
     }
 
     fn line_with_status(status: StatusCode, cause: Option<&str>) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
+        let buffer = LogBuffer::default();
+        let writer = buffer.clone();
         let subscriber =
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
             let request = TestRequest::with_uri("/cgi/msk_abc?accessToken=abc").to_srv_request();
             let context = RequestContext::for_tests("the-id");
             let mut response = request.into_response(HttpResponse::build(status));
-            let answered = ApiStatus::Errcode(7);
+            let status = ApiStatus::Errcode(7);
             let cause = cause.map(str::to_owned);
-            response
-                .response_mut()
-                .extensions_mut()
-                .insert(ErrorReport { status: answered, cause });
+            let report = ErrorReport { status, cause, reason: None };
+            response.response_mut().extensions_mut().insert(report);
             let result = RequestResult::of(&mut response, &context);
             write(&response, &context, &result, None);
         });
-        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }
 
     #[test]
-    fn a_line_tells_the_request_and_no_secret() {
+    fn a_line_describes_the_request_without_secrets() {
         let line = line(None);
         for part in ["INFO", "GET", "/cgi/…", "status=200", "errcode=7", "request_id=\"the-id\""]
         {

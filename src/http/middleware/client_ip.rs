@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn peer(remote: &str, forwarded: &[&str]) -> String {
+    fn client(remote: &str, forwarded: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
         ClientIp::resolve(remote.parse().unwrap(), forwarded.iter().copied(), &trusted)
             .0
@@ -122,7 +122,7 @@ mod tests {
             ("10.0.0.1", &[""], "10.0.0.1"),
             ("10.0.0.1", &["1.1.1.999"], "10.0.0.1"),
         ] {
-            assert_eq!(peer(remote, forwarded), expected, "{remote} {forwarded:?}");
+            assert_eq!(client(remote, forwarded), expected, "{remote} {forwarded:?}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! Rejects requests with too large a head, before anything else reads them.
+//! Rejects requests with a too large header section, before anything else reads them.
 //!
-//! The response has no body, like the framework's own response to a head that exceeds its buffer.
-//! The surprise: for HTTP/2, only the number of headers is checked here, because `h2` limits their
-//! bytes while it decodes them.
+//! The response has no body, like the framework's own response to a header section that exceeds its
+//! buffer. The surprise: for HTTP/2, only the number of headers is checked here, because `h2`
+//! limits their bytes while it decodes them.
 
 use actix_web::HttpResponse;
 use actix_web::dev::ServiceRequest;
@@ -10,16 +10,17 @@ use actix_web::http::{StatusCode, Version};
 
 use crate::http::options::Options;
 
-/// The response to a request with too large a head; `None` if the head is within the limits.
+/// The response to a request with a too large header section; `None` if the header section is
+/// within the limits.
 pub(crate) fn check(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {
     let is_http1 = request.version() < Version::HTTP_2;
     let is_too_large = request.headers().len() > options.max_headers
-        || is_http1 && head_len(request) > options.max_header_bytes as usize;
+        || is_http1 && header_len(request) > options.max_header_bytes as usize;
     is_too_large.then(|| HttpResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
-/// The length of a head in bytes, as HTTP/1 text.
-fn head_len(request: &ServiceRequest) -> usize {
+/// The length of a header section in bytes, as HTTP/1 text.
+fn header_len(request: &ServiceRequest) -> usize {
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     let first = request.method().as_str().len() + path + "  HTTP/1.1\r\n".len();
     let headers = request.headers().iter();
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_limited_in_headers_and_bytes() {
+    fn header_section_is_limited_in_headers_and_bytes() {
         let long = "x".repeat(100);
         for (headers, version, is_refused) in [
             (&[("a", "1"), ("b", "2")][..], Version::HTTP_11, false),

@@ -35,6 +35,8 @@ pub(crate) struct ErrorReport {
     pub(crate) status: ApiStatus,
     /// The internal cause, for operators only.
     pub(crate) cause: Option<String>,
+    /// What was wrong with the request, for operators only. The service itself did not fail.
+    pub(crate) reason: Option<String>,
 }
 
 /// The result that a response states, in the terms of its API.
@@ -61,8 +63,12 @@ impl RequestContext {
     }
 
     /// Creates the context of a request, and attaches it to the request.
-    pub(crate) fn attach(request: &ServiceRequest, id: HeaderValue, peer: ClientIp) -> Rc<Self> {
-        let context = Self::new(id, peer);
+    pub(crate) fn attach(
+        request: &ServiceRequest,
+        id: HeaderValue,
+        client_ip: ClientIp,
+    ) -> Rc<Self> {
+        let context = Self::new(id, client_ip);
         request.extensions_mut().insert(context.clone());
         context
     }
@@ -94,7 +100,7 @@ impl RequestContext {
         self.client_ip
     }
 
-    /// When the head of the request had arrived.
+    /// When the header section of the request had arrived.
     pub(crate) fn started_at(&self) -> Instant {
         self.started_at
     }
@@ -192,7 +198,12 @@ impl RequestResult {
         self.outcome.as_ref()?.cause.as_deref()
     }
 
-    /// The time since the head of the request arrived.
+    /// What was wrong with the request, for operators only.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.outcome.as_ref()?.reason.as_deref()
+    }
+
+    /// The time since the header section of the request arrived.
     pub(crate) fn duration(&self) -> Duration {
         self.duration
     }
@@ -220,10 +231,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_with_the_request_sees_its_context() {
+    fn the_context_is_attached_to_the_request() {
         let request = TestRequest::default().to_srv_request();
-        let peer = ClientIp(std::net::Ipv4Addr::LOCALHOST.into());
-        let context = RequestContext::attach(&request, HeaderValue::from_static("the-id"), peer);
+        let client_ip = ClientIp(std::net::Ipv4Addr::LOCALHOST.into());
+        let id = HeaderValue::from_static("the-id");
+        let context = RequestContext::attach(&request, id, client_ip);
         let id = "8AD595F3-73B3-4B56-90AF-F336F9222FC5".parse().unwrap();
         RequestContext::with(request.request(), |context| context.set_session(id));
         assert_eq!((context.session_id(), context.request_id_str()), (Some(id), "the-id"));
@@ -232,14 +244,18 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_taken_off_the_response() {
+    fn the_result_is_removed_from_the_response() {
         let context = RequestContext::for_tests("id");
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
         assert!(RequestResult::of(&mut response, &context).answered().is_none());
         context.mark_succeeded();
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Errcode(0))) && !result.is_error());
-        let outcome = ErrorReport { status: ApiStatus::Code("x"), cause: Some("why".to_owned()) };
+        let outcome = ErrorReport {
+            status: ApiStatus::Code("x"),
+            cause: Some("why".to_owned()),
+            reason: None,
+        };
         response.response_mut().extensions_mut().insert(outcome);
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Code("x"))) && result.is_error());

@@ -111,7 +111,7 @@ mod tests {
             let mut request = request.to_srv_request();
             let guard = RequestGuard::new(&mut request);
             assert_eq!(guard._payload.is_some(), is_chunked);
-            let payload = guard._payload.as_ref().map(|held| Rc::downgrade(&held.0));
+            let payload = guard._payload.as_ref().map(|payload| Rc::downgrade(&payload.0));
             let chunk = request.take_payload().next().await.unwrap().unwrap();
             assert_eq!(chunk, read);
             let is_held = || payload.as_ref().is_some_and(|payload| payload.upgrade().is_some());

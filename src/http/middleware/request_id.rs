@@ -15,8 +15,8 @@ const MAX_ID_LEN: usize = 64;
 
 /// The caller's id, or a new one of 32 hexadecimal digits.
 pub(crate) fn choose(request: &ServiceRequest) -> HeaderValue {
-    let given = request.headers().get(REQUEST_ID).filter(|id| is_reasonable(id));
-    given.cloned().unwrap_or_else(|| {
+    let requested = request.headers().get(REQUEST_ID).filter(|id| is_reasonable(id));
+    requested.cloned().unwrap_or_else(|| {
         let mut digits = [0; 32];
         let id = Uuid::from_u128(rand::random()).simple().encode_lower(&mut digits);
         HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
@@ -41,9 +41,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_reasonable_id_of_the_caller_is_taken() {
+    fn only_a_short_plain_id_of_the_caller_is_accepted() {
         let long = "x".repeat(MAX_ID_LEN + 1);
-        for (given, is_taken) in [
+        for (requested, is_accepted) in [
             ("job-42/retry:1", true),
             (&long[1..], true),
             (&long, false),
@@ -53,10 +53,10 @@ mod tests {
             ("msk_0123456789", false),
         ] {
             let request =
-                TestRequest::default().insert_header((REQUEST_ID, given)).to_srv_request();
+                TestRequest::default().insert_header((REQUEST_ID, requested)).to_srv_request();
             let id = choose(&request);
-            assert_eq!(id == given, is_taken, "{given:?}");
-            assert!(is_taken || id.len() == 32, "{given:?}: {id:?}");
+            assert_eq!(id == requested, is_accepted, "{requested:?}");
+            assert!(is_accepted || id.len() == 32, "{requested:?}: {id:?}");
         }
     }
 }

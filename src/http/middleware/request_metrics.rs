@@ -83,7 +83,7 @@ mod tests {
     use crate::metrics::{Format, MetricsSnapshot, text};
 
     #[test]
-    fn a_response_counts_for_its_route_and_its_error() {
+    fn a_response_is_counted_by_route_and_by_error() {
         let metrics = Arc::<Metrics>::default();
         let measure = RequestMetrics::new(metrics.clone());
         let context = RequestContext::for_tests("id");
@@ -93,8 +93,11 @@ mod tests {
         ];
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
-            let outcome =
-                ErrorReport { status: ApiStatus::Code("endpoint_not_found"), cause: None };
+            let outcome = ErrorReport {
+                status: ApiStatus::Code("endpoint_not_found"),
+                cause: None,
+                reason: None,
+            };
             response.response_mut().extensions_mut().insert(outcome);
             let result = RequestResult::of(&mut response, &context);
             measure.record(&response, &result);

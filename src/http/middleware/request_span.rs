@@ -85,7 +85,7 @@ fn parse_traceparent(request: &ServiceRequest) -> Option<Trace> {
 fn method(request: &HttpRequest) -> &'static str {
     const KNOWN_METHODS: [&str; 9] =
         ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
-    KNOWN_METHODS.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("_OTHER")
+    KNOWN_METHODS.into_iter().find(|name| *name == request.method().as_str()).unwrap_or("_OTHER")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(super) mod cause_chain;
 pub(super) mod error_text;
+pub(super) mod idempotency;
 pub(super) mod permission;
 pub(super) mod render;
 pub(super) mod retry_after;

@@ -1,8 +1,8 @@
 //! The state of a connection, and its deadlines. No sockets here, only times.
 //!
-//! The framework limits the first head of a connection only, and does not know the handshake. The
-//! limits here are for later heads, for connections without a request, and for clients that do not
-//! read.
+//! The framework limits the first header section of a connection only, and does not know the
+//! handshake. The limits here are for later header sections, for connections without a request, and
+//! for clients that do not read.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,15 +15,16 @@ use super::h2_frame_tracker::{FrameTracker, Remainder};
 use super::pipelining::NextRequestDetector;
 use crate::metrics::CloseReason;
 
-/// How much later than in the framework the first head times out here, so that the framework can
-/// answer 408. The framework's time starts after the TLS handshake, which may be late already.
-const HEAD_GRACE: Duration = Duration::from_millis(500);
+/// How much later than in the framework the first header section times out here, so that the
+/// framework can answer 408. The framework's time starts after the TLS handshake, which may be late
+/// already.
+const HEADER_GRACE: Duration = Duration::from_millis(500);
 
 /// The timeouts of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionTimeouts {
-    /// For the rest of a head.
-    pub(super) head: Duration,
+    /// For the rest of a header section.
+    pub(super) header: Duration,
     /// For reading more of a response.
     pub(super) write: Duration,
     /// For the next request.
@@ -33,8 +34,8 @@ pub(super) struct ConnectionTimeouts {
 /// The step that a client is too slow with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
-    /// Sending the first head, or the rest of a head, a frame or a TLS record.
-    Head,
+    /// Sending the first header section, or the rest of a header section, a frame or a TLS record.
+    Header,
     /// Sending the next request.
     Idle,
     /// Reading a response.
@@ -98,8 +99,8 @@ pub(crate) struct ConnectionState {
     had_request: Cell<bool>,
     /// Since when no request runs.
     idle_since: Cell<Instant>,
-    /// Since when the rest of a head or a frame is awaited.
-    head_started_at: Cell<Option<Instant>>,
+    /// Since when the rest of a header section or a frame is awaited.
+    header_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
     /// Since when the socket accepts no bytes.
@@ -126,7 +127,7 @@ impl ConnectionState {
             active_requests: Cell::default(),
             had_request: Cell::default(),
             idle_since: Cell::new(Instant::now()),
-            head_started_at: Cell::default(),
+            header_started_at: Cell::default(),
             protocol: RefCell::new(protocol),
             undecoded,
             write_blocked_since: Cell::default(),
@@ -135,9 +136,9 @@ impl ConnectionState {
         })
     }
 
-    /// The deadline of the TLS handshake and the first head, which share one timeout.
+    /// The deadline of the TLS handshake and the first header section, which share one timeout.
     pub(super) fn handshake_deadline(&self) -> Instant {
-        self.opened_at + self.timeouts.head
+        self.opened_at + self.timeouts.header
     }
 
     /// Records bytes that were read.
@@ -147,13 +148,13 @@ impl ConnectionState {
             ProtocolState::H1(detector) => {
                 detector.add(bytes);
                 let is_idle = self.active_requests.get() == 0 && self.had_request.get();
-                if is_idle && self.head_started_at.get().is_none() {
-                    self.head_started_at.set(Some(since));
+                if is_idle && self.header_started_at.get().is_none() {
+                    self.header_started_at.set(Some(since));
                 }
             }
             ProtocolState::H2(frames) => match frames.add(bytes) {
-                Remainder::None => self.head_started_at.set(None),
-                Remainder::New => self.head_started_at.set(Some(since)),
+                Remainder::None => self.header_started_at.set(None),
+                Remainder::New => self.header_started_at.set(Some(since)),
                 Remainder::Same => {}
             },
         }
@@ -182,13 +183,13 @@ impl ConnectionState {
             return;
         }
         self.undecoded.restart_if_any();
-        if self.head_started_at.get().is_some() && self.is_h2() {
-            self.head_started_at.set(Some(Instant::now()));
+        if self.header_started_at.get().is_some() && self.is_h2() {
+            self.header_started_at.set(Some(Instant::now()));
         }
     }
 
-    /// Whether the first head is awaited. Over HTTP/2, each frame is awaited instead.
-    fn awaits_first_head(&self) -> bool {
+    /// Whether the first header section is awaited. Over HTTP/2, each frame is awaited instead.
+    fn awaits_first_header(&self) -> bool {
         !self.had_request.get() && !self.is_h2()
     }
 
@@ -201,7 +202,7 @@ impl ConnectionState {
     pub(crate) fn start_request(self: &Rc<Self>, body_len: u64) -> ActiveRequest {
         if let ProtocolState::H1(detector) = &mut *self.protocol.borrow_mut() {
             detector.set_body_len(body_len);
-            self.head_started_at.set(None);
+            self.header_started_at.set(None);
         }
         self.had_request.set(true);
         self.active_requests.set(self.active_requests.get() + 1);
@@ -212,17 +213,17 @@ impl ConnectionState {
     pub(super) fn deadline(&self) -> Option<(Instant, TimeoutKind)> {
         let blocked_since = self.write_blocked_since.get();
         let write = blocked_since.map(|since| (since + self.timeouts.write, TimeoutKind::Write));
-        let request = match self.head_started_at.get() {
+        let request = match self.header_started_at.get() {
             // Frames are not read while writes are blocked: the rest may have arrived.
             Some(_) if blocked_since.is_some() && self.is_h2() => None,
-            Some(since) => Some((since + self.timeouts.head, TimeoutKind::Head)),
+            Some(since) => Some((since + self.timeouts.header, TimeoutKind::Header)),
             None if self.active_requests.get() > 0 => None,
-            None if self.awaits_first_head() => {
-                Some((self.handshake_deadline() + HEAD_GRACE, TimeoutKind::Head))
+            None if self.awaits_first_header() => {
+                Some((self.handshake_deadline() + HEADER_GRACE, TimeoutKind::Header))
             }
             None => Some(match self.undecoded.since.get() {
                 Some(since) if blocked_since.is_none() => {
-                    (since + self.timeouts.head, TimeoutKind::Head)
+                    (since + self.timeouts.header, TimeoutKind::Header)
                 }
                 _ => (self.idle_since.get() + self.timeouts.idle, TimeoutKind::Idle),
             }),
@@ -240,19 +241,19 @@ impl ConnectionState {
     /// Records that the client exceeded a timeout.
     pub(super) fn on_timeout(&self, kind: TimeoutKind) {
         match kind {
-            TimeoutKind::Head => self.set_close_reason(CloseReason::Head),
+            TimeoutKind::Header => self.set_close_reason(CloseReason::Header),
             TimeoutKind::Write => self.set_close_reason(CloseReason::Write),
             TimeoutKind::Idle => {}
         }
     }
 
     /// Why the server closed the connection early, if it did. The framework does not report a first
-    /// head that timed out: the connection then ends without an error and without a request, while
-    /// the client is still there.
+    /// header section that timed out: the connection then ends without an error and without a
+    /// request, while the client is still there.
     pub(super) fn close_reason(&self, ended_well: bool) -> Option<CloseReason> {
-        let first_head_timed_out =
-            ended_well && self.awaits_first_head() && !self.disconnect.is_disconnected();
-        self.close_reason.get().or(first_head_timed_out.then_some(CloseReason::Head))
+        let first_header_timed_out =
+            ended_well && self.awaits_first_header() && !self.disconnect.is_disconnected();
+        self.close_reason.get().or(first_header_timed_out.then_some(CloseReason::Header))
     }
 }
 
@@ -269,7 +270,7 @@ impl Drop for ActiveRequest {
         // A part of the next request may have arrived with this one.
         if matches!(&*self.0.protocol.borrow(), ProtocolState::H1(detector) if detector.next_request_started())
         {
-            self.0.head_started_at.set(Some(now));
+            self.0.header_started_at.set(Some(now));
         }
     }
 }
@@ -282,7 +283,7 @@ mod tests {
 
     fn connection(protocol: ProtocolState) -> Rc<ConnectionState> {
         let timeouts =
-            ConnectionTimeouts { head: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
+            ConnectionTimeouts { header: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
         ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default())
     }
 
@@ -293,11 +294,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn idle_timeout_is_long_and_head_timeout_short() {
+    async fn idle_timeout_is_long_and_header_timeout_short() {
         let state = connection(ProtocolState::H1(NextRequestDetector::default()));
         state.on_read(b"G");
         tokio::time::advance(SECOND).await;
-        assert_eq!(next(&state), Some((4, TimeoutKind::Head)), "the handshake included");
+        assert_eq!(next(&state), Some((4, TimeoutKind::Header)), "the handshake included");
         state.on_read(b"ET / HTTP/1.1\r\n\r\n");
         let running = state.start_request(0);
         tokio::time::advance(100 * SECOND).await;
@@ -308,14 +309,14 @@ mod tests {
         state.on_read(b"G");
         tokio::time::advance(4 * SECOND).await;
         state.on_read(b"G");
-        assert_eq!(next(&state), Some((1, TimeoutKind::Head)), "each byte gives no more time");
+        assert_eq!(next(&state), Some((1, TimeoutKind::Header)), "each byte gives no more time");
         state.on_read(b"ET / HTTP/1.1\r\n\r\n");
         drop(state.start_request(0));
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pipelined_head_is_timed_from_the_response() {
+    async fn pipelined_header_section_is_timed_from_the_response() {
         let state = connection(ProtocolState::H1(NextRequestDetector::default()));
         state.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
         let running = state.start_request(2);
@@ -324,7 +325,7 @@ mod tests {
         drop(running);
         tokio::time::advance(SECOND).await;
         state.on_read(b" ");
-        assert_eq!(next(&state), Some((4, TimeoutKind::Head)));
+        assert_eq!(next(&state), Some((4, TimeoutKind::Header)));
         state.on_read(b"/ HTTP/1.1\r\n\r\n");
         drop(state.start_request(0));
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
@@ -342,7 +343,7 @@ mod tests {
         let running = state.start_request(0);
         tokio::time::advance(4 * SECOND).await;
         state.on_read(&PING[10..11]);
-        assert_eq!(next(&state), Some((1, TimeoutKind::Head)));
+        assert_eq!(next(&state), Some((1, TimeoutKind::Header)));
         state.on_read(&PING[11..]);
         assert_eq!(next(&state), None, "the client waits");
         drop(running);
@@ -357,10 +358,10 @@ mod tests {
         tokio::time::advance(20 * SECOND).await;
         assert_eq!(next(&state), Some((10, TimeoutKind::Write)));
         state.on_write_progress();
-        assert_eq!(next(&state), Some((5, TimeoutKind::Head)));
+        assert_eq!(next(&state), Some((5, TimeoutKind::Header)));
         tokio::time::advance(SECOND).await;
         state.on_write_progress();
-        assert_eq!(next(&state), Some((4, TimeoutKind::Head)));
+        assert_eq!(next(&state), Some((4, TimeoutKind::Header)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn undecoded_bytes_start_the_time_of_a_head_on_an_idle_connection_only() {
+    async fn undecoded_bytes_start_the_time_of_a_header_section_on_an_idle_connection_only() {
         for protocol in [
             ProtocolState::H1(NextRequestDetector::default()),
             ProtocolState::H2(FrameTracker::default()),
@@ -392,16 +393,17 @@ mod tests {
             drop(running);
             tokio::time::advance(SECOND).await;
             state.undecoded.on_bytes();
-            assert_eq!(next(&state), Some((4, TimeoutKind::Head)), "each byte gives no more time");
+            let expected = Some((4, TimeoutKind::Header));
+            assert_eq!(next(&state), expected, "each byte gives no more time");
             state.on_write_blocked();
             assert_eq!(next(&state), Some((30, TimeoutKind::Write)), "the rest may be there");
             state.on_write_progress();
-            assert_eq!(next(&state), Some((5, TimeoutKind::Head)));
+            assert_eq!(next(&state), Some((5, TimeoutKind::Header)));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_of_a_head_begins_with_its_first_undecoded_byte() {
+    async fn the_time_of_a_header_section_begins_with_its_first_undecoded_byte() {
         for (protocol, begins) in [
             (ProtocolState::H1(NextRequestDetector::default()), &b"GET"[..]),
             (ProtocolState::H2(FrameTracker::default()), &[0; 25]),
@@ -411,7 +413,7 @@ mod tests {
             state.undecoded.on_bytes();
             tokio::time::advance(3 * SECOND).await;
             state.on_read(begins);
-            assert_eq!(next(&state), Some((2, TimeoutKind::Head)));
+            assert_eq!(next(&state), Some((2, TimeoutKind::Header)));
         }
     }
 

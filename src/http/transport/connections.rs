@@ -1,7 +1,7 @@
 //! Serves connections, from the handshake to the end. Each thread has one [`ConnectionHandler`].
 //!
-//! The framework's own server has a timeout for the first head of a connection only. So its parts
-//! are put together here, around a stream with timeouts.
+//! The framework's own server has a timeout for the first header section of a connection only. So
+//! its parts are put together here, around a stream with timeouts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -141,7 +141,7 @@ impl ConnectionHandler {
         let Accepted { stream, http_version, undecoded } =
             accepted.map_err(|error| self.record_handshake_failure(&error))?;
         let timeouts = ConnectionTimeouts {
-            head: self.options.header_timeout,
+            header: self.options.header_timeout,
             write: self.options.write_timeout,
             idle: self.options.keep_alive_timeout,
         };

@@ -16,7 +16,7 @@ pub(crate) struct DisconnectSignal {
 
 impl DisconnectSignal {
     /// Records that the client is gone.
-    pub(super) fn signal(&self) {
+    pub(crate) fn signal(&self) {
         self.is_set.set(true);
         self.notify.notify_waiters();
     }

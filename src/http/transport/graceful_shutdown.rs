@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 pub(crate) struct GracefulShutdown {
     in_flight: [Shard; SHARDS],
     stopping: AtomicBool,
-    begun: Notify,
+    started: Notify,
     idle: Notify,
 }
 
@@ -62,14 +62,14 @@ impl GracefulShutdown {
     /// Begins the shutdown: from now on, responses ask clients to close their connections.
     pub(crate) fn begin(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.begun.notify_waiters();
+        self.started.notify_waiters();
     }
 
     /// Waits until the shutdown begins.
     pub(crate) async fn wait_begun(&self) {
-        let begun = self.begun.notified();
+        let started = self.started.notified();
         if !self.is_stopping() {
-            begun.await;
+            started.await;
         }
     }
 

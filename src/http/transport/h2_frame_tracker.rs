@@ -1,10 +1,10 @@
 //! Tracks the frames of an HTTP/2 connection (RFC 9113, 4.1): bytes only, no times. The tracker
 //! reads only where a frame ends, and whether a header block continues in the next frame.
 //!
-//! The content of a DATA frame is not awaited: it is a part of a body, which has its own timeout.
+//! The payload of a DATA frame is not awaited: it is a part of a body, which has its own timeout.
 
-/// Bytes of a frame before its content.
-const HEAD_LEN: usize = 9;
+/// The length of a frame header, in bytes.
+const FRAME_HEADER_LEN: usize = 9;
 /// Bytes that a client sends before its first frame. The handshake waits for them.
 const PREFACE_LEN: usize = 24;
 
@@ -28,13 +28,13 @@ pub(super) enum Remainder {
 /// The position of a connection in its frames.
 #[derive(Debug)]
 pub(super) struct FrameTracker {
-    /// Bytes of the preface that are still to come.
-    preface_left: usize,
-    head: [u8; HEAD_LEN],
-    /// Bytes of the head that have come; all of them while the content is awaited.
-    got: usize,
-    /// Bytes of the content that are still to come.
-    left: usize,
+    /// The number of bytes of the preface that are still to come.
+    preface_remaining: usize,
+    header: [u8; FRAME_HEADER_LEN],
+    /// The number of received bytes of the frame header; all of them while the payload is awaited.
+    header_received: usize,
+    /// The number of bytes of the payload that are still to come.
+    payload_remaining: usize,
     /// Whether a header block continues in the next frame.
     in_header_block: bool,
 }
@@ -42,10 +42,10 @@ pub(super) struct FrameTracker {
 impl Default for FrameTracker {
     fn default() -> Self {
         Self {
-            preface_left: PREFACE_LEN,
-            head: [0; HEAD_LEN],
-            got: 0,
-            left: 0,
+            preface_remaining: PREFACE_LEN,
+            header: [0; FRAME_HEADER_LEN],
+            header_received: 0,
+            payload_remaining: 0,
             in_header_block: false,
         }
     }
@@ -54,15 +54,15 @@ impl Default for FrameTracker {
 impl FrameTracker {
     /// Adds received bytes.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Remainder {
-        let (preface, mut bytes) = bytes.split_at(self.preface_left.min(bytes.len()));
-        self.preface_left -= preface.len();
+        let (preface, mut bytes) = bytes.split_at(self.preface_remaining.min(bytes.len()));
+        self.preface_remaining -= preface.len();
         let mut has_new = false;
         while !bytes.is_empty() {
-            has_new |= !self.in_header_block && self.got == 0;
+            has_new |= !self.in_header_block && self.header_received == 0;
             bytes = self.add_to_frame(bytes);
         }
-        let is_body = self.got == HEAD_LEN && kind(&self.head) == DATA;
-        match self.in_header_block || self.got > 0 && !is_body {
+        let is_body = self.header_received == FRAME_HEADER_LEN && kind(&self.header) == DATA;
+        match self.in_header_block || self.header_received > 0 && !is_body {
             false => Remainder::None,
             true if has_new => Remainder::New,
             true => Remainder::Same,
@@ -71,34 +71,35 @@ impl FrameTracker {
 
     /// Adds bytes to the current frame. Returns the bytes after its end.
     fn add_to_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (head, bytes) = bytes.split_at(bytes.len().min(HEAD_LEN - self.got));
-        self.head[self.got..][..head.len()].copy_from_slice(head);
-        self.got += head.len();
-        if !head.is_empty() && self.got == HEAD_LEN {
-            self.left = length(&self.head);
+        let header_missing = FRAME_HEADER_LEN - self.header_received;
+        let (header, bytes) = bytes.split_at(bytes.len().min(header_missing));
+        self.header[self.header_received..][..header.len()].copy_from_slice(header);
+        self.header_received += header.len();
+        if !header.is_empty() && self.header_received == FRAME_HEADER_LEN {
+            self.payload_remaining = length(&self.header);
         }
-        let (content, bytes) = bytes.split_at(bytes.len().min(self.left));
-        self.left -= content.len();
-        if self.got == HEAD_LEN && self.left == 0 {
-            self.got = 0;
+        let (payload, bytes) = bytes.split_at(bytes.len().min(self.payload_remaining));
+        self.payload_remaining -= payload.len();
+        if self.header_received == FRAME_HEADER_LEN && self.payload_remaining == 0 {
+            self.header_received = 0;
             self.on_frame_end();
         }
         bytes
     }
 
     fn on_frame_end(&mut self) {
-        if matches!(kind(&self.head), HEADERS | CONTINUATION) {
-            let [_, _, _, _, flags, ..] = self.head;
+        if matches!(kind(&self.header), HEADERS | CONTINUATION) {
+            let [_, _, _, _, flags, ..] = self.header;
             self.in_header_block = flags & END_HEADERS == 0;
         }
     }
 }
 
-fn length(&[high, middle, low, ..]: &[u8; HEAD_LEN]) -> usize {
+fn length(&[high, middle, low, ..]: &[u8; FRAME_HEADER_LEN]) -> usize {
     u32::from_be_bytes([0, high, middle, low]) as usize
 }
 
-fn kind(&[_, _, _, kind, ..]: &[u8; HEAD_LEN]) -> u8 {
+fn kind(&[_, _, _, kind, ..]: &[u8; FRAME_HEADER_LEN]) -> u8 {
     kind
 }
 

@@ -1,8 +1,8 @@
 //! Connections: the listener, TLS, HTTP/1 and HTTP/2, the timeouts of a connection, shutdown.
 //!
 //! This module knows no path, no API and no caller. The framework's own server has a timeout for
-//! the first head of a connection only. So its parts are put together here, around a stream that
-//! ends a connection whose client is too slow.
+//! the first header section of a connection only. So its parts are put together here, around a
+//! stream that ends a connection whose client is too slow.
 
 mod connection_state;
 mod connections;

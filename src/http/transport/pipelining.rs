@@ -1,9 +1,9 @@
 //! Detects the next request on an HTTP/1 connection: bytes only, no times.
 //!
-//! The surprise: nothing is parsed a second time. A head ends with an empty line, and so does a
-//! chunked body. So the bytes after the last empty line begin another request if they exceed the
-//! body that the last request announced. A body with an empty line in it may hide such a beginning,
-//! but one whole request is never taken for two.
+//! The surprise: nothing is parsed a second time. A header section ends with an empty line, and so
+//! does a chunked body. So the bytes after the last empty line begin another request if they exceed
+//! the body that the last request announced. A body with an empty line in it may hide such a
+//! beginning, but one whole request is never taken for two.
 
 use memchr::memrchr_iter;
 
@@ -80,13 +80,13 @@ mod tests {
             detector.next_request_started()
         };
         let all = all.as_bytes();
-        let begun = detect(&[all]);
+        let has_next = detect(&[all]);
         for at in 0..=all.len() {
             let (first, second) = all.split_at(at);
-            assert_eq!(detect(&[first, second]), begun, "cut at {at}");
+            assert_eq!(detect(&[first, second]), has_next, "cut at {at}");
         }
-        assert_eq!(detect(&all.chunks(1).collect::<Vec<_>>()), begun, "byte by byte");
-        begun
+        assert_eq!(detect(&all.chunks(1).collect::<Vec<_>>()), has_next, "byte by byte");
+        has_next
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         this.poll_timeout(cx).map(|kind| {
             this.state.on_timeout(kind);
             match kind {
-                TimeoutKind::Head | TimeoutKind::Idle => Ok(()),
+                TimeoutKind::Header | TimeoutKind::Idle => Ok(()),
                 TimeoutKind::Write => Err(io::ErrorKind::TimedOut.into()),
             }
         })

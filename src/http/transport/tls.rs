@@ -29,10 +29,10 @@ pub enum TlsError {
     #[error("the certificate is not PEM")]
     Certificate(#[source] pem::Error),
     /// The PEM text has no certificate.
-    #[error("there is no certificate in it")]
+    #[error("the file has no certificate")]
     NoCertificate,
     /// The text with the key is not PEM, or has no key.
-    #[error("there is no private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
+    #[error("the file has no private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     Key(#[source] pem::Error),
     /// The certificate cannot be read, the key is of an unknown kind, or they do not match.
     #[error("the certificate and the key cannot be used together")]
@@ -100,32 +100,32 @@ fn load_certified_key(
 mod tests {
     use super::*;
 
-    fn made() -> (String, String) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        (made.cert.pem(), made.signing_key.serialize_pem())
+    fn certificate_and_key() -> (String, String) {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (certified.cert.pem(), certified.signing_key.serialize_pem())
     }
 
-    fn why(cert: &str, key: &str) -> TlsError {
+    fn error(cert: &str, key: &str) -> TlsError {
         Tls::new(cert.as_bytes(), key.as_bytes()).err().unwrap()
     }
 
     #[test]
     fn certificate_must_match_its_key() {
-        let (cert, key) = made();
-        let (other, _) = made();
-        assert!(matches!(why("", &key), TlsError::NoCertificate));
-        assert!(matches!(why(&key, &key), TlsError::NoCertificate));
-        assert!(matches!(why(&cert[..100], &key), TlsError::Certificate(_)));
-        assert!(matches!(why(&cert, ""), TlsError::Key(_)));
-        assert!(matches!(why(&cert, &cert), TlsError::Key(_)));
-        assert!(matches!(why(&other, &key), TlsError::Pair(_)));
+        let (cert, key) = certificate_and_key();
+        let (other, _) = certificate_and_key();
+        assert!(matches!(error("", &key), TlsError::NoCertificate));
+        assert!(matches!(error(&key, &key), TlsError::NoCertificate));
+        assert!(matches!(error(&cert[..100], &key), TlsError::Certificate(_)));
+        assert!(matches!(error(&cert, ""), TlsError::Key(_)));
+        assert!(matches!(error(&cert, &cert), TlsError::Key(_)));
+        assert!(matches!(error(&other, &key), TlsError::Pair(_)));
 
         let tls = Tls::new(cert.as_bytes(), key.as_bytes()).unwrap();
-        let shown = tls.resolver.0.load_full();
+        let current = tls.resolver.0.load_full();
         assert!(tls.replace(other.as_bytes(), key.as_bytes()).is_err());
-        assert!(Arc::ptr_eq(&shown, &tls.resolver.0.load_full()), "the old one stays");
-        let (cert, key) = made();
+        assert!(Arc::ptr_eq(&current, &tls.resolver.0.load_full()), "the old one stays");
+        let (cert, key) = certificate_and_key();
         tls.replace(cert.as_bytes(), key.as_bytes()).unwrap();
-        assert!(!Arc::ptr_eq(&shown, &tls.resolver.0.load_full()));
+        assert!(!Arc::ptr_eq(&current, &tls.resolver.0.load_full()));
     }
 }

@@ -4,13 +4,7 @@
 //! [`extract::authorized::Authorized`] reads every request and rejects it with a
 //! [`problem::Problem`]. Unknown paths and methods get a problem too.
 //!
-//! To add an endpoint:
-//! 1. Write a handler in the file of its resource. It takes an
-//!    [`extract::authorized::Authorized`] with the needed permission and the parts of the request.
-//! 2. Describe it with `#[utoipa::path]`: the same parts go into `params` and into
-//!    [`problem::ErrorResponses`].
-//! 3. Add a line to [`router`] and one to [`mod@openapi`].
-//! 4. Run `muster openapi > openapi.json`.
+//! `docs/development/adding-an-endpoint.md` lists the steps for a new endpoint.
 
 mod endpoints;
 mod extract;

@@ -89,9 +89,10 @@ impl Modify for RequestIdHeader {
             .schema(Some(Object::with_type(Type::String)))
             .description(Some("The id of the request, if it had a valid one, otherwise a new one."))
             .build();
-        let about = "The caller's id of the request, for the response and the log: up to 64 \
+        let description = "The caller's id of the request, for the response and the log: up to 64 \
                      letters, digits and `._:/+=@-`. Any other value is ignored.";
-        let parameter = standard_header("X-Request-Id", about, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
+        let parameter =
+            standard_header("X-Request-Id", description, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
         let operations = document.paths.paths.values_mut().flat_map(|path| {
             [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
                 .into_iter()

@@ -44,8 +44,8 @@ pub async fn backup(
 ) -> Result<Manifest, DumpError> {
     let mut source = connection::connect(pool).await?;
     let postgres = server_major(&mut source).await?;
-    let why = format!("the database, a PostgreSQL {postgres},");
-    let tools = Tools::find(destination.postgres, postgres, &why)?;
+    let needed_by = format!("the database, a PostgreSQL {postgres},");
+    let tools = Tools::find(destination.postgres, postgres, &needed_by)?;
     prepare(destination.dir)?;
 
     let mut snapshot =
@@ -64,7 +64,7 @@ pub async fn backup(
     let dump = dump_task.await.unwrap_or_else(|error| {
         let error = io::Error::other(error);
         Err(DumpError::File {
-            doing: "write",
+            action: "write",
             path: destination.dir.join(manifest::DUMP),
             source: error,
         })

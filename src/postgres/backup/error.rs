@@ -11,10 +11,10 @@ use crate::repository::Error;
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     /// The operating system refused an operation.
-    #[error("cannot {doing} {}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     File {
         /// The operation.
-        doing: &'static str,
+        action: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// The error of the operating system.
@@ -49,15 +49,15 @@ pub enum DumpError {
     },
     /// PostgreSQL's own programs are missing, or too old.
     #[error(
-        "found no pg_dump and pg_restore of PostgreSQL {wanted} or newer, which {why} needs{found}: \
-         install PostgreSQL {wanted}'s client programs, or set database.postgres_dir to the directory \
+        "found no pg_dump and pg_restore of PostgreSQL {required} or newer, which {needed_by} needs{found}: \
+         install PostgreSQL {required}'s client programs, or set database.postgres_dir to the directory \
          that holds them"
     )]
     NoTools {
         /// The oldest suitable major version.
-        wanted: u32,
-        /// The operation that needs it.
-        why: String,
+        required: u32,
+        /// The operation that needs the programs.
+        needed_by: String,
         /// The versions that were found.
         found: String,
     },
@@ -97,14 +97,14 @@ pub enum DumpError {
         rows: i64,
     },
     /// The copied rows differ from the original ones.
-    #[error("what arrived differs from {from}: {}. {then}", .differences.join("; "))]
+    #[error("the copied data differ from {from}: {}. {remedy}", .differences.join("; "))]
     Differs {
         /// The name of the original.
         from: &'static str,
         /// The differences.
         differences: Vec<String>,
         /// The remedy.
-        then: &'static str,
+        remedy: &'static str,
     },
     /// The source database failed.
     #[error(
@@ -125,11 +125,11 @@ pub enum DumpError {
 
 impl DumpError {
     pub(super) fn file(
-        doing: &'static str,
+        action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { doing, path, source }
+        move |source| Self::File { action, path, source }
     }
 }
 

@@ -137,7 +137,7 @@ fn wait(
         return Err(DumpError::Program { program, status, stderr });
     }
     if !stderr.is_empty() {
-        tracing::info!(program, stderr, "PostgreSQL's program had something to say");
+        tracing::info!(program, stderr, "a program of PostgreSQL wrote messages");
     }
     Ok(())
 }
@@ -236,7 +236,7 @@ mod tests {
     fn variable(url: &str, tools: u32, name: &str) -> Option<String> {
         let options = PgConnectOptions::from_str(url).unwrap();
         let all = environment(&options, tools);
-        all.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        all.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result
     if target_major < manifest.postgres {
         return Err(DumpError::OlderTarget { backup: manifest.postgres, target: target_major });
     }
-    let why = format!("a backup by pg_dump {} into a PostgreSQL {target_major}", manifest.pg_dump);
-    let tools = Tools::find(postgres, target_major.max(manifest.pg_dump), &why)?;
+    let needed_by =
+        format!("a backup by pg_dump {} into a PostgreSQL {target_major}", manifest.pg_dump);
+    let tools = Tools::find(postgres, target_major.max(manifest.pg_dump), &needed_by)?;
     drop_empty_tables(&mut connection).await?;
 
     let (dump, database) = (backup.dump(), connection::without_timeouts(pool));
@@ -37,15 +38,16 @@ pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result
         tokio::task::spawn_blocking(move || process::restore(&tools, &database, &dump)).await;
     restore_task.unwrap_or_else(|error| {
         let source = std::io::Error::other(error);
-        Err(DumpError::File { doing: "read", path: backup.dump(), source })
+        Err(DumpError::File { action: "read", path: backup.dump(), source })
     })?;
 
     let tables = content::tables(&mut connection).await?;
     let found = content::summarize(&mut connection, &tables).await?;
     let differences = content::diff(&manifest.tables, &found);
     if !differences.is_empty() {
-        let then = "Do not use this database: remove it, and restore another backup into a new one";
-        return Err(DumpError::Differs { from: "the backup", differences, then });
+        let remedy =
+            "Do not use this database: remove it, and restore another backup into a new one";
+        return Err(DumpError::Differs { from: "the backup", differences, remedy });
     }
     restamp_events(&mut connection, &tables).await?;
     target::analyze(&mut connection, &tables).await?;
@@ -107,7 +109,7 @@ async fn restamp_events(
         return Ok(());
     }
     // A backup of an older release may lack the column.
-    let numbered: bool = sqlx::query_scalar(
+    let has_xid: bool = sqlx::query_scalar(
         "select exists (
              select from pg_attribute
              where attrelid = 'session_event'::regclass and attname = 'xid' and not attisdropped
@@ -115,17 +117,17 @@ async fn restamp_events(
     )
     .fetch_one(&mut *connection)
     .await?;
-    if !numbered {
+    if !has_xid {
         return Ok(());
     }
-    let ahead: bool = sqlx::query_scalar(
+    let is_ahead: bool = sqlx::query_scalar(
         "select exists (
              select from session_event where xid >= pg_snapshot_xmax(pg_current_snapshot())
          )",
     )
     .fetch_one(&mut *connection)
     .await?;
-    if ahead {
+    if is_ahead {
         connection
             .execute(
                 "alter table session_event

@@ -21,12 +21,12 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds the programs for a server of major version `wanted`. `why` names the operation in an
-    /// error.
+    /// Finds the programs for a server of major version `required`. `needed_by` names the operation
+    /// in an error.
     ///
     /// # Errors
     /// [`DumpError::NoTools`].
-    pub fn find(options: &Options, wanted: u32, why: &str) -> Result<Self, DumpError> {
+    pub fn find(options: &Options, required: u32, needed_by: &str) -> Result<Self, DumpError> {
         let mut found: Vec<Self> =
             embedded::program_dirs(options).iter().filter_map(|dir| Self::in_dir(dir)).collect();
         found.sort_by_key(|tools| (tools.version.major, std::cmp::Reverse(tools.version.minor)));
@@ -34,12 +34,12 @@ impl Tools {
             .iter()
             .map(|tools| format!("{} in {}", tools.version, tools.dir.display()))
             .collect::<Vec<_>>();
-        found.into_iter().find(|tools| tools.version.major >= wanted).ok_or_else(|| {
+        found.into_iter().find(|tools| tools.version.major >= required).ok_or_else(|| {
             let found = match list.as_slice() {
                 [] => String::new(),
                 list => format!(" (found {})", list.join(", ")),
             };
-            DumpError::NoTools { wanted, why: why.to_owned(), found }
+            DumpError::NoTools { required, needed_by: needed_by.to_owned(), found }
         })
     }
 

@@ -82,8 +82,8 @@ async fn copy(
         content::summarize(&mut into, &tables).await.map_err(DumpError::Target)?;
     let differences = content::diff(&source_contents, &target_contents);
     if !differences.is_empty() {
-        let then = "Nothing is left in the target";
-        return Err(DumpError::Differs { from: "the source", differences, then });
+        let remedy = "Nothing is left in the target";
+        return Err(DumpError::Differs { from: "the source", differences, remedy });
     }
     // A server that started meanwhile would write into the source.
     target::check_no_servers(&mut source, "the source database").await?;

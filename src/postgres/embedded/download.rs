@@ -87,7 +87,7 @@ pub(super) async fn fetch(
 
     create_accessible(cache)?;
     let lock = cache.join(".lock");
-    let _turn = LifecycleLock::acquire(&lock, FETCH_TIMEOUT)
+    let _lock = LifecycleLock::acquire(&lock, FETCH_TIMEOUT)
         .await
         .map_err(|error| DownloadError::Lock(Box::new(error)))?;
     let install_dir = cache.join(version);
@@ -103,7 +103,7 @@ pub(super) async fn fetch(
         tracing::info!(version, bytes = archive.len(), "unpacking PostgreSQL");
         unpack(source.url.clone(), archive, cache, &install_dir).await?;
     }
-    tracing::info!(version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is here");
+    tracing::info!(version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is installed");
     Ok(install_dir.join("bin"))
 }
 

@@ -161,7 +161,7 @@ impl SearchPaths {
             match version(&dir).await {
                 Ok(version) => candidates.push(Installation { dir, version }),
                 Err(problem) => {
-                    tracing::warn!(dir = %dir.display(), problem, "passing over a PostgreSQL");
+                    tracing::warn!(dir = %dir.display(), problem, "ignoring an unusable PostgreSQL installation");
                 }
             }
             seen.push(resolved);
@@ -257,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn missing_programs_error_names_the_remedies() {
         let empty = tempfile::tempdir().unwrap();
-        let mut places = SearchPaths {
+        let mut paths = SearchPaths {
             configured: None,
             installed: vec![empty.path().to_owned()],
             downloads: DownloadSource {
@@ -267,18 +267,18 @@ mod tests {
             download: false,
         };
         let data = empty.path().join("postgres");
-        let needed = places.find_or_download(&data, Some(17)).await.unwrap_err().to_string();
-        assert!(needed.contains("made by PostgreSQL 17, but found no PostgreSQL"), "{needed}");
-        let unwanted = places.find_or_download(&data, None).await.unwrap_err();
-        places.download = true;
-        let failed = places.find_or_download(&data, None).await.unwrap_err();
+        let error = paths.find_or_download(&data, Some(17)).await.unwrap_err().to_string();
+        assert!(error.contains("made by PostgreSQL 17, but found no PostgreSQL"), "{error}");
+        let not_permitted = paths.find_or_download(&data, None).await.unwrap_err();
+        paths.download = true;
+        let failed = paths.find_or_download(&data, None).await.unwrap_err();
         assert!(matches!(failed, EmbeddedError::Download { .. }), "{failed:?}");
         assert!(failed.to_string().contains("https://nowhere.invalid/"), "{failed}");
-        for error in [unwanted, failed] {
+        for error in [not_permitted, failed] {
             for remedy in ["package manager", "database.postgres_dir", "database.url"] {
                 assert!(error.to_string().contains(remedy), "{error}");
             }
         }
-        assert_eq!(places.downloads.installed(), Vec::<PathBuf>::new());
+        assert_eq!(paths.downloads.installed(), Vec::<PathBuf>::new());
     }
 }

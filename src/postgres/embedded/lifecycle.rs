@@ -33,8 +33,8 @@ const MAX_SERVERS: u32 = 4;
 /// Connections for commands and for `psql`.
 const SPARE_CONNECTIONS: u32 = 20;
 
-/// The PostgreSQL to start or join.
-pub(super) struct Launch<'a> {
+/// The options and the paths of the PostgreSQL to start or join.
+pub(super) struct StartContext<'a> {
     pub(super) options: &'a Options,
     /// The full path of the data directory.
     pub(super) data_dir: &'a Path,
@@ -50,7 +50,7 @@ pub(super) struct StartedServer {
     pub(super) version: PostgresVersion,
 }
 
-impl Launch<'_> {
+impl StartContext<'_> {
     /// Joins the running PostgreSQL, or starts it. Missing data are created first. `installation`
     /// holds programs that were found earlier, if any. `started` is called with the process as soon
     /// as it exists, because this future may be dropped while it waits for the first answer.

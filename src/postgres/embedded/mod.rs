@@ -70,7 +70,7 @@ pub use self::timeouts::StartupTimeouts;
 pub use self::version::{InvalidVersion, PostgresVersion};
 
 use self::installation::SearchPaths;
-use self::lifecycle::{Launch, StartedServer};
+use self::lifecycle::{StartContext, StartedServer};
 use self::lock::{LifecycleLock, UsageLock};
 use self::owner::RunAs;
 use self::process::Postmaster;
@@ -179,10 +179,10 @@ impl EmbeddedPostgres {
         let data = layout::path(&data_dir);
         let lock = acquire_lifecycle_lock(options, &data_dir).await?;
         let usage = UsageLock::register(&data_dir.join("postgres.lock"), &lock)?;
-        let launch = Launch { options, data_dir: &data_dir, data: &data };
+        let context = StartContext { options, data_dir: &data_dir, data: &data };
         let mut started = |postmaster| *process = Some(postmaster);
         let StartedServer { postmaster, is_shared: joined, version } =
-            launch.start_or_join(installation, &lock, &usage, &mut started).await?;
+            context.start_or_join(installation, &lock, &usage, &mut started).await?;
         let socket = Socket::for_cluster(&data)?;
         Ok(Self {
             options: options.clone(),
@@ -243,10 +243,11 @@ impl EmbeddedPostgres {
             return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
         }
         let lock = acquire_lifecycle_lock(&self.options, &self.data_dir).await?;
-        let launch = Launch { options: &self.options, data_dir: &self.data_dir, data: &self.data };
+        let context =
+            StartContext { options: &self.options, data_dir: &self.data_dir, data: &self.data };
         let postmaster = &mut self.postmaster;
         let mut started = |new| *postmaster = new;
-        let started_server = launch.start_or_join(None, &lock, &self.usage, &mut started).await?;
+        let started_server = context.start_or_join(None, &lock, &self.usage, &mut started).await?;
         StartedServer {
             postmaster: self.postmaster,
             is_shared: self.is_shared,

@@ -42,12 +42,12 @@ pub(super) async fn wait(
     log: &Path,
     timeout: Duration,
 ) -> Result<ServerSettings, EmbeddedError> {
-    let alive = || match child.try_wait() {
+    let check_alive = || match child.try_wait() {
         Ok(Some(status)) => Err(status.to_string()),
         Ok(None) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
-    match poll_until_ready(data, socket, alive, timeout).await? {
+    match poll_until_ready(data, socket, check_alive, timeout).await? {
         Ok(ready) => Ok(ready),
         Err(status) => {
             let tail = process::last_lines(&log_tail(data, log));
@@ -66,14 +66,14 @@ pub(super) async fn join(
     let Some(postmaster) = socket.listener().await else {
         return Ok(None);
     };
-    let alive = || {
+    let check_alive = || {
         if postmaster.pid().is_none() || postmaster.is_running() {
             Ok(())
         } else {
             Err(String::new())
         }
     };
-    let ready = poll_until_ready(data, socket, alive, timeout).await?;
+    let ready = poll_until_ready(data, socket, check_alive, timeout).await?;
     Ok(ready.ok().map(|ready| (postmaster, ready)))
 }
 
@@ -82,17 +82,17 @@ pub(super) async fn join(
 async fn poll_until_ready(
     data: &Path,
     socket: &Socket,
-    mut alive: impl FnMut() -> Result<(), String>,
+    mut check_alive: impl FnMut() -> Result<(), String>,
     mut ready_timeout: Duration,
 ) -> Result<Result<ServerSettings, String>, EmbeddedError> {
     let started_at = Instant::now();
     let mut logged_at = Duration::ZERO;
     loop {
-        if let Err(status) = alive() {
+        if let Err(status) = check_alive() {
             return Ok(Err(status));
         }
-        let left = ready_timeout.saturating_sub(started_at.elapsed()).min(CONNECT_TIMEOUT);
-        let source = match tokio::time::timeout(left, connect(socket)).await {
+        let remaining = ready_timeout.saturating_sub(started_at.elapsed()).min(CONNECT_TIMEOUT);
+        let source = match tokio::time::timeout(remaining, connect(socket)).await {
             Ok(Ok(mut connection)) => {
                 let ready = query_server_info(&mut connection).await;
                 let _ = connection.close().await;

@@ -59,10 +59,10 @@ mod tests {
             ("postgres (PostgreSQL) soon\n", None),
             ("cat (GNU coreutils) 9.1\n", None),
         ];
-        for (text, wanted) in cases {
+        for (text, expected) in cases {
             let read =
                 text.parse::<PostgresVersion>().ok().map(|version| (version.major, version.minor));
-            assert_eq!(read, wanted, "{text}");
+            assert_eq!(read, expected, "{text}");
         }
     }
 }

@@ -22,7 +22,7 @@ macro_rules! select_app {
         sqlx::query_as!(
             AppRow,
             r#"
-            select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
+            select buin, app_id, name, aes_key, permissions, forms, callback_url, callback_token,
                    callbacks_paused_at is not null as "callbacks_paused!",
                    disabled_at is not null as "disabled!"
             from app
@@ -32,7 +32,7 @@ macro_rules! select_app {
     };
 }
 
-/// A statement that writes an app: $1 to $10 are its columns, with $8 as the time.
+/// A statement that writes an app: $1 to $11 are its columns, with $8 as the time.
 macro_rules! write_app {
     ($statement:literal, $app:expr, $sealed:expr, $at:expr) => {
         sqlx::query!(
@@ -47,6 +47,7 @@ macro_rules! write_app {
             $at,
             $app.disabled,
             $app.callbacks_paused,
+            $app.forms.name(),
         )
     };
 }
@@ -94,11 +95,11 @@ pub async fn insert(
         r#"
         insert into app (
             buin, app_id, name, aes_key, permissions, callback_url, callback_token,
-            created_at, disabled_at, callbacks_paused_at
+            created_at, disabled_at, callbacks_paused_at, forms
         )
         values (
             $1, $2, $3, $4, $5, $6, $7, $8,
-            case when $9 then $8::timestamptz end, case when $10 then $8::timestamptz end
+            case when $9 then $8::timestamptz end, case when $10 then $8::timestamptz end, $11
         )
         "#,
         app,
@@ -146,7 +147,8 @@ pub async fn update_with(
         update app
         set name = $3, aes_key = $4, permissions = $5, callback_url = $6, callback_token = $7,
             disabled_at = case when $9 then coalesce(disabled_at, $8) end,
-            callbacks_paused_at = case when $10 then coalesce(callbacks_paused_at, $8) end
+            callbacks_paused_at = case when $10 then coalesce(callbacks_paused_at, $8) end,
+            forms = $11
         where buin = $1 and app_id = $2
         "#,
         app,

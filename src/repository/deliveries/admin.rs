@@ -4,51 +4,14 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::complete::AttemptRecord;
-use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
+use super::summary::DeliveryRow;
+use crate::domain::{
+    AppId, AttemptRecord, Buin, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary,
+    SessionId,
+};
 use crate::repository::Error;
 use crate::repository::Pool;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
-use crate::repository::error::corrupt;
-
-/// A delivery and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliverySummary {
-    /// The id of the delivery.
-    pub id: DeliveryId,
-    /// The enterprise.
-    pub buin: Buin,
-    /// Its state.
-    pub state: DeliveryState,
-    /// The number of attempts.
-    pub attempts: i32,
-    /// The time of the next attempt, or the end of the lease. Without meaning after the delivery
-    /// has ended.
-    pub due_at: DateTime<Utc>,
-    /// The time of the reported change.
-    pub created_at: DateTime<Utc>,
-    /// The time of the acknowledgment or of the final failure.
-    pub finished_at: Option<DateTime<Utc>>,
-}
-
-/// Selects deliveries that meet all given conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryFilter {
-    /// The delivery with this id.
-    pub id: Option<DeliveryId>,
-    /// Deliveries to this app.
-    pub app_id: Option<AppId>,
-    /// Deliveries to the apps of this enterprise.
-    pub buin: Option<Buin>,
-    /// Deliveries in this state.
-    pub state: Option<DeliveryState>,
-    /// Deliveries about this session.
-    pub session_id: Option<SessionId>,
-    /// Deliveries created at this time or later.
-    pub since: Option<DateTime<Utc>>,
-    /// Deliveries created before this time.
-    pub until: Option<DateTime<Utc>>,
-}
 
 /// Lists up to `limit` deliveries, the newest first.
 ///
@@ -62,15 +25,31 @@ pub async fn list(
     let rows = sqlx::query_as!(
         DeliveryRow,
         r#"
-        select session_id, buin, app_id, version, state, attempts, due_at, created_at, finished_at
-        from delivery
-        where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
-          and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
-          and ($5::bigint is null or version = $5)
-          and ($6::timestamptz is null or created_at >= $6)
-          and ($7::timestamptz is null or created_at < $7)
-        order by created_at desc, session_id, version desc, app_id
-        limit $8
+        select listed.session_id, listed.buin, listed.app_id, listed.version, listed.state,
+               listed.attempts, listed.due_at, listed.created_at, listed.finished_at,
+               app.callback_url as "callback_url?",
+               (
+                   select error from delivery_attempt
+                   where delivery_attempt.session_id = listed.session_id
+                     and delivery_attempt.app_id = listed.app_id
+                     and delivery_attempt.version = listed.version
+                   order by attempt desc
+                   limit 1
+               ) as "last_error?"
+        from (
+            select session_id, buin, app_id, version, state, attempts, due_at, created_at,
+                   finished_at
+            from delivery
+            where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
+              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
+              and ($5::bigint is null or version = $5)
+              and ($6::timestamptz is null or created_at >= $6)
+              and ($7::timestamptz is null or created_at < $7)
+            order by created_at desc, session_id, version desc, app_id
+            limit $8
+        ) as listed
+        left join app on app.buin = listed.buin and app.app_id = listed.app_id
+        order by listed.created_at desc, listed.session_id, listed.version desc, listed.app_id
         "#,
         filter.app_id(),
         filter.buin.map(Buin::get),
@@ -148,7 +127,7 @@ async fn replay_once(
     let mut transaction = pool.begin().await?;
     let result = sqlx::query!(
         r#"
-        with chosen as (
+        with selected as (
             select session_id, app_id, version from delivery
             where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
               and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
@@ -156,15 +135,14 @@ async fn replay_once(
               and ($6::timestamptz is null or created_at >= $6)
               and ($7::timestamptz is null or created_at < $7)
               and state <> 'leased'
-            -- In the order of every claim, so that neither holds what the other wants.
             order by session_id, app_id, version
-            for update
+            for no key update
         )
         update delivery
         set state = 'pending', due_at = $8, tries = 0, first_tried_at = null, finished_at = null
-        from chosen
-        where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
-          and delivery.version = chosen.version and delivery.state <> 'leased'
+        from selected
+        where delivery.session_id = selected.session_id and delivery.app_id = selected.app_id
+          and delivery.version = selected.version and delivery.state <> 'leased'
         "#,
         filter.app_id(),
         filter.buin.map(Buin::get),
@@ -198,26 +176,28 @@ pub async fn prune(
 ) -> Result<u64, Error> {
     let deleted = sqlx::query_scalar!(
         r#"
-        with old as (
+        with expired as (
             select session_id, app_id, version
             from delivery
             where state = $1 and finished_at < $2 and state in ('delivered', 'failed')
             order by finished_at
             limit $3
-        ), gone as (
+            -- Rows that a replay or another server has locked are skipped.
+            for update skip locked
+        ), deleted as (
             delete from delivery
-            using old
-            where delivery.session_id = old.session_id and delivery.app_id = old.app_id
-              and delivery.version = old.version and delivery.state = $1
+            using expired
+            where delivery.session_id = expired.session_id and delivery.app_id = expired.app_id
+              and delivery.version = expired.version and delivery.state = $1
             returning delivery.session_id, delivery.app_id, delivery.version
-        ), tries as (
+        ), deleted_attempt as (
             delete from delivery_attempt
-            using gone
-            where delivery_attempt.session_id = gone.session_id
-              and delivery_attempt.app_id = gone.app_id
-              and delivery_attempt.version = gone.version
+            using deleted
+            where delivery_attempt.session_id = deleted.session_id
+              and delivery_attempt.app_id = deleted.app_id
+              and delivery_attempt.version = deleted.version
         )
-        select count(*) as "gone!" from gone
+        select count(*) as "deleted!" from deleted
         "#,
         state.name(),
         before,
@@ -253,41 +233,5 @@ impl DeliveryFilter {
 
     fn version(&self) -> Option<i64> {
         self.id.as_ref().map(|id| id.version.get())
-    }
-}
-
-struct DeliveryRow {
-    session_id: Uuid,
-    buin: i64,
-    app_id: String,
-    version: i64,
-    state: String,
-    attempts: i32,
-    due_at: DateTime<Utc>,
-    created_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
-}
-
-impl TryFrom<DeliveryRow> for DeliverySummary {
-    type Error = Error;
-
-    fn try_from(row: DeliveryRow) -> Result<Self, Error> {
-        Ok(Self {
-            id: DeliveryId {
-                session_id: SessionId::new(row.session_id),
-                version: Version::new(row.version).map_err(corrupt(
-                    "delivery",
-                    "version",
-                    row.version,
-                ))?,
-                app_id: row.app_id.parse().map_err(corrupt("delivery", "app_id", &row.app_id))?,
-            },
-            buin: Buin::new(row.buin).map_err(corrupt("delivery", "buin", row.buin))?,
-            state: row.state.parse().map_err(corrupt("delivery", "state", &row.state))?,
-            attempts: row.attempts,
-            due_at: row.due_at,
-            created_at: row.created_at,
-            finished_at: row.finished_at,
-        })
     }
 }

@@ -68,42 +68,43 @@ pub async fn claim(
         let statement = sqlx::query_as!(
             ClaimedRow,
             r#"
-        with room as (
+        with capacity as (
             select * from unnest($1::bigint[], $2::text[], $3::bigint[], $8::bigint[], $9::bool[])
-                as room (buin, app_id, places, taken, probes)
+                as capacity (buin, app_id, slots, in_flight, probing)
         ), candidate as (
-            -- More than there is room for, because some will stand behind others.
-            select due.*, room.buin, room.places, room.taken, room.probes
-            from room
+            -- There are more candidates than slots, because an earlier version may block some.
+            select due.*, capacity.buin, capacity.slots, capacity.in_flight, capacity.probing
+            from capacity
             cross join lateral (
                 (
-                    select ctid as place, session_id, app_id, version, due_at, tries
+                    select ctid as row_id, session_id, app_id, version, due_at, tries
                     from delivery
-                    where delivery.buin = room.buin and delivery.app_id = room.app_id
+                    where delivery.buin = capacity.buin and delivery.app_id = capacity.app_id
                       and state in ('pending', 'leased') and due_at <= $4
                     order by due_at, version
-                    limit room.places + least(3 * room.places, 64)
+                    limit capacity.slots + least(3 * capacity.slots, 64)
                 )
                 union
                 (
-                    select ctid as place, session_id, app_id, version, due_at, tries
+                    select ctid as row_id, session_id, app_id, version, due_at, tries
                     from delivery
-                    where delivery.buin = room.buin and delivery.app_id = room.app_id
+                    where delivery.buin = capacity.buin and delivery.app_id = capacity.app_id
                       and state in ('pending', 'leased') and due_at <= $4
                     order by due_at desc, version desc
-                    limit case when room.probes then 64 else 0 end
+                    limit case when capacity.probing then 64 else 0 end
                 )
             ) as due
-        ), judged as (
-            select candidate.*, earlier.due_at as behind
+        ), checked as (
+            select candidate.*, earlier.due_at as blocked_until
             from candidate
             left join lateral (
-                -- What is being sent will have ended, and called the next, long before its lease
-                -- does. Should the next have been written just then, unseen, it is not late.
+                -- An attempt usually ends long before its lease, and its end makes the next version
+                -- due. A next version that was committed at the same moment may be missed. The
+                -- limit of 5 seconds bounds its delay.
                 select case when state = 'leased' then least(due_at, $4 + interval '5 seconds')
                             else due_at end as due_at
                 from delivery
-                -- Nothing comes before a first version: that need not be looked for.
+                -- Version 1 has no earlier version, so the lookup is skipped.
                 where candidate.version > 1
                   and delivery.session_id = candidate.session_id
                   and delivery.app_id = candidate.app_id
@@ -112,70 +113,74 @@ pub async fn claim(
                 order by delivery.version
                 limit 1
             ) as earlier on true
-        ), chosen as (
-            select place, session_id, app_id, version, due_at
+        ), selected as (
+            select row_id, session_id, app_id, version, due_at
             from (
-                select *, case when probes then least(2 * oldest - 1, 2 * newest) else oldest end
-                       as rank
+                select *, case when probing then least(2 * oldest_rank - 1, 2 * newest_rank)
+                               else oldest_rank end as rank
                 from (
                     select *, row_number() over (
                                partition by buin, app_id order by due_at, version
-                           ) as oldest,
+                           ) as oldest_rank,
                            row_number() over (
                                partition by buin, app_id order by tries, due_at desc, version desc
-                           ) as newest
-                    from judged
-                    where behind is null
+                           ) as newest_rank
+                    from checked
+                    where blocked_until is null
                 ) as numbered
-            ) as free
-            where rank <= places
-            -- Each app's first before any app's second: one with much to tell leaves room.
-            order by taken + rank, due_at, version
+            ) as ranked
+            where rank <= slots
+            -- Apps take turns, so that an app with many due deliveries does not fill the batch.
+            order by in_flight + rank, due_at, version
             limit $5
-        ), decided as (
+        ), target as (
             (
-                -- The limit tells the planner that these are few: it would read the whole table
-                -- else.
-                select place, session_id, app_id, version, due_at, behind
-                from judged
-                where behind >= due_at
+                -- Without the limit, the planner expects many rows and scans the whole table.
+                select row_id, session_id, app_id, version, due_at, blocked_until
+                from checked
+                where blocked_until >= due_at
                 limit 500
             )
             union all
-            select place, session_id, app_id, version, due_at, null from chosen
-        ), touched as (
+            select row_id, session_id, app_id, version, due_at, null from selected
+        ), locked as (
+            -- A `ctid` names the same row while this statement runs. A row that was changed
+            -- meanwhile has another `due_at`. A join by key would be slow with a plan that was made
+            -- while the table was empty: each row would cost a scan of a whole index.
+            select delivery.ctid as row_id, target.blocked_until
+            from target
+            join delivery on delivery.ctid = target.row_id and delivery.due_at = target.due_at
+                         and delivery.finished_at is null
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
+        ), updated as (
             update delivery
-            set state = case when behind is null then 'leased' else 'pending' end,
-                lease = case when behind is null then $6::uuid end,
-                due_at = coalesce(behind + interval '1 microsecond', $7),
-                attempts = attempts + case when behind is null then 1 else 0 end,
-                tries = tries + case when behind is null then 1 else 0 end,
-                first_tried_at = case when behind is null then coalesce(first_tried_at, $4)
+            set state = case when blocked_until is null then 'leased' else 'pending' end,
+                lease = case when blocked_until is null then $6::uuid end,
+                due_at = coalesce(blocked_until + interval '1 microsecond', $7),
+                attempts = attempts + case when blocked_until is null then 1 else 0 end,
+                tries = tries + case when blocked_until is null then 1 else 0 end,
+                first_tried_at = case when blocked_until is null then coalesce(first_tried_at, $4)
                                       else first_tried_at end
-            -- In one order everywhere, so that no two workers each hold what the other wants.
-            from (select * from decided order by session_id, app_id, version) as decided
-            -- By its place, which no other row can have while this runs. Who was changed since then
-            -- has another `due_at`. There is no other way to find them, and must not be: by a plan
-            -- that was made while the table was empty, each would be found by reading a whole index.
-            where delivery.ctid = decided.place and delivery.due_at = decided.due_at
-              and delivery.finished_at is null
+            from locked
+            where delivery.ctid = locked.row_id
             returning delivery.*
-        ), taken as (
-            select * from touched where state = 'leased'
+        ), claimed as (
+            select * from updated where state = 'leased'
         )
-        -- One row at least, so that `more` is told where nothing was taken.
-        select more.more as "more!", taken.session_id as "session_id?",
-               taken.buin as "buin?", taken.app_id as "app_id?", taken.version as "version?",
-               taken.attempts as "attempts?", taken.tries as "tries?", taken.first_tried_at,
-               taken.trace,
+        -- The result has at least one row, so that `more` is known if no delivery was claimed.
+        select summary.more as "more!", claimed.session_id as "session_id?",
+               claimed.buin as "buin?", claimed.app_id as "app_id?", claimed.version as "version?",
+               claimed.attempts as "attempts?", claimed.tries as "tries?", claimed.first_tried_at,
+               claimed.trace,
                event.kind as "kind?", event.operator as "operator?", event.title as "title?",
                event.owner as "owner?", event.changes as "changes?: Json<StoredChanges<'static>>",
                event.created_at as "created_at?"
         from (
-            select exists (select 1 from touched)
-               and exists (select 1 from judged where behind is not null) as more
-        ) as more
-        left join (taken join session_event as event using (session_id, version)) on true
+            select exists (select 1 from updated)
+               and exists (select 1 from checked where blocked_until is not null) as more
+        ) as summary
+        left join (claimed join session_event as event using (session_id, version)) on true
         "#,
             &buins,
             &app_ids as &[&str],
@@ -191,6 +196,6 @@ pub async fn claim(
     })?;
     let rows: Vec<ClaimedRow> = rows.iter().map(ClaimedRow::from_row).collect::<Result<_, _>>()?;
     let more = rows.first().is_some_and(|row| row.more);
-    let in_flight = rows.into_iter().filter_map(|row| row.into_claimed(lease).transpose());
-    Ok(ClaimBatch { claimed: in_flight.collect::<Result<_, _>>()?, more })
+    let claimed = rows.into_iter().filter_map(|row| row.into_claimed(lease).transpose());
+    Ok(ClaimBatch { claimed: claimed.collect::<Result<_, _>>()?, more })
 }

@@ -23,7 +23,7 @@ pub struct ClaimedDelivery {
     /// The number of this attempt since the change.
     pub attempt: i32,
     /// The number of this attempt since the change or the last replay.
-    pub tries: i32,
+    pub attempt_in_round: i32,
     /// The time of the first attempt since the change or the last replay.
     pub first_tried_at: DateTime<Utc>,
     /// The trace of the request that made the change, if any.
@@ -107,7 +107,7 @@ impl ClaimedRow {
             buin: Buin::new(buin).map_err(corrupt("delivery", "buin", buin))?,
             lease,
             attempt: self.attempts.unwrap_or_default(),
-            tries: self.tries.unwrap_or_default(),
+            attempt_in_round: self.tries.unwrap_or_default(),
             first_tried_at: self.first_tried_at.unwrap_or_default(),
             trace: self.trace.as_deref().and_then(Trace::from_bytes),
             event: ClaimedEvent {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::domain::DeliveryId;
+use crate::domain::{AttemptRecord, DeliveryId};
 use crate::repository::Error;
 use crate::repository::persistent::Persistent;
 
@@ -30,23 +30,6 @@ pub enum NextState {
     RetryAt(DateTime<Utc>),
     /// The delivery has failed for good.
     Failed,
-}
-
-/// The record of one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptRecord {
-    /// The number of the attempt since the change. A replay does not reset it.
-    pub attempt: i32,
-    /// The start time.
-    pub started_at: DateTime<Utc>,
-    /// The duration, in milliseconds.
-    pub duration_ms: i32,
-    /// The HTTP status, if a response arrived.
-    pub status: Option<u16>,
-    /// The reason of the failure; `None` if the attempt was acknowledged.
-    pub error: Option<String>,
-    /// The first bytes of the response, as text without control characters.
-    pub response_excerpt: Option<String>,
 }
 
 /// Stores attempts, and updates each delivery if its lease is still valid. Only the attempt is
@@ -78,15 +61,38 @@ pub async fn complete(
                 session_id, app_id, version, lease, state, due_at,
                 attempt, started_at, duration_ms, status, error, answer
             )
-        ), finished as (
+        ), target as (
+            select session_id, app_id, version from item
+            union all
+            select item.session_id, item.app_id, later.version
+            from item
+            cross join lateral (
+                select version from delivery
+                where delivery.session_id = item.session_id and delivery.app_id = item.app_id
+                  and delivery.version > item.version and delivery.state in ('pending', 'leased')
+                order by version
+                limit 1
+            ) as later
+            where item.state <> 'pending'
+        ), locked as (
+            select 1
+            from target
+            join delivery on delivery.session_id = target.session_id
+                         and delivery.app_id = target.app_id and delivery.version = target.version
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
+        ), updated as (
             update delivery
             set state = item.state, due_at = item.due_at, lease = null,
                 finished_at = case when item.state <> 'pending' then $13::timestamptz end
-            from (select * from item order by session_id, app_id, version) as item
+            from item
             where delivery.session_id = item.session_id and delivery.app_id = item.app_id
               and delivery.version = item.version and delivery.lease = item.lease
+              -- The count takes all locks before the first row is changed. The two rows of one
+              -- item are changed in their order.
+              and (cardinality($1) = 1 or (select count(*) from locked) > 0)
             returning delivery.session_id, delivery.app_id, delivery.version, delivery.state
-        ), tried as (
+        ), new_attempt as (
             insert into delivery_attempt (
                 session_id, app_id, version, attempt, started_at, duration_ms, status, error, answer
             )
@@ -94,24 +100,24 @@ pub async fn complete(
                    answer
             from item
             on conflict do nothing
-        ), called_back as (
+        ), next_due as (
             update delivery
-            -- Always another time than before: a claim that still sees it behind must notice.
+            -- The new `due_at` always differs from the old one, so that a concurrent claim that
+            -- found this row blocked notices the change.
             set due_at = least($13, due_at - interval '1 microsecond')
-            -- In the order of every claim, so that neither holds what the other wants.
-            from (select * from finished order by session_id, app_id, version) as finished
-            where finished.state <> 'pending' and delivery.state = 'pending'
-              and delivery.session_id = finished.session_id
-              and delivery.app_id = finished.app_id
+            from updated
+            where updated.state <> 'pending' and delivery.state = 'pending'
+              and delivery.session_id = updated.session_id
+              and delivery.app_id = updated.app_id
               and delivery.version = (
                   select min(later.version) from delivery as later
-                  where later.session_id = finished.session_id
-                    and later.app_id = finished.app_id
-                    and later.version > finished.version
+                  where later.session_id = updated.session_id
+                    and later.app_id = updated.app_id
+                    and later.version > updated.version
                     and later.state in ('pending', 'leased')
               )
         )
-        select count(*) as "held!" from finished
+        select count(*) as "updated!" from updated
         "#,
             &columns.session_ids,
             &columns.app_ids as &[&str],
@@ -129,8 +135,8 @@ pub async fn complete(
         );
         connection.fetch_one(Persistent(statement)).await
     })?;
-    let owned: i64 = row.try_get(0)?;
-    Ok(u64::try_from(owned).unwrap_or_default())
+    let updated: i64 = row.try_get(0)?;
+    Ok(u64::try_from(updated).unwrap_or_default())
 }
 
 /// One array per column.

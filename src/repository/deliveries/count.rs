@@ -35,11 +35,11 @@ pub async fn count(pool: &Pool) -> Result<DeliveryCounts, Error> {
             select state
             from delivery
             where state in ('pending', 'leased')
-            -- The order of an index that has only these: whatever the planner believes of the
-            -- table, it does not read all of it.
+            -- This is the order of the index `delivery_due`, which holds only unfinished rows. So
+            -- the planner never scans the whole table, even with outdated statistics.
             order by buin, app_id, due_at, version
             limit $1
-        ), awaited as (
+        ), active as (
             select waiting.created_at
             from app
             cross join lateral (
@@ -63,7 +63,7 @@ pub async fn count(pool: &Pool) -> Result<DeliveryCounts, Error> {
         select count(*) filter (where state = 'pending') as "pending!",
                count(*) filter (where state = 'leased') as "leased!",
                (select count(*) from failed) as "failed!",
-               (select min(created_at) from awaited) as oldest
+               (select min(created_at) from active) as oldest
         from unfinished
         "#,
         MAX_COUNT,

@@ -44,18 +44,23 @@ pub async fn release(
     retry_on_deadlock!({
         sqlx::query!(
             r#"
+        with locked as (
+            select item.session_id, item.app_id, item.version, item.lease
+            from unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])
+                as item (session_id, app_id, version, lease)
+            join delivery on delivery.session_id = item.session_id
+                         and delivery.app_id = item.app_id and delivery.version = item.version
+                         and delivery.lease = item.lease
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
+        )
         update delivery
         set state = 'pending', lease = null, due_at = $5,
             attempts = attempts - 1, tries = tries - 1,
             first_tried_at = case when tries > 1 then first_tried_at end
-        -- In the order of every claim, so that neither holds what the other wants.
-        from (
-            select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])
-                as item (session_id, app_id, version, lease)
-            order by session_id, app_id, version
-        ) as item
-        where delivery.session_id = item.session_id and delivery.app_id = item.app_id
-          and delivery.version = item.version and delivery.lease = item.lease
+        from locked
+        where delivery.session_id = locked.session_id and delivery.app_id = locked.app_id
+          and delivery.version = locked.version and delivery.lease = locked.lease
         "#,
             &session_ids,
             &app_ids as &[&str],
@@ -104,24 +109,25 @@ pub async fn release_lost_leases(
     retry_on_deadlock!({
         sqlx::query!(
             r#"
-        with forgotten as (
+        with lost as (
             select delivery.session_id, delivery.app_id, delivery.version, delivery.lease
             from app
-            cross join unnest($1::uuid[], $2::timestamptz[]) as item (lease, until)
-            -- By when it ends, because there is an index for that, and few end at one time.
+            cross join unnest($1::uuid[], $2::timestamptz[]) as item (lease, expires_at)
+            -- The join on `due_at` uses the index `delivery_due`. Few leases end at the same time.
             join delivery on delivery.buin = app.buin and delivery.app_id = app.app_id
-                         and delivery.due_at = item.until and delivery.lease = item.lease
+                         and delivery.due_at = item.expires_at and delivery.lease = item.lease
                          and delivery.state in ('pending', 'leased')
-            order by session_id, app_id, version
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
         )
         update delivery
         set state = 'pending', lease = null, due_at = $3,
             attempts = attempts - 1, tries = tries - 1,
             first_tried_at = case when tries > 1 then first_tried_at end
-        from forgotten
-        where delivery.session_id = forgotten.session_id
-          and delivery.app_id = forgotten.app_id
-          and delivery.version = forgotten.version and delivery.lease = forgotten.lease
+        from lost
+        where delivery.session_id = lost.session_id
+          and delivery.app_id = lost.app_id
+          and delivery.version = lost.version and delivery.lease = lost.lease
         "#,
             &ids,
             &expirations,

@@ -32,8 +32,8 @@ pub async fn insert(
     let mut keys = KeyColumns::default();
     for NewSessionRecord { session, provenance } in records {
         let changes = StoredChanges::from_created(session);
-        let attributes = Some(&session.attributes).filter(|some| **some != Attributes::default());
-        let attributes = attributes.map(|attributes| attributes.as_map());
+        let has_attributes = session.attributes != Attributes::default();
+        let attributes = has_attributes.then(|| session.attributes.as_map());
         items.push(session);
         items.set_attributes(attributes);
         events.push(session, EventKind::Created, &changes, attributes, provenance);
@@ -50,7 +50,7 @@ pub async fn insert(
                 $29::bytea[]
             ) as item (
                 session_id, buin, version, title, owner, member_count,
-                at, operator, app_id, reason, changes, attributes, trace
+                created_at, operator, app_id, reason, changes, attributes, trace
             )
         ), new_session as (
             insert into session (
@@ -58,7 +58,7 @@ pub async fn insert(
                 created_at, updated_at
             )
             select session_id, buin, title, owner, version, 'active', member_count,
-                   coalesce(attributes, '{}')::json, at, at
+                   coalesce(attributes, '{}')::json, created_at, created_at
             from item
         ), new_title as (
             insert into session_title (session_id, buin, folded, grams)
@@ -75,8 +75,8 @@ pub async fn insert(
                 session_id, buin, app_id, version, state, due_at, attempts, tries, created_at,
                 trace
             )
-            select item.session_id, app.buin, app.app_id, item.version, 'pending', item.at, 0, 0,
-                   item.at, item.trace
+            select item.session_id, app.buin, app.app_id, item.version, 'pending',
+                   item.created_at, 0, 0, item.created_at, item.trace
             from item
             join app on app.buin = item.buin
             where app.callback_url is not null and app.disabled_at is null
@@ -90,13 +90,16 @@ pub async fn insert(
                 $22::bigint[], $23::text[], $24::text[], $25::bytea[], $26::uuid[], $27::bigint[],
                 $28::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
+            -- All servers insert keys in this order, because an insert waits for an equal key of
+            -- another server.
+            order by buin, app_id, key
         )
         insert into session_event (
             session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,
             attributes, created_at
         )
         select session_id, version, buin, 'created', operator, app_id, title, owner, reason,
-               changes::jsonb, attributes::json, at
+               changes::jsonb, attributes::json, created_at
         from item
         "#,
         &items.session_ids,

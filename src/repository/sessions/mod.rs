@@ -3,8 +3,8 @@
 //! Each statement that writes takes any number of sessions and commits by itself: one round trip,
 //! one fsync. It also writes the event of each change, the deliveries to subscribers and the
 //! caller's idempotency key. The surprise: an update of members never reads the current members.
-//! The change was decided for a version, and `version = expected` in the statement ensures that
-//! this decision still applies.
+//! The change was decided for a version, and `version = expected_version` in the statement ensures
+//! that this decision still applies.
 
 mod columns;
 mod insert;

@@ -62,7 +62,7 @@ pub(in crate::repository) fn account(
     column: &'static str,
     text: &str,
 ) -> Result<Account, Error> {
-    Account::new(text).map_err(|why| corrupt(table, column, text)(why))
+    Account::new(text).map_err(|error| corrupt(table, column, text)(error))
 }
 
 pub(in crate::repository) fn version(table: &'static str, number: i64) -> Result<Version, Error> {
@@ -112,7 +112,7 @@ impl<'a> StoredChanges<'a> {
             texts.iter().map(|text| account("session_event", "changes", text)).collect()
         };
         let title = self.title.as_deref().map(|text| {
-            Title::new(text).map_err(|why| corrupt("session_event", "changes", text)(why))
+            Title::new(text).map_err(|error| corrupt("session_event", "changes", text)(error))
         });
         let owner = self.owner.as_deref().map(|text| account("session_event", "changes", text));
         Ok(Changes {

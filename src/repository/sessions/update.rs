@@ -42,7 +42,7 @@ pub async fn update_if_version(
     executor: impl PgExecutor<'_>,
     change_sets: &[ChangeSet<'_>],
 ) -> Result<Vec<SessionId>, Error> {
-    let mut expected = Vec::with_capacity(change_sets.len());
+    let mut expected_versions = Vec::with_capacity(change_sets.len());
     let mut items = SessionColumns::default();
     let mut events = EventColumns::default();
     let mut members = MemberChanges::default();
@@ -51,7 +51,7 @@ pub async fn update_if_version(
     for ChangeSet { before, steps } in change_sets {
         let Some(last) = steps.last() else { continue };
         let after = &last.change.after;
-        expected.push(before.version.get());
+        expected_versions.push(before.version.get());
         items.push(after);
         let patched = steps.iter().any(|step| step.change.changes.attributes.is_some());
         items.set_attributes(patched.then(|| after.attributes.as_map()));
@@ -74,73 +74,85 @@ pub async fn update_if_version(
                 $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
                 $7::int[], $8::timestamptz[], $9::text[]
             ) as item (
-                session_id, expected, version, state, title, owner, member_count, at, attributes
+                session_id, expected_version, version, state, title, owner, member_count,
+                updated_at, attributes
             )
-        ), written as (
+        ), locked as (
+            -- All servers lock rows in this order. An update alone locks them in the order of its
+            -- plan.
+            select 1
+            from session
+            join item on session.session_id = item.session_id
+                     and session.version = item.expected_version
+            order by session.session_id
+            for no key update of session
+        ), updated as (
             update session
             set title = item.title, owner = item.owner, version = item.version,
-                state = item.state, member_count = item.member_count, updated_at = item.at,
+                state = item.state, member_count = item.member_count, updated_at = item.updated_at,
                 attributes = coalesce(item.attributes::json, session.attributes)
             from item
-            where session.session_id = item.session_id and session.version = item.expected
+            where session.session_id = item.session_id and session.version = item.expected_version
+              -- The count takes all locks before the first row is changed. One row has no order.
+              and (cardinality($1) = 1 or (select count(*) from locked) > 0)
             returning session.session_id, session.buin
-        ), retitled as (
+        ), updated_title as (
             update session_title
             set folded = title.folded, grams = title.grams::bigint[]
             from unnest($10::uuid[], $11::text[], $12::text[])
                      as title (session_id, folded, grams),
-                 written
-            where title.session_id = written.session_id
+                 updated
+            where title.session_id = updated.session_id
               and session_title.session_id = title.session_id
-        ), removed as (
+        ), deleted_member as (
             delete from session_member
-            using unnest($13::uuid[], $14::text[]) as gone (session_id, account), written
-            where gone.session_id = written.session_id
-              and session_member.session_id = gone.session_id
-              and session_member.account = gone.account
-        ), moved as (
+            using unnest($13::uuid[], $14::text[]) as removed (session_id, account), updated
+            where removed.session_id = updated.session_id
+              and session_member.session_id = removed.session_id
+              and session_member.account = removed.account
+        ), moved_member as (
             update session_member
-            set joined_version = place.joined_version, position = place.position
+            set joined_version = moved.joined_version, position = moved.position
             from unnest($15::uuid[], $16::text[], $17::bigint[], $18::int[])
-                     as place (session_id, account, joined_version, position),
-                 written
-            where place.session_id = written.session_id
-              and session_member.session_id = place.session_id
-              and session_member.account = place.account
-        ), added as (
+                     as moved (session_id, account, joined_version, position),
+                 updated
+            where moved.session_id = updated.session_id
+              and session_member.session_id = moved.session_id
+              and session_member.account = moved.account
+        ), new_member as (
             insert into session_member (session_id, buin, account, joined_version, position)
-            select session_id, written.buin, account, joined_version, position
+            select session_id, updated.buin, account, joined_version, position
             from unnest($19::uuid[], $20::text[], $21::bigint[], $22::int[])
-                as newcomer (session_id, account, joined_version, position)
-            join written using (session_id)
-        ), new_event as (
-            select event.*, written.buin
+                as added (session_id, account, joined_version, position)
+            join updated using (session_id)
+        ), event as (
+            select event.*, updated.buin
             from unnest(
                 $23::uuid[], $24::bigint[], $25::text[], $26::text[], $27::text[], $28::text[],
                 $29::text[], $30::text[], $31::text[], $32::text[], $33::timestamptz[],
                 $41::bytea[]
             ) as event (
                 session_id, version, kind, operator, app_id, title, owner, reason, changes, patch,
-                at, trace
+                created_at, trace
             )
-            join written using (session_id)
-        ), event as (
+            join updated using (session_id)
+        ), new_event as (
             insert into session_event (
                 session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,
                 attributes, created_at
             )
             select session_id, version, buin, kind, operator, app_id, title, owner, reason,
-                   changes::jsonb, patch::json, at
-            from new_event
+                   changes::jsonb, patch::json, created_at
+            from event
         ), new_delivery as (
             insert into delivery (
                 session_id, buin, app_id, version, state, due_at, attempts, tries, created_at,
                 trace
             )
-            select new_event.session_id, app.buin, app.app_id, new_event.version, 'pending',
-                   new_event.at, 0, 0, new_event.at, new_event.trace
-            from new_event
-            join app on app.buin = new_event.buin
+            select event.session_id, app.buin, app.app_id, event.version, 'pending',
+                   event.created_at, 0, 0, event.created_at, event.trace
+            from event
+            join app on app.buin = event.buin
             where app.callback_url is not null and app.disabled_at is null
               and 'callbacks' = any(app.permissions)
         ), new_key as (
@@ -152,12 +164,15 @@ pub async fn update_if_version(
                 $34::bigint[], $35::text[], $36::text[], $37::bytea[], $38::uuid[], $39::bigint[],
                 $40::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
-            join written using (session_id)
+            join updated using (session_id)
+            -- All servers insert keys in this order, because an insert waits for an equal key of
+            -- another server.
+            order by key.buin, app_id, key
         )
-        select session_id from written
+        select session_id from updated
         "#,
         &items.session_ids,
-        &expected,
+        &expected_versions,
         &items.versions,
         &items.states as &[&str],
         &items.titles as &[&str],

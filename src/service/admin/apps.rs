@@ -1,7 +1,9 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
 use super::{AdminContext, Error, propagation};
-use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permissions};
+use crate::domain::{
+    AllowedForms, App, AppId, Buin, Callback, DeliveryFilter, DeliveryState, Permissions,
+};
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::deliveries;
 use crate::service::AppContext;
@@ -23,6 +25,8 @@ pub struct AppChanges {
     pub name: Option<String>,
     /// All permissions. Permissions that are not in the set are removed.
     pub permissions: Option<Permissions>,
+    /// The forms of messages that the app may use.
+    pub forms: Option<AllowedForms>,
     /// The callback.
     pub callback: Option<CallbackChange>,
 }
@@ -72,7 +76,9 @@ pub async fn find(
     Ok(apps::find(&admin.pool, &admin.keyring, buin, app_id).await?.into())
 }
 
-/// Changes the name, the permissions or the callback of an app.
+/// Changes the name, the permissions, the forms or the callback of an app. Pending callbacks start
+/// at the beginning of their retry schedule if the receiver changes: they may have failed because of
+/// it.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], [`Error::IncompleteCallback`], or the database fails.
@@ -125,15 +131,10 @@ pub async fn resume_callbacks(
     buin: Buin,
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
-    let resumed = change(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
-    let filter = deliveries::DeliveryFilter {
-        buin: Some(buin),
-        app_id: Some(app_id.clone()),
-        state: Some(DeliveryState::Pending),
-        ..deliveries::DeliveryFilter::default()
-    };
-    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
-    Ok(resumed)
+    let (_, resumed) =
+        store(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
+    wake_backlog(admin, &resumed.app).await?;
+    Ok(resumed.into())
 }
 
 /// Replaces the AES key of an app. All its access tokens become invalid.
@@ -155,11 +156,49 @@ async fn change(
     app_id: &AppId,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<RegisteredApp, Error> {
-    let stored =
+    let (before, after) = store(admin, buin, app_id, change).await?;
+    if before.is_some_and(|before| may_revive_callbacks(&before, &after)) {
+        wake_backlog(admin, &after.app).await?;
+    }
+    Ok(after.into())
+}
+
+/// Changes an app, and returns it as it was before and as it is now.
+async fn store(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<(Option<StoredApp>, StoredApp), Error> {
+    let mut before = None;
+    let change = |stored: &mut StoredApp| {
+        before = Some(stored.clone());
+        change(stored);
+    };
+    let after =
         apps::update_with(&admin.pool, &admin.keyring, buin, app_id, admin.audit_context(), change)
             .await?;
     propagation::announce(admin).await;
-    Ok(stored.into())
+    Ok((before, after))
+}
+
+/// Whether callbacks that failed or waited before a change may arrive after it.
+fn may_revive_callbacks(before: &StoredApp, after: &StoredApp) -> bool {
+    let was_blocked = before.app.callbacks_blocked().is_some();
+    let differs = before.app.callback != after.app.callback || before.aes_key != after.aes_key;
+    after.app.callbacks_blocked().is_none() && (was_blocked || differs)
+}
+
+/// Makes the pending callbacks of an app due now. The running servers know the changed app already.
+async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
+    let filter = DeliveryFilter {
+        buin: Some(app.buin),
+        app_id: Some(app.app_id.clone()),
+        state: Some(DeliveryState::Pending),
+        ..DeliveryFilter::default()
+    };
+    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
+    Ok(())
 }
 
 impl AppChanges {
@@ -179,6 +218,9 @@ impl AppChanges {
         }
         if let Some(permissions) = self.permissions {
             app.permissions = permissions;
+        }
+        if let Some(forms) = self.forms {
+            app.forms = forms;
         }
         match self.callback {
             None => {}
@@ -222,6 +264,7 @@ mod tests {
             app_id: "mine".parse().unwrap(),
             name: "Mine".to_owned(),
             permissions: Permissions::for_new_app(),
+            forms: AllowedForms::Both,
             callback: callback
                 .map(|(url, token)| Callback { url: url.to_owned(), token: token.to_owned() }),
             callbacks_paused: false,
@@ -235,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_not_named_stay() {
+    fn absent_changes_keep_the_current_values() {
         let before = app(Some(("http://a", "secret")));
         let mut after = before.clone();
         AppChanges::default().apply(&mut after);
@@ -244,6 +287,10 @@ mod tests {
         let name = Some("Ours".to_owned());
         AppChanges { name, ..AppChanges::default() }.apply(&mut after);
         assert_eq!(after, App { name: "Ours".to_owned(), ..before });
+
+        let forms = Some(AllowedForms::Plain);
+        AppChanges { forms, ..AppChanges::default() }.apply(&mut after);
+        assert_eq!(after.forms, AllowedForms::Plain);
 
         set(Some("http://b"), None).apply(&mut after);
         assert_eq!(after.callback, app(Some(("http://b", "secret"))).callback);

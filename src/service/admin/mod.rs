@@ -11,6 +11,7 @@ pub mod audit;
 pub mod callbacks;
 pub mod copies;
 pub mod diagnosis;
+pub mod first_app;
 pub mod keys;
 pub mod schema;
 pub mod secrets;
@@ -19,5 +20,5 @@ mod context;
 mod error;
 mod propagation;
 
-pub use context::{AdminContext, Operator};
+pub use context::AdminContext;
 pub use error::Error;

@@ -98,8 +98,8 @@ pub(super) fn missing_key(error: repository::Error) -> Error {
 }
 
 impl From<SchemaStatus> for SchemaState {
-    fn from(standing: SchemaStatus) -> Self {
-        match standing {
+    fn from(status: SchemaStatus) -> Self {
+        match status {
             SchemaStatus::Current => Self::Current,
             SchemaStatus::Pending(pending) => Self::Pending(pending.len()),
             SchemaStatus::Newer(found) => Self::Newer(found),

@@ -153,18 +153,18 @@ mod tests {
     #[test]
     fn updates_of_a_session_go_to_one_batcher_while_any_is_in_flight() {
         let affinity = SessionAffinity::new();
-        let (one, _one) = batch_channel(1, 1, Duration::MAX, &Arc::default());
-        let (other, _other) = batch_channel(1, 1, Duration::MAX, &Arc::default());
+        let (first, _first) = batch_channel(1, 1, Duration::MAX, &Arc::default());
+        let (second, _second) = batch_channel(1, 1, Duration::MAX, &Arc::default());
         let id = |number| SessionId::new(uuid::Uuid::from_u128(number));
-        let (went, first) = affinity.route(id(7), &one);
-        assert!(went.same_channel(&one));
-        let (went, second) = affinity.route(id(7), &other);
-        assert!(went.same_channel(&one));
-        drop(first);
-        let (went, third) = affinity.route(id(7), &other);
-        assert!(went.same_channel(&one));
-        assert!(affinity.route(id(8), &other).0.same_channel(&other));
-        drop((second, third));
-        assert!(affinity.route(id(7), &other).0.same_channel(&other));
+        let (chosen, guard_1) = affinity.route(id(7), &first);
+        assert!(chosen.same_channel(&first));
+        let (chosen, guard_2) = affinity.route(id(7), &second);
+        assert!(chosen.same_channel(&first));
+        drop(guard_1);
+        let (chosen, guard_3) = affinity.route(id(7), &second);
+        assert!(chosen.same_channel(&first));
+        assert!(affinity.route(id(8), &second).0.same_channel(&second));
+        drop((guard_2, guard_3));
+        assert!(affinity.route(id(7), &second).0.same_channel(&second));
     }
 }

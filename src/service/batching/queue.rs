@@ -103,10 +103,10 @@ impl<C, O> Waiters for Vec<Pending<C, O>> {
         self.iter().map(|pending| pending.deadline)
     }
 
-    fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
+    fn expire(&mut self, now: Instant, error: impl Fn() -> Error) -> usize {
         self.retain(|pending| !pending.reply.0.is_closed());
         let expired = self.extract_if(.., |pending| pending.deadline <= now);
-        expired.map(|pending| pending.reply.send(Err(why()))).count()
+        expired.map(|pending| pending.reply.send(Err(error()))).count()
     }
 
     fn is_splittable(&self) -> bool {
@@ -307,38 +307,38 @@ mod tests {
         batch.into_iter().map(|pending| pending.command).collect()
     }
 
-    fn of(max_batch: usize) -> (BatchSender<u32, ()>, BatchReceiver<u32, ()>) {
+    fn new(max_batch: usize) -> (BatchSender<u32, ()>, BatchReceiver<u32, ()>) {
         batch_channel(64, max_batch, Duration::from_secs(60), &Arc::default())
     }
 
     #[tokio::test]
     async fn commands_of_the_same_moment_share_a_batch() {
-        let (queue, mut receiver) = of(64);
+        let (queue, mut receiver) = new(64);
         assert_eq!(takes(&queue, &mut receiver).await, [0, 1, 2, 3, 4]);
-        let (queue, mut receiver) = of(3);
+        let (queue, mut receiver) = new(3);
         assert_eq!(takes(&queue, &mut receiver).await, [0, 1, 2]);
     }
 
     #[tokio::test]
     async fn large_commands_share_a_batch_with_few_others_or_none() {
-        let (queue, mut receiver) = of(64);
+        let (queue, mut receiver) = new(64);
         let deadline = Instant::now() + Duration::from_secs(60);
         for number in [4_000, 90, 7, 5, 9_999, 1] {
             let queue = queue.clone();
             tokio::spawn(async move { queue.submit(number, deadline).await });
         }
-        let mut taken = Vec::new();
-        while taken.iter().map(Vec::len).sum::<usize>() < 6 {
+        let mut batches = Vec::new();
+        while batches.iter().map(Vec::len).sum::<usize>() < 6 {
             let batch = receiver.recv_batch().await.unwrap();
-            taken.push(batch.into_iter().map(|pending| pending.command).collect());
+            batches.push(batch.into_iter().map(|pending| pending.command).collect());
         }
-        assert_eq!(taken, [vec![4_000, 90], vec![7, 5], vec![9_999], vec![1]]);
+        assert_eq!(batches, [vec![4_000, 90], vec![7, 5], vec![9_999], vec![1]]);
         assert_eq!(queue.state.weight.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn command_that_would_wait_too_long_is_refused_at_once() {
-        let (queue, mut receiver) = of(64);
+        let (queue, mut receiver) = new(64);
         let submit = |number, seconds| {
             let (queue, deadline) = (queue.clone(), Instant::now() + Duration::from_secs(seconds));
             tokio::spawn(async move { queue.submit(number, deadline).await })
@@ -358,7 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn single_commands_in_a_row_are_received_without_yielding() {
-        let (queue, mut receiver) = of(64);
+        let (queue, mut receiver) = new(64);
         for number in 0..MAX_SINGLES {
             let queue = queue.clone();
             let deadline = Instant::now() + Duration::from_secs(60);

@@ -76,11 +76,11 @@ impl Waiters for Vec<SessionBatch> {
     }
 
     // The remaining commands must be decided again, because they may depend on an expired command.
-    fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
+    fn expire(&mut self, now: Instant, error: impl Fn() -> Error) -> usize {
         let mut expired = 0;
         self.retain_mut(|group| {
             let before = group.commands.len();
-            expired += group.commands.expire(now, &why);
+            expired += group.commands.expire(now, &error);
             if group.commands.len() < before {
                 group.decisions.clear();
             }

@@ -136,22 +136,22 @@ async fn read(
 ) {
     let traces = SessionBatch::traces(groups);
     let found = session_reader::read(context, dedicated, groups, ids, &traces).await;
-    let is_asked = |group: &SessionBatch| ids.binary_search(&group.id).is_ok();
+    let is_selected = |group: &SessionBatch| ids.binary_search(&group.id).is_ok();
     match found {
         Ok(mut found) => {
-            for group in groups.iter_mut().filter(|group| is_asked(group)) {
+            for group in groups.iter_mut().filter(|group| is_selected(group)) {
                 group.set_base(BaseState::from_read(found.remove(&group.id)));
             }
         }
         Err(error) if error.may_be_item_specific() && ids.len() > 1 => {
-            let (half, other) = ids.split_at(ids.len() / 2);
+            let (first_half, second_half) = ids.split_at(ids.len() / 2);
             // Boxed, because the function calls itself.
-            Box::pin(read(context, dedicated, groups, half)).await;
-            Box::pin(read(context, dedicated, groups, other)).await;
+            Box::pin(read(context, dedicated, groups, first_half)).await;
+            Box::pin(read(context, dedicated, groups, second_half)).await;
         }
         Err(error) => {
             let error = session_reader::read_error(error);
-            for group in groups.extract_if(.., |group| is_asked(group)) {
+            for group in groups.extract_if(.., |group| is_selected(group)) {
                 group.reply_error(&error);
             }
         }

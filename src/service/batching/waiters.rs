@@ -19,10 +19,9 @@ pub(super) trait Waiters {
     /// The deadline of each command.
     fn deadlines(&self) -> impl Iterator<Item = Instant>;
 
-    /// Answers the commands whose deadline has passed at `now` with the error `why`, and removes
-    /// them. Commands whose caller is gone are removed too. Returns the number of answered
-    /// commands.
-    fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize;
+    /// Answers the commands whose deadline has passed at `now` with `error`, and removes them.
+    /// Commands whose caller is gone are removed too. Returns the number of answered commands.
+    fn expire(&mut self, now: Instant, error: impl Fn() -> Error) -> usize;
 
     /// Whether the batch has more than one command.
     fn is_splittable(&self) -> bool;
@@ -126,45 +125,46 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Three commands wait for one, two and three seconds while a connection is opened in
-    /// `opening`. Returns the commands that got it, and the time at which each of the others was
-    /// answered.
-    async fn when_it_takes(opening: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
-        let began = Instant::now();
+    /// Three commands wait for one, two and three seconds, while the connection opens after
+    /// `open_time`. Returns the commands that got the connection, and the time at which each other
+    /// command was answered.
+    async fn wait_for_connection(open_time: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
+        let started_at = Instant::now();
         let (queue, mut receiver) =
             batch_channel(3, 3, Duration::from_secs(60), &std::sync::Arc::default());
         let tasks = [1, 2, 3].map(|number| {
             let queue = queue.clone();
             tokio::spawn(async move {
-                let answer: Result<(), _> = queue.submit(number, began + number * SECOND).await;
-                answer.is_err().then(|| began.elapsed())
+                let answer: Result<(), _> =
+                    queue.submit(number, started_at + number * SECOND).await;
+                answer.is_err().then(|| started_at.elapsed())
             })
         });
         let mut batch: Vec<Pending<u32, ()>> = receiver.recv_batch().await.unwrap();
         let opened = async {
-            tokio::time::sleep(opening).await;
+            tokio::time::sleep(open_time).await;
             Ok(())
         };
         let metrics = StatementStats::default();
         let acquired = await_for(opened, &mut batch, &metrics).await.unwrap();
         assert_eq!(acquired.is_none(), batch.is_empty());
         assert_eq!(metrics.rejected.value(), 3 - batch.len() as u64);
-        let left = batch.iter().map(|pending| pending.command).collect();
+        let remaining = batch.iter().map(|pending| pending.command).collect();
         for pending in batch {
             pending.reply.send(Ok(()));
         }
         let [first, second, third] = tasks;
-        (left, [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()])
+        (remaining, [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()])
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_command_waits_until_its_own_deadline() {
         let at = |seconds: u32| Some(seconds * SECOND);
-        let (left, expired_at) = when_it_takes(SECOND / 2).await;
-        assert_eq!((left.as_slice(), expired_at), ([1, 2, 3].as_slice(), [None; 3]));
-        let (left, expired_at) = when_it_takes(SECOND * 5 / 2).await;
-        assert_eq!((left.as_slice(), expired_at), ([3].as_slice(), [at(1), at(2), None]));
-        let (left, expired_at) = when_it_takes(SECOND * 4).await;
-        assert_eq!((left.as_slice(), expired_at), ([].as_slice(), [at(1), at(2), at(3)]));
+        let (remaining, expired_at) = wait_for_connection(SECOND / 2).await;
+        assert_eq!((remaining.as_slice(), expired_at), ([1, 2, 3].as_slice(), [None; 3]));
+        let (remaining, expired_at) = wait_for_connection(SECOND * 5 / 2).await;
+        assert_eq!((remaining.as_slice(), expired_at), ([3].as_slice(), [at(1), at(2), None]));
+        let (remaining, expired_at) = wait_for_connection(SECOND * 4).await;
+        assert_eq!((remaining.as_slice(), expired_at), ([].as_slice(), [at(1), at(2), at(3)]));
     }
 }

@@ -30,8 +30,8 @@ pub(super) struct FeedPoller {
 /// The position after the last poll.
 struct PollState {
     position: FeedPosition,
-    /// The number of the connection that returned the position.
-    connection: usize,
+    /// The generation of the connection that returned the position.
+    generation: usize,
 }
 
 /// The result of a poll.
@@ -53,8 +53,8 @@ impl FeedPoller {
     /// The database fails. The next poll then starts at the current position.
     pub(super) async fn poll(&mut self) -> Result<FeedPoll, Error> {
         let mut connection = self.dedicated.acquire(Instant::now() + CONNECT_TIMEOUT).await?;
-        let made = self.dedicated.generation();
-        let last = self.last.take().filter(|last| last.connection == made);
+        let generation = self.dedicated.generation();
+        let last = self.last.take().filter(|last| last.generation == generation);
         let reading = async {
             Ok(match last {
                 None => (FeedPoll::Restarted, feed::current(&mut connection).await?),
@@ -68,7 +68,7 @@ impl FeedPoller {
         let done = self.dedicated.with_timeout(reading).await;
         self.dedicated.put_back(connection, &done);
         let (poll, position) = done?;
-        self.last = Some(PollState { position, connection: made });
+        self.last = Some(PollState { position, generation });
         Ok(poll)
     }
 }

@@ -17,7 +17,7 @@ use crate::repository::sessions::{MemberSeekKey, ReadSnapshot, SeekKey, TimeSeek
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCursor {
     /// No list of this version of Muster returned the cursor.
-    #[error("is not a valid cursor")]
+    #[error("must be the nextCursor of another page")]
     Malformed,
     /// The cursor belongs to another filter or order, or to another session.
     #[error("belongs to another list: filters and sort must stay the same on every page")]
@@ -174,7 +174,7 @@ mod tests {
     const BY_CREATION: Sort = Sort { by: SortKey::CreatedAt, newest_first: true };
     const BY_CHANGE: Sort = Sort { by: SortKey::UpdatedAt, newest_first: true };
 
-    fn places() -> [(Sort, SeekKey); 2] {
+    fn seek_keys() -> [(Sort, SeekKey); 2] {
         let id = SessionId::new(Uuid::from_u128(7));
         let at = DateTime::from_timestamp_micros(1_718_000_000_123_456).unwrap();
         let as_of = ReadSnapshot { at: SeekKey::LATEST, snapshot: "10:20:10,14".parse().unwrap() };
@@ -207,14 +207,14 @@ mod tests {
 
     #[test]
     fn cursor_decodes_to_the_position_it_was_made_of() {
-        for (sort, place) in places() {
+        for (sort, key) in seek_keys() {
             let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
-            let text = encode(&list, &place);
-            assert_eq!(decode(&list, sort.by, &text), Ok(place), "{text}");
+            let text = encode(&list, &key);
+            assert_eq!(decode(&list, sort.by, &text), Ok(key), "{text}");
         }
         let list = QueryFingerprint::for_members(SessionId::new(Uuid::nil()));
-        let place = MemberSeekKey { joined_version: i64::MAX, position: 7 };
-        assert_eq!(decode_member(&list, &encode_member(&list, &place)), Ok(place));
+        let key = MemberSeekKey { joined_version: i64::MAX, position: 7 };
+        assert_eq!(decode_member(&list, &encode_member(&list, &key)), Ok(key));
     }
 
     #[test]
@@ -223,25 +223,25 @@ mod tests {
             let list = QueryFingerprint::for_sessions(&filter, sort);
             for (other_filter, other_sort) in lists() {
                 let other = QueryFingerprint::for_sessions(&other_filter, other_sort);
-                let place = places().into_iter().find(|(order, _)| order.by == other_sort.by);
-                let text = encode(&other, &place.unwrap().1);
+                let key = seek_keys().into_iter().find(|(order, _)| order.by == other_sort.by);
+                let text = encode(&other, &key.unwrap().1);
                 let same = (&filter, sort) == (&other_filter, other_sort);
                 let expected = if same { None } else { Some(InvalidCursor::QueryMismatch) };
                 assert_eq!(decode(&list, sort.by, &text).err(), expected);
             }
         }
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let place = MemberSeekKey { joined_version: 1, position: 0 };
-        let text = encode_member(&QueryFingerprint::for_members(SessionId::new(one)), &place);
-        let other = QueryFingerprint::for_members(SessionId::new(other));
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let key = MemberSeekKey { joined_version: 1, position: 0 };
+        let text = encode_member(&QueryFingerprint::for_members(SessionId::new(first)), &key);
+        let other = QueryFingerprint::for_members(SessionId::new(second));
         assert_eq!(decode_member(&other, &text), Err(InvalidCursor::QueryMismatch));
     }
 
     #[test]
     fn malformed_cursor_is_refused() {
-        for (sort, place) in places() {
+        for (sort, key) in seek_keys() {
             let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
-            let whole = encode(&list, &place);
+            let whole = encode(&list, &key);
             let bad = |text: &str| decode(&list, sort.by, text) == Err(InvalidCursor::Malformed);
             for text in ["", "A", "?", "null", "AQ", "AQ==", &whole.repeat(1000)] {
                 assert!(bad(text), "{text}");
@@ -258,23 +258,23 @@ mod tests {
         // A time that PostgreSQL cannot represent.
         let list = QueryFingerprint::for_sessions(&SessionFilter::default(), BY_CHANGE);
         for micros in [i64::MIN, -1, i64::MAX] {
-            let mut place = vec![0; 16];
-            place.extend(micros.to_be_bytes());
-            place.extend(0_i64.to_be_bytes());
-            place.extend(b"1:1:");
-            let text = encode_raw(&list, &place);
+            let mut key = vec![0; 16];
+            key.extend(micros.to_be_bytes());
+            key.extend(0_i64.to_be_bytes());
+            key.extend(b"1:1:");
+            let text = encode_raw(&list, &key);
             assert_eq!(decode(&list, SortKey::UpdatedAt, &text), Err(InvalidCursor::Malformed));
         }
     }
 
     proptest! {
         #[test]
-        fn decoding_arbitrary_text_never_panics(text in "\\PC{0,80}", place: Vec<u8>) {
+        fn decoding_arbitrary_text_never_panics(text in "\\PC{0,80}", key: Vec<u8>) {
             for sort in [BY_CREATION, BY_CHANGE] {
                 let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
                 let _ = decode(&list, sort.by, &text);
-                let _ = decode(&list, sort.by, &encode_raw(&list, &place));
-                let _ = decode_member(&list, &encode_raw(&list, &place));
+                let _ = decode(&list, sort.by, &encode_raw(&list, &key));
+                let _ = decode_member(&list, &encode_raw(&list, &key));
             }
         }
     }

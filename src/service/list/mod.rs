@@ -43,7 +43,7 @@ impl Sessions {
         };
         let pool = self.admit(caller)?;
         let page = trace_single_statement("sessions.list", sessions::list(&pool, &request)).await?;
-        let next = page.next.map(|mark| query.cursor(&mark));
+        let next = page.next.map(|key| query.cursor(&key));
         Ok(Page { items: page.sessions, next })
     }
 
@@ -79,7 +79,7 @@ impl Sessions {
         let reading = sessions::members(&pool, buin, query.id(), query.after(), limit);
         let page = trace_single_statement("sessions.members", reading).await?;
         let page = page.ok_or(Error::SessionNotFound)?;
-        Ok(Page { items: page.members, next: page.next.map(|mark| query.cursor(&mark)) })
+        Ok(Page { items: page.members, next: page.next.map(|key| query.cursor(&key)) })
     }
 
     /// One member of a session.

@@ -113,14 +113,10 @@ fn a_circle_of_two_files_is_found() {
         ("b.rs", "pub struct B;\nfn f() -> super::a::A { super::a::A }"),
         ("c.rs", "use crate::{a::A, b::B};"),
     ]);
-    let mistakes = mistakes(&tree);
-    assert_eq!(
-        mistakes,
-        [
-            "2 files import each other in a circle:\n    src/a.rs:1: imports `b::B` of src/b.rs\n    \
-          src/b.rs:2: imports `a::A` of src/a.rs"
-        ]
-    );
+    let expected = "2 files import each other in a circle:\n    \
+                    src/a.rs:1: imports `b::B` of src/b.rs\n    \
+                    src/b.rs:2: imports `a::A` of src/a.rs";
+    assert_eq!(mistakes(&tree), [expected]);
 }
 
 #[test]
@@ -139,13 +135,27 @@ fn a_circle_through_a_re_export_is_found() {
 }
 
 #[test]
+fn a_circle_through_all_names_of_a_module_is_found() {
+    let tree = Tree::planted(&[
+        ("a.rs", "use self::super::b::*;\npub struct A;\nfn f(b: B) {}"),
+        ("b.rs", "use crate::a::A;\npub struct B;"),
+    ]);
+    let mistakes = mistakes(&tree);
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("src/a.rs:1: imports `b::*` of src/b.rs"), "{mistakes:?}");
+}
+
+#[test]
 fn modules_and_unit_tests_make_no_circle() {
     let tree = Tree::planted(&[
         ("room/mod.rs", "mod part;\npub use part::Part;\nuse std::fmt;"),
         (
             "room/part.rs",
-            "use super::super::room;\npub struct Part;\n#[cfg(test)]\nmod tests { use crate::other::Other; }",
+            "use super::super::room;\npub struct Part;\n\
+             #[cfg(test)]\nmod tests { use crate::other::Other; }\n\
+             #[cfg(test)]\nmod more;",
         ),
+        ("room/part/more.rs", "use super::*;\nuse crate::other::*;"),
         ("other.rs", "use crate::room::Part;\npub struct Other;\nfn f() { Part::part(); }"),
     ]);
     assert_eq!(mistakes(&tree), [""; 0]);

@@ -2,12 +2,12 @@
 //!
 //! Both `use` trees and paths in the code count. A path may begin with `crate`, `super`, `self`, a
 //! child module, or a name that the file imports. Re-exports are followed. `mod x;` is not an
-//! import.
+//! import. `constructs.rs` forbids the constructs that would hide an import from this file.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use super::source::{self, Source, is_word};
+use super::written::{Use, paths, uses};
 
 pub struct Tree {
     pub sources: Vec<Source>,
@@ -15,14 +15,6 @@ pub struct Tree {
     files: HashMap<Vec<String>, usize>,
     /// The `use` declarations of each source.
     uses: Vec<Vec<Use>>,
-}
-
-struct Use {
-    at: usize,
-    /// The path as written.
-    path: Vec<String>,
-    /// The name in this file; `*` for all names.
-    alias: String,
 }
 
 pub struct Import {
@@ -34,6 +26,32 @@ pub struct Import {
     pub target: usize,
     /// The path names a module and no item in it.
     pub is_module: bool,
+}
+
+/// An item, whichever path names it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// An item of this crate: its file and its name there.
+    Own(usize, String),
+    /// An item of another crate.
+    Foreign(Vec<String>),
+}
+
+/// A path from the root of a crate.
+enum Absolute {
+    Own(Vec<String>),
+    /// A path into another crate, which begins with the name of that crate. Names that are neither
+    /// modules nor imports, such as those of the prelude, count as crates.
+    Foreign(Vec<String>),
+}
+
+impl Absolute {
+    fn join(self, rest: &[String]) -> Self {
+        match self {
+            Self::Own(path) => Self::Own([&path[..], rest].concat()),
+            Self::Foreign(path) => Self::Foreign([&path[..], rest].concat()),
+        }
+    }
 }
 
 impl Tree {
@@ -53,45 +71,118 @@ impl Tree {
 
     /// A crate of test sources: names below `src`, and texts.
     pub fn planted(sources: &[(&str, &str)]) -> Self {
-        let planted =
-            |(name, text): &(&str, &str)| Source::new("src", &format!("src/{name}"), text);
-        Self::new([("lib.rs", "")].iter().chain(sources).map(planted).collect())
+        Self::planted_in("src", sources)
     }
 
+    /// A crate of test sources: names below `folder`, and texts.
+    pub fn planted_in(folder: &str, sources: &[(&str, &str)]) -> Self {
+        let planted =
+            |(name, text): &(&str, &str)| Source::new(folder, &format!("{folder}/{name}"), text);
+        let sources = [("lib.rs", "")].iter().chain(sources).map(planted).collect();
+        Self::new(source::without_test_files(sources))
+    }
+
+    /// The `use` declarations of a source.
+    pub fn uses(&self, source: usize) -> &[Use] {
+        &self.uses[source]
+    }
+
+    /// The imports of items and modules of the same crate.
     pub fn imports(&self, source: usize) -> Vec<Import> {
-        let file = &self.sources[source];
-        let used = self.uses[source].iter().map(|used| (used.at, used.path.clone()));
         let mut imports = Vec::new();
-        for (at, path) in used.chain(paths(file)) {
-            let Some(path) = self.absolute(source, &path, 0) else { continue };
+        for (at, path, is_glob) in self.written(source) {
+            let Absolute::Own(mut path) = self.absolute(source, &path, 0) else { continue };
             if let Some((target, is_module)) = self.resolve(&path, &mut Vec::new()) {
-                imports.push(Import { at, path, target, is_module });
+                if is_glob {
+                    path.push("*".to_owned());
+                }
+                imports.push(Import { at, path, target, is_module: is_module && !is_glob });
             }
         }
         imports
     }
 
-    /// The path from the crate's root; `None` for a path into another crate.
-    fn absolute(&self, source: usize, path: &[String], depth: usize) -> Option<Vec<String>> {
-        let module = &self.sources[source].module;
-        let (head, rest) = path.split_first()?;
+    /// The positions of the paths into other crates, and the paths from the name of the crate.
+    pub fn foreign(&self, source: usize) -> Vec<(usize, Vec<String>)> {
+        let foreign = |(at, path, _): (usize, Vec<String>, bool)| {
+            self.foreign_path(source, &path).map(|path| (at, path))
+        };
+        self.written(source).filter_map(foreign).collect()
+    }
+
+    /// The path from the name of the crate, if `path` in a source leads into another crate.
+    fn foreign_path(&self, source: usize, path: &[String]) -> Option<Vec<String>> {
+        match self.absolute(source, path, 0) {
+            Absolute::Own(_) => None,
+            Absolute::Foreign(path) => Some(path),
+        }
+    }
+
+    /// The `use` declarations that export a crate or a part of it again, and its path.
+    pub fn re_exports(&self, source: usize) -> impl Iterator<Item = (&Use, Vec<String>)> {
+        let file = &self.sources[source];
+        let is_own_macro = |path: &[String]| match path {
+            [name] => file.code.contains(&format!("macro_rules! {name} ")),
+            _ => false,
+        };
+        let public = self.uses[source].iter();
+        let public =
+            public.filter(move |used| file.is_public(used.at) && !is_own_macro(&used.path));
+        public.filter_map(move |used| Some((used, self.foreign_path(source, &used.path)?)))
+    }
+
+    /// The item that a path in a source names.
+    pub fn item(&self, source: usize, path: &[String]) -> Item {
+        match self.absolute(source, path, 0) {
+            Absolute::Own(path) => {
+                let name = path.last().cloned().unwrap_or_default();
+                let found = self.resolve(&path, &mut Vec::new());
+                Item::Own(found.map_or(source, |(file, _)| file), name)
+            }
+            Absolute::Foreign(path) => match &path[..] {
+                [name] if self.has(source, name) => Item::Own(source, name.clone()),
+                _ => Item::Foreign(path),
+            },
+        }
+    }
+
+    /// All paths of a source as written, their positions, and whether each stands for all names.
+    fn written(&self, source: usize) -> impl Iterator<Item = (usize, Vec<String>, bool)> {
+        let used = |used: &Use| (used.at, used.path.clone(), used.alias == "*");
+        let in_code = |(at, path)| (at, path, false);
+        let in_code = paths(&self.sources[source]).into_iter().map(in_code);
+        self.uses[source].iter().map(used).chain(in_code)
+    }
+
+    /// The path from the root of its crate.
+    fn absolute(&self, source: usize, path: &[String], depth: usize) -> Absolute {
+        let module = &self.sources[source].module[..];
+        let Some((head, rest)) = path.split_first() else {
+            return Absolute::Foreign(Vec::new());
+        };
         match head.as_str() {
-            "crate" => Some(rest.to_vec()),
-            "self" => Some([module, rest].concat()),
-            "super" => {
-                let ups = path.iter().take_while(|part| *part == "super").count();
-                Some([&module[..module.len().saturating_sub(ups)], &path[ups..]].concat())
+            "" => Absolute::Foreign(rest.to_vec()),
+            "crate" => Absolute::Own(rest.to_vec()),
+            "self" | "super" => {
+                let is_step = |part: &&String| ["self", "super"].contains(&part.as_str());
+                let steps = path.iter().take_while(is_step).count();
+                let ups = path[..steps].iter().filter(|part| *part == "super").count();
+                let above = &module[..module.len().saturating_sub(ups)];
+                Absolute::Own([above, &path[steps..]].concat())
             }
             _ => {
-                let child = [module.as_slice(), path].concat();
+                let child = [module, path].concat();
                 if self.files.contains_key(&child[..=module.len()]) {
-                    return Some(child);
+                    return Absolute::Own(child);
                 }
-                let used = self.uses[source].iter().find(|used| used.alias == *head)?;
-                // A name that is imported under itself, as in `use uuid::uuid`, ends here.
-                (depth < 8)
-                    .then(|| self.absolute(source, &used.path, depth + 1))?
-                    .map(|above| [above.as_slice(), rest].concat())
+                let used = self.uses[source].iter().find(|used| used.alias == *head);
+                match used {
+                    // A name that is imported under itself, as in `use uuid::uuid`, ends here.
+                    Some(used) if depth < 8 => {
+                        self.absolute(source, &used.path, depth + 1).join(rest)
+                    }
+                    _ => Absolute::Foreign(path.to_vec()),
+                }
             }
         }
     }
@@ -112,14 +203,13 @@ impl Tree {
             seen.push(key);
             let rest = &path[index + 1..];
             if let Some(used) = self.uses[file].iter().find(|used| used.alias == *part) {
-                return match self.absolute(file, &used.path, 0) {
-                    Some(above) => self.resolve(&[above.as_slice(), rest].concat(), seen),
-                    None => Some((file, false)),
+                return match self.absolute(file, &used.path, 0).join(rest) {
+                    Absolute::Own(path) => self.resolve(&path, seen),
+                    Absolute::Foreign(_) => Some((file, false)),
                 };
             }
             for used in self.uses[file].iter().filter(|used| used.alias == "*") {
-                let above = self.absolute(file, &used.path, 0);
-                if let Some(above) = above
+                if let Absolute::Own(above) = self.absolute(file, &used.path, 0)
                     && let Some((other, true)) = self.resolve(&above, seen)
                     && self.has(other, part)
                 {
@@ -143,92 +233,4 @@ impl Tree {
         };
         source.all(name).any(is_item) || self.uses[file].iter().any(|used| used.alias == name)
     }
-}
-
-/// The `use` declarations of a file, one for each leaf.
-fn uses(source: &Source) -> Vec<Use> {
-    let mut found = Vec::new();
-    for range in declarations(source) {
-        let (at, tree) = (range.start, &source.code[range.start + "use ".len()..range.end]);
-        leaves(tree, &[], &mut |path, alias| found.push(Use { at, path, alias }));
-    }
-    found
-}
-
-fn declarations(source: &Source) -> impl Iterator<Item = Range<usize>> {
-    source.all("use ").map(|at| {
-        let rest = &source.code[at..];
-        at..at + rest.find(';').unwrap_or(rest.len())
-    })
-}
-
-fn leaves(tree: &str, above: &[String], found: &mut impl FnMut(Vec<String>, String)) {
-    let tree = tree.trim();
-    let (head, branches) = match tree.split_once('{') {
-        Some((head, inside)) => (head, Some(inside.trim_end().trim_end_matches('}'))),
-        None => (tree, None),
-    };
-    // An empty first part stands for `::name`, a path into another crate.
-    let parts = head.trim_end().trim_end_matches("::").split("::");
-    let (mut path, mut alias) = (above.to_vec(), None);
-    for part in parts.filter(|_| branches.is_none() || !head.trim().is_empty()) {
-        let (name, renamed) = part.split_once(" as ").unwrap_or((part, ""));
-        path.push(name.trim().to_owned());
-        alias = Some(renamed.trim()).filter(|name| !name.is_empty());
-    }
-    if let Some(inside) = branches {
-        branches_of(inside).for_each(|branch| leaves(branch, &path, found));
-        return;
-    }
-    if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
-        path.pop();
-    }
-    let alias = alias.map_or_else(|| path.last().cloned().unwrap_or_default(), str::to_owned);
-    if alias == "*" {
-        path.pop();
-    }
-    found(path, alias);
-}
-
-/// Splits at commas outside of inner braces.
-fn branches_of(inside: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_usize;
-    inside
-        .split(move |c| {
-            match c {
-                '{' => depth += 1,
-                '}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            c == ',' && depth == 0
-        })
-        .filter(|branch| !branch.trim().is_empty())
-}
-
-/// Paths of two names or more in the code outside of `use`, and their positions.
-fn paths(source: &Source) -> Vec<(usize, Vec<String>)> {
-    let declarations: Vec<_> = declarations(source).collect();
-    let mut found = Vec::new();
-    for (start, _) in source.code.match_indices("::") {
-        let before = &source.code[..start];
-        let head = before.rsplit(|c| !is_word(c)).next().unwrap_or_default();
-        let at = start - head.len();
-        if head.is_empty() || source.code[..at].ends_with("::") {
-            continue;
-        }
-        let mut path = vec![head.to_owned()];
-        let mut rest = &source.code[start..];
-        while let Some(after) = rest.strip_prefix("::") {
-            let end = after.find(|c| !is_word(c)).unwrap_or(after.len());
-            if end == 0 {
-                break;
-            }
-            path.push(after[..end].to_owned());
-            rest = &after[end..];
-        }
-        if path.len() > 1 && !declarations.iter().any(|range| range.contains(&at)) {
-            found.push((at, path));
-        }
-    }
-    found
 }

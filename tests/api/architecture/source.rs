@@ -12,6 +12,8 @@ pub struct Source {
     pub code: String,
     /// The number of lines without the unit tests at the end.
     pub lines: usize,
+    /// The modules in other files that this file declares for unit tests only.
+    test_modules: Vec<Vec<String>>,
 }
 
 impl Source {
@@ -23,8 +25,11 @@ impl Source {
         if matches!(module.last().unwrap().as_str(), "mod" | "lib" | "main") {
             module.pop();
         }
-        let code = without_tests(blanked(text));
-        Self { name: name.to_owned(), module, lines: code.trim_end().lines().count(), code }
+        let (code, test_modules) = without_tests(blanked(text));
+        let test_modules =
+            test_modules.into_iter().map(|test| [module.clone(), vec![test]].concat()).collect();
+        let lines = code.trim_end().lines().count();
+        Self { name: name.to_owned(), module, code, lines, test_modules }
     }
 
     pub fn line(&self, at: usize) -> usize {
@@ -35,9 +40,15 @@ impl Source {
     pub fn all<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
             !self.code[..at].ends_with(is_word)
-                && (word.ends_with(['(', ':', '!', ' '])
+                && (word.ends_with(['(', ':', '!', ' ', '#'])
                     || !self.code[at + word.len()..].starts_with(is_word))
         })
+    }
+
+    /// Whether the declaration at `at` begins with `pub`, in any form, such as `pub(crate) unsafe`.
+    pub fn is_public(&self, at: usize) -> bool {
+        let start = self.code[..at].rfind([';', '{', '}', ']']).map_or(0, |end| end + 1);
+        self.code[start..at].trim_start().starts_with("pub")
     }
 }
 
@@ -55,43 +66,82 @@ pub fn read(folder: &str) -> Vec<Source> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs")
-            {
+            } else if path.extension().is_some_and(|end| end == "rs") {
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap();
                 sources.push(Source::new(folder, name, &std::fs::read_to_string(&path).unwrap()));
             }
         }
     }
-    assert!(sources.len() > 4, "{folder} has too few sources");
+    assert!(!sources.is_empty(), "{folder} has no sources");
     sources.sort_by(|a, b| a.name.cmp(&b.name));
+    without_test_files(sources)
+}
+
+/// Removes the files of modules that are declared with `#[cfg(test)]`, and of modules in them.
+pub fn without_test_files(mut sources: Vec<Source>) -> Vec<Source> {
+    let tests: Vec<Vec<String>> =
+        sources.iter().flat_map(|source| source.test_modules.clone()).collect();
+    sources.retain(|source| !tests.iter().any(|test| source.module.starts_with(test)));
     sources
 }
 
-/// Blanks out each item after `#[cfg(test)]`.
-fn without_tests(mut code: String) -> String {
+/// Blanks out each item, field or match arm after `#[cfg(test)]`. Returns the code, and the names
+/// of the modules in other files that it blanked out.
+fn without_tests(mut code: String) -> (String, Vec<String>) {
     const MARK: &str = "#[cfg(test)]";
+    let mut modules = Vec::new();
     while let Some(start) = code.find(MARK) {
+        let is_item = is_item(&code[start + MARK.len()..]);
         let mut depth = 0_usize;
         let mut end = code.len();
         for (at, byte) in code.bytes().enumerate().skip(start + MARK.len()) {
             match byte {
                 b'{' | b'(' | b'[' => depth += 1,
-                b'}' | b')' | b']' => depth = depth.saturating_sub(1),
+                // The last field or arm of the code around it.
+                b'}' | b')' | b']' if depth == 0 => {
+                    end = at;
+                    break;
+                }
+                b'}' | b')' | b']' => depth -= 1,
                 _ => {}
             }
-            if depth == 0 && matches!(byte, b'}' | b';') {
+            if depth == 0 && (matches!(byte, b'}' | b';') || (byte == b',' && !is_item)) {
                 end = at + 1;
                 break;
             }
+        }
+        let item = code[start..end].strip_suffix(';').and_then(|item| item.rsplit_once("mod "));
+        if let Some((before, name)) = item
+            && !before.ends_with(is_word)
+            && name.chars().all(is_word)
+        {
+            modules.push(name.to_owned());
         }
         let blank: String =
             code[start..end].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
         code.replace_range(start..end, &blank);
     }
-    code
+    (code, modules)
 }
 
-/// The code with blanks for comments and literals, of the same length in bytes and lines.
+/// Whether the code after an attribute is an item, and not a field or a match arm. Commas inside
+/// of `<…>` do not end an item.
+fn is_item(code: &str) -> bool {
+    const VISIBILITY: [&str; 6] = ["", "pub", "crate", "super", "self", "in"];
+    const ITEMS: [&str; 13] = [
+        "async", "const", "enum", "extern", "fn", "impl", "mod", "static", "struct", "trait",
+        "type", "unsafe", "use",
+    ];
+    let mut code = code.trim_start();
+    while let Some(attribute) = code.strip_prefix("#[") {
+        code = attribute.split_once(']').map_or("", |(_, rest)| rest.trim_start());
+    }
+    let first = code.split(|c| !is_word(c)).find(|word| !VISIBILITY.contains(word));
+    first.is_some_and(|word| ITEMS.contains(&word))
+}
+
+/// The code with blanks for comments and literals, of the same length in bytes and lines. A path in
+/// a literal after `=`, as in `#[serde(with = "crate::…")]`, is code.
 fn blanked(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -105,22 +155,25 @@ fn blanked(text: &str) -> String {
     };
     while at < bytes.len() {
         let rest = &bytes[at..];
-        let word_before =
-            at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
         let length = if rest.starts_with(b"//") {
             rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
         } else if rest.starts_with(b"/*") {
             text[at..].find("*/").map_or(rest.len(), |end| end + 2)
         } else if rest[0] == b'"' {
-            quoted(rest)
-        } else if rest[0] == b'r' && !word_before && rest[1..].starts_with(b"#\"") {
-            text[at..].find("\"#").map_or(rest.len(), |end| end + 2)
-        } else if rest[0] == b'r' && !word_before && rest.get(1) == Some(&b'"') {
-            2 + text[at + 2..].find('"').map_or(rest.len() - 2, |end| end + 1)
+            let length = quoted(rest);
+            if is_path(&bytes[..at], &rest[..length]) {
+                blank(at, at + 1);
+                blank(at + length - 1, at + length);
+                at += length;
+                continue;
+            }
+            length
+        } else if rest[0] == b'r' && begins_word(&bytes[..at]) {
+            raw(&text[at..]).unwrap_or(0)
         } else if rest[0] == b'\'' {
             // A character literal or a lifetime.
             match text[at + 1..].chars().next() {
-                Some('\\') => 3 + text[at + 3..].find('\'').unwrap_or_default(),
+                Some('\\') => text[at + 3..].find('\'').map_or(0, |end| end + 4),
                 Some(c) if text[at + 1 + c.len_utf8()..].starts_with('\'') => 2 + c.len_utf8(),
                 _ => 0,
             }
@@ -133,6 +186,32 @@ fn blanked(text: &str) -> String {
         at += length.max(1);
     }
     String::from_utf8(out).unwrap()
+}
+
+/// Whether a literal is a path of two names or more, and stands after `=`.
+fn is_path(before: &[u8], literal: &[u8]) -> bool {
+    before.trim_ascii_end().ends_with(b"=")
+        && literal.windows(2).any(|pair| pair == b"::")
+        && literal[1..literal.len() - 1]
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_:<>".contains(byte))
+}
+
+/// Whether a word begins after `before`, which may end with the prefix `b` or `c` of a literal.
+fn begins_word(before: &[u8]) -> bool {
+    let before = match before {
+        [before @ .., b'b' | b'c'] => before,
+        before => before,
+    };
+    before.last().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
+}
+
+/// The length of the raw string literal at the beginning, if there is one.
+fn raw(text: &str) -> Option<usize> {
+    let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
+    let inside = text[1 + hashes..].strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    Some(text.len() - inside.len() + inside.find(&end)? + end.len())
 }
 
 fn quoted(rest: &[u8]) -> usize {

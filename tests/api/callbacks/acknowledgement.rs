@@ -1,5 +1,6 @@
 //! The responses that acknowledge a callback, and the record of each attempt for operators.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::receiver::{Receiver, Reply, reply_with};
-use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
+use super::receiver::{Call, Receiver, Reply, reply_with};
+use super::{
+    TOKEN, attempts, create, delivery_id, find, rename, spawn, spawn_subscribed, subscriber,
+    worker, worker_with,
+};
 use crate::harness::client::Client;
 use crate::harness::store::AttemptRecord;
 use crate::harness::{TestApp, insert};
@@ -29,11 +33,15 @@ fn head(text: &str) -> Reply {
 }
 
 /// Sends one callback to each URL, and returns the attempt of each.
-async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool, AttemptRecord)> {
+async fn send_to_each(
+    app: &TestApp,
+    receiver: &Receiver,
+    urls: &[String],
+) -> Vec<(bool, AttemptRecord)> {
     let mut subscribers = Vec::new();
     for url in urls {
         let stored = subscriber(url);
-        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        receiver.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
         insert(&app.pool, &stored).await;
         subscribers.push(stored);
     }
@@ -44,34 +52,34 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     })
     .await;
     assert_eq!(worker.drain().await.unwrap(), urls.len());
-    let mut tries = Vec::new();
+    let mut attempts_sent = Vec::new();
     for stored in &subscribers {
         let id = delivery_id(&id, 1, stored);
         let listed = find(app, &id).await;
         assert_eq!(listed.attempts, 1);
-        let [tried] = attempts(app, &id).await.try_into().unwrap();
-        assert_eq!((tried.attempt, tried.started_at), (1, app.clock.now()));
-        assert!((0..60_000).contains(&tried.duration_ms), "{tried:?}");
-        match &tried.error {
+        let [attempt] = attempts(app, &id).await.try_into().unwrap();
+        assert_eq!((attempt.attempt, attempt.started_at), (1, app.clock.now()));
+        assert!((0..60_000).contains(&attempt.duration_ms), "{attempt:?}");
+        match &attempt.error {
             None => assert_eq!(listed.state, DeliveryState::Delivered),
             Some(_) => {
                 assert_eq!(listed.state, DeliveryState::Pending);
                 assert!(listed.due_at > app.clock.now());
             }
         }
-        tries.push((tried.error.is_none(), tried));
+        attempts_sent.push((attempt.error.is_none(), attempt));
     }
-    tries
+    attempts_sent
 }
 
-fn check(case: &str, (counts, tried): &(bool, AttemptRecord), expected: &Expected) {
-    let (expected_counts, status, error, answer) = expected;
-    let case = format!("{case}: {tried:?}");
-    assert_eq!(counts, expected_counts, "{case}");
-    assert_eq!(tried.status, *status, "{case}");
-    assert!(tried.error.as_deref().unwrap_or_default().contains(error), "{case}");
+fn check(case: &str, (acknowledged, attempt): &(bool, AttemptRecord), expected: &Expected) {
+    let (expected_acknowledged, status, error, answer) = expected;
+    let case = format!("{case}: {attempt:?}");
+    assert_eq!(acknowledged, expected_acknowledged, "{case}");
+    assert_eq!(attempt.status, *status, "{case}");
+    assert!(attempt.error.as_deref().unwrap_or_default().contains(error), "{case}");
     if let Some(answer) = answer {
-        assert_eq!(tried.response_excerpt.as_deref(), Some(*answer), "{case}");
+        assert_eq!(attempt.response_excerpt.as_deref(), Some(*answer), "{case}");
     }
 }
 
@@ -80,7 +88,7 @@ async fn only_explicit_acknowledgement_counts() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let elsewhere = format!("location: {}\r\n", receiver.url("/elsewhere"));
     let long = Box::leak("x".repeat(5_000).into_boxed_str());
-    let neither = "neither `ok` nor JSON";
+    let neither = "neither `ok`, nor the packageId, nor JSON";
     let late = |wait, reply| Reply::Late(Duration::from_millis(wait), Box::new(reply));
     let slow = 3_600_000;
     let cases: Vec<(&str, Reply, Expected)> = vec![
@@ -92,6 +100,10 @@ async fn only_explicit_acknowledgement_counts() {
             reply_with(200, r#"{"errcode":0}"#),
             (true, Some(200), "", Some(r#"{"errcode":0}"#)),
         ),
+        ("json text", reply_with(200, "\"OK\""), (true, Some(200), "", Some("\"OK\""))),
+        ("json real", reply_with(200, r#"{"errcode":0.0}"#), (true, Some(200), "", None)),
+        ("marked", reply_with(200, "\u{feff}ok"), (true, Some(200), "", None)),
+        ("marked json", reply_with(200, "\u{feff}{\"errcode\":0}"), (true, Some(200), "", None)),
         ("more", reply_with(200, r#"{"errmsg":"ok", "errcode": 0}"#), (true, Some(200), "", None)),
         ("a while", late(200, Reply::Ok), (true, Some(200), "", Some("ok"))),
         (
@@ -141,20 +153,46 @@ async fn only_explicit_acknowledgement_counts() {
         Ok(case) => replies[case].clone(),
         Err(_) => Reply::Ok,
     });
-    let tries = tries(&app, &receiver, &urls).await;
-    for ((case, _, expected), tried) in cases.iter().zip(&tries) {
-        check(case, tried, expected);
+    let sent = send_to_each(&app, &receiver, &urls).await;
+    for ((case, _, expected), attempt) in cases.iter().zip(&sent) {
+        check(case, attempt, expected);
     }
     let calls = receiver.calls();
-    assert_eq!(calls.len(), cases.len(), "one attempt for each URL");
+    let paths: BTreeSet<&str> = calls.iter().map(Call::path).collect();
+    assert_eq!(paths.len(), cases.len(), "one attempt for each URL");
+    // A kept connection that is closed without a response is replaced once.
+    assert!(calls.len() <= cases.len() + 2, "{}", calls.len());
     assert!(calls.iter().all(|call| call.path() != "/elsewhere"));
+}
+
+/// The official receivers in Go and PHP answer with the `packageId` of the sealed message.
+#[tokio::test(flavor = "multi_thread")]
+async fn package_id_acknowledges_its_own_callback() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+    // The id of another version acknowledges nothing.
+    receiver.script(|call| reply_with(200, &call.package_id.replace(".1.", ".2.")));
+    let mut worker = worker(&app).await;
+    assert_eq!(worker.drain().await.unwrap(), 1);
+    assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Pending);
+    receiver.script(|call| reply_with(200, &format!("\r\n{} ", call.package_id)));
+    app.clock.advance(Duration::from_secs(7));
+    assert_eq!(worker.drain().await.unwrap(), 2);
+    for version in [1, 2] {
+        let listed = find(&app, &delivery_id(&id, version, &stored)).await;
+        assert_eq!(listed.state, DeliveryState::Delivered);
+    }
+    let ids: Vec<String> = receiver.calls().into_iter().map(|call| call.package_id).collect();
+    let expected = [1, 1, 2].map(|version| delivery_id(&id, version, &stored).to_string());
+    assert_eq!(ids, expected, "each attempt has the id of its delivery");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_failures_are_recorded() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let (rude, self_signed) = (rude().await, self_signed().await);
+    let (early, self_signed) = (early_responder().await, self_signed().await);
     let cases: [(&str, String, Expected); 6] = [
         ("refused", format!("http://{closed}/"), (false, None, "cannot connect: ", None)),
         (
@@ -163,25 +201,26 @@ async fn connection_failures_are_recorded() {
             (false, None, "cannot connect: ", None),
         ),
         ("self-signed", format!("https://{self_signed}/"), (false, None, "certificate", None)),
-        ("plain text", format!("https://{rude}/"), (false, None, "cannot connect: ", None)),
+        ("plain text", format!("https://{early}/"), (false, None, "cannot connect: ", None)),
         ("TLS on a plain port", format!("http://{self_signed}/"), (false, None, "failed: ", None)),
         // This receiver answers before it has read the request, so the attempt may also fail.
-        ("rude", format!("http://{rude}/"), (true, Some(200), "", Some("ok"))),
+        ("early response", format!("http://{early}/"), (true, Some(200), "", Some("ok"))),
     ];
     let urls: Vec<String> = cases.iter().map(|(_, url, _)| url.clone()).collect();
-    for ((case, _, expected), tried) in cases.iter().zip(&tries(&app, &receiver, &urls).await) {
-        if *case == "rude" && !tried.0 {
-            assert!(tried.1.error.as_deref().unwrap().starts_with("failed: "), "{tried:?}");
+    let sent = send_to_each(&app, &receiver, &urls).await;
+    for ((case, _, expected), attempt) in cases.iter().zip(&sent) {
+        if *case == "early response" && !attempt.0 {
+            assert!(attempt.1.error.as_deref().unwrap().starts_with("failed: "), "{attempt:?}");
         } else {
-            check(case, tried, expected);
+            check(case, attempt, expected);
         }
-        let record = format!("{:?}", tried.1);
+        let record = format!("{:?}", attempt.1);
         assert!(!record.contains("msg_signature"), "{record}");
     }
 }
 
 /// A receiver that answers without reading the request.
-async fn rude() -> SocketAddr {
+async fn early_responder() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

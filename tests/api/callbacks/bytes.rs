@@ -6,7 +6,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::receiver::{Receiver, reply_with};
-use super::{TOKEN, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
+use super::{
+    TOKEN, create, delivery_id, rename, spawn, spawn_subscribed, subscriber, update, worker,
+};
 use crate::harness::client::Client;
 use crate::harness::insert;
 
@@ -21,10 +23,11 @@ async fn creation_callback_matches_the_protocol() {
 
     let calls = receiver.calls();
     let [call] = calls.as_slice() else { panic!("{calls:#?}") };
+    let delivery = delivery_id(id, 1, &stored);
     assert_eq!(
         call.message,
         format!(
-            r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":1,"msgType":"session_create","session_create":{{"type":"multi","title":"项目 \"x\"","member":["a","b","10232"]}}}}"#
+            r#"{{"fromUser":"a","createTime":1718000000,"packageId":"{delivery}","sessionId":"{id}","version":1,"msgType":"session_create","session_create":{{"type":"multi","title":"项目 \"x\"","member":["a","b","10232"]}}}}"#
         )
     );
     assert_eq!(call.path(), "/");
@@ -51,9 +54,38 @@ async fn creation_callback_matches_the_protocol() {
     assert_eq!(call.headers["x-muster-delivery"], format!("{plain}.1.{}", stored.app.app_id));
 }
 
+/// The C# receiver looks for exactly `Content-Length`.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_names_are_in_title_case() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let url = format!("/cgi/session/create?accessToken={}", app.api_key);
+    let request = app.client.request(Method::POST, &url).header("traceparent", traceparent);
+    assert_eq!(request.body(body.to_string()).send().await.unwrap().status(), 200);
+    worker(&app).await.drain().await.unwrap();
+    let [call] = receiver.take().try_into().unwrap();
+    let mut names = call.header_names;
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "Accept",
+            "Content-Length",
+            "Content-Type",
+            "Host",
+            "Traceparent",
+            "User-Agent",
+            "X-Muster-Attempt",
+            "X-Muster-Delivery",
+            "X-Muster-Version",
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dissolve_and_restore_are_update_callbacks() {
-    let (app, receiver, _) = spawn_subscribed().await;
+    let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']));
     let dissolved = app.client.request(Method::DELETE, &format!("{path}?operator=a"));
@@ -66,16 +98,17 @@ async fn dissolve_and_restore_are_update_callbacks() {
     let messages: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
     assert_eq!(messages.len(), 3);
     for (version, state) in [(2, "dissolved"), (3, "active")] {
+        let delivery = delivery_id(&id, version, &stored);
         let message = format!(
-            r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"{state}"}}}}"#
+            r#"{{"fromUser":"a","createTime":1718000000,"packageId":"{delivery}","sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"{state}"}}}}"#
         );
-        assert_eq!(messages[version - 1], message);
+        assert_eq!(messages[usize::try_from(version).unwrap() - 1], message);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn update_callback_matches_the_protocol() {
-    let (app, receiver, _) = spawn_subscribed().await;
+    let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     app.clock.advance(Duration::from_secs(60));
     for change in [
@@ -94,21 +127,18 @@ async fn update_callback_matches_the_protocol() {
 
     let messages: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
     assert_eq!(messages.len(), 6);
-    for (version, (from, news)) in [
+    for (version, (from, news)) in (2..).zip([
         ("a", r#""owner":"a","title":"t2","addMember":[],"delMember":[]"#),
         ("a", r#""owner":"a","title":"t2","addMember":["d","e"],"delMember":[]"#),
         ("b", r#""owner":"a","title":"t3","addMember":["f"],"delMember":[]"#),
         ("a", r#""owner":"a","title":"t3","addMember":[],"delMember":["d"]"#),
         ("a", r#""owner":"b","title":"t3","addMember":[],"delMember":["a"]"#),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ]) {
+        let delivery = delivery_id(&id, version, &stored);
         assert_eq!(
-            messages[version + 1],
+            messages[usize::try_from(version).unwrap() - 1],
             format!(
-                r#"{{"fromUser":"{from}","createTime":1718000060,"sessionId":"{id}","version":{},"msgType":"session_update","session_update":{{{news}}}}}"#,
-                version + 2
+                r#"{{"fromUser":"{from}","createTime":1718000060,"packageId":"{delivery}","sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{{news}}}}}"#
             )
         );
     }
@@ -129,8 +159,8 @@ async fn attempts_share_an_id_and_have_own_signatures() {
     worker.drain().await.unwrap();
 
     let calls = receiver.calls();
-    let tries: Vec<(i64, i32)> = calls.iter().map(|call| (call.version, call.attempt)).collect();
-    assert_eq!(tries, [(1, 1), (1, 2), (1, 3), (2, 1)]);
+    let attempts: Vec<(i64, i32)> = calls.iter().map(|call| (call.version, call.attempt)).collect();
+    assert_eq!(attempts, [(1, 1), (1, 2), (1, 3), (2, 1)]);
     let first = &calls[..3];
     let all = |name: &str| first.iter().map(|call| call.headers[name].clone()).collect::<Vec<_>>();
     assert!(all("x-muster-delivery").iter().all(|id| *id == calls[0].headers["x-muster-delivery"]));
@@ -153,7 +183,7 @@ async fn callback_url_keeps_its_query() {
         ("/c#part", "/c?msg_signature="),
     ] {
         let stored = subscriber(&receiver.url(path));
-        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        receiver.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
         insert(&app.pool, &stored).await;
         create(&app).await;
         worker(&app).await.drain().await.unwrap();

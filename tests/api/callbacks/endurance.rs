@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::process::{Home, wait_for};
 use super::receiver::{Call, Receiver, Reply, reply_with};
-use crate::harness::process::PATIENCE;
+use crate::harness::process::WAIT_TIMEOUT;
 
 /// Creates `sessions` sessions and changes each until it has `changes` versions. A failed request
 /// is repeated, because a server may be killed meanwhile.
 async fn change(urls: Arc<Mutex<Vec<String>>>, key: String, sessions: usize, changes: usize) {
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    let http = reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT);
     let http = http.build().unwrap();
     let post = async |path: &str, body: Value| loop {
         let urls = urls.lock().unwrap().clone();
@@ -43,10 +43,10 @@ async fn change(urls: Arc<Mutex<Vec<String>>>, key: String, sessions: usize, cha
 
 /// The versions of each session in the order of their first acknowledgement.
 fn first_acknowledged(calls: &[Call]) -> BTreeMap<String, Vec<i64>> {
-    let mut seen = BTreeSet::new();
+    let mut acknowledged = BTreeSet::new();
     let mut sessions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for call in calls.iter().filter(|call| call.acknowledged) {
-        if seen.insert((&call.session, call.version)) {
+        if acknowledged.insert((&call.session, call.version)) {
             sessions.entry(call.session.clone()).or_default().push(call.version);
         }
     }
@@ -59,7 +59,7 @@ async fn deliveries(home: &Home) -> Vec<Value> {
 }
 
 /// Checks that exactly the stored deliveries have arrived, in order within each session.
-fn all_arrived(list: &[Value], calls: &[Call]) {
+fn assert_all_arrived(list: &[Value], calls: &[Call]) {
     assert!(list.iter().all(|delivery| delivery["state"] == "delivered"));
     let mut expected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for delivery in list {
@@ -75,7 +75,7 @@ fn all_arrived(list: &[Value], calls: &[Call]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_and_failures_lose_no_delivery() {
-    let began = Instant::now();
+    let started_at = Instant::now();
     let (home, receiver) = (Home::new(), Receiver::start().await);
     receiver.script(|_| if rand::random_bool(0.3) { reply_with(500, "") } else { Reply::Ok });
     let mut server = home.serve().await;
@@ -85,7 +85,7 @@ async fn kills_and_failures_lose_no_delivery() {
     let clients: Vec<_> =
         (0..8).map(|_| tokio::spawn(change(urls.clone(), home.api_key(), 25, 10))).collect();
     for arrived in [150, 500] {
-        wait_for("callbacks arrive", 2 * PATIENCE, async || receiver.calls().len() >= arrived)
+        wait_for("callbacks arrive", 2 * WAIT_TIMEOUT, async || receiver.calls().len() >= arrived)
             .await;
         server.kill().await;
         server = home.serve().await;
@@ -103,30 +103,30 @@ async fn kills_and_failures_lose_no_delivery() {
         if list.iter().all(|delivery| delivery["state"] == "delivered") {
             break list;
         }
-        assert!(started.elapsed() < 5 * PATIENCE, "{}", home.log());
+        assert!(started.elapsed() < 5 * WAIT_TIMEOUT, "{}", home.log());
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     let arrived = started.elapsed();
     server.stop().await;
 
     let calls = receiver.calls();
-    all_arrived(&list, &calls);
+    assert_all_arrived(&list, &calls);
     assert!(list.len() >= 2_000, "{}", list.len());
     let failures = calls.iter().filter(|call| !call.acknowledged).count();
-    let tries: i64 = list.iter().map(|delivery| delivery["attempts"].as_i64().unwrap()).sum();
+    let attempts: i64 = list.iter().map(|delivery| delivery["attempts"].as_i64().unwrap()).sum();
     // A kill loses results that are not stored yet: those of 16 attempts in flight, and those of up
     // to 64 ended attempts.
     let twice = calls.len() - failures - list.len();
     assert!(twice <= 2 * (16 + 64), "{twice} arrived twice");
     // A kill also loses claims that are not sent yet: 16 in flight, and up to 256 prefetched.
-    let unsent = usize::try_from(tries).unwrap() - calls.len();
+    let unsent = usize::try_from(attempts).unwrap() - calls.len();
     assert!(unsent <= 2 * (16 + 256), "{unsent} attempts never arrived");
     println!(
-        "{} deliveries, {} tries, {failures} failures, {twice} twice; second kill after {killed:?}, \
+        "{} deliveries, {} attempts, {failures} failures, {twice} twice; second kill after {killed:?}, \
          changes done after {changed:?}, all arrived after {arrived:?}; whole test {:?}",
         list.len(),
         calls.len(),
-        began.elapsed()
+        started_at.elapsed()
     );
 }
 
@@ -137,33 +137,33 @@ async fn two_servers_share_the_work() {
     let (first, second) = (home.serve().await, home.serve().await);
     home.subscribe(&receiver).await;
     let urls = Arc::new(Mutex::new(vec![first.url.clone(), second.url.clone()]));
-    let began = Instant::now();
+    let started_at = Instant::now();
     let clients: Vec<_> =
         (0..8).map(|_| tokio::spawn(change(urls.clone(), home.api_key(), 10, 10))).collect();
     for client in clients {
         client.await.unwrap();
     }
-    let changed = began.elapsed();
+    let changed = started_at.elapsed();
     let list = loop {
         let list = deliveries(&home).await;
         if list.iter().all(|delivery| delivery["state"] == "delivered") {
             break list;
         }
-        assert!(began.elapsed() < changed + 2 * PATIENCE, "{}", home.log());
+        assert!(started_at.elapsed() < changed + 2 * WAIT_TIMEOUT, "{}", home.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    println!("changes done after {changed:?}, all arrived after {:?}", began.elapsed());
+    println!("changes done after {changed:?}, all arrived after {:?}", started_at.elapsed());
     first.stop().await;
     second.stop().await;
     let calls = receiver.calls();
-    all_arrived(&list, &calls);
+    assert_all_arrived(&list, &calls);
     assert_eq!(list.len(), 800);
     // There is one attempt for each delivery and one for each failure. So no lease has expired:
     // an expired lease gives an attempt without a call.
     let failures = calls.iter().filter(|call| !call.acknowledged).count();
     assert_eq!(calls.len(), 800 + failures);
-    let tries: i64 = list.iter().map(|delivery| delivery["attempts"].as_i64().unwrap()).sum();
-    assert_eq!(usize::try_from(tries).unwrap(), calls.len());
+    let attempts: i64 = list.iter().map(|delivery| delivery["attempts"].as_i64().unwrap()).sum();
+    assert_eq!(usize::try_from(attempts).unwrap(), calls.len());
     let log = home.log();
     assert!(!log.contains("ERROR"), "{log}");
 }

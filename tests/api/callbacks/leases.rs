@@ -1,15 +1,13 @@
-//! Leases: workers that die, and workers side by side.
+//! Leases: workers that die, and workers that run at the same time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster::config::Settings;
-use muster::domain::DeliveryState;
-use muster::repository::apps::StoredApp;
+use muster::domain::{AttemptRecord, DeliveryFilter, DeliveryState};
 use muster::repository::deliveries::{
-    self, AppCapacity, AttemptRecord, ClaimedDelivery, CompletedAttempt, DeliveryFilter, Lease,
-    NextState, ReleasedDelivery,
+    self, AppCapacity, ClaimedDelivery, CompletedAttempt, Lease, NextState, ReleasedDelivery,
 };
 
 use super::receiver::{Reply, reply_with};
@@ -17,6 +15,7 @@ use super::{
     attempts, connection, count, create, delivery_id, find, rename, spawn_subscribed, subscribe,
     worker, worker_with,
 };
+use crate::harness::store::{self, StoredApp};
 use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
@@ -36,21 +35,17 @@ async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<ClaimedDelivery> {
         .claimed
 }
 
-fn finished(claimed: &ClaimedDelivery, next: NextState) -> CompletedAttempt {
-    let tried = AttemptRecord {
+/// The result of an attempt, for the repository.
+fn completed(claimed: &ClaimedDelivery, next_state: NextState) -> CompletedAttempt {
+    let record = AttemptRecord {
         attempt: claimed.attempt,
         started_at: claimed.first_tried_at,
         duration_ms: 1,
         status: Some(200),
-        error: (next != NextState::Delivered).then(|| "no".to_owned()),
+        error: (next_state != NextState::Delivered).then(|| "no".to_owned()),
         response_excerpt: Some("ok".to_owned()),
     };
-    CompletedAttempt {
-        id: claimed.id.clone(),
-        lease: claimed.lease,
-        next_state: next,
-        record: tried,
-    }
+    CompletedAttempt { id: claimed.id.clone(), lease: claimed.lease, next_state, record }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,9 +54,10 @@ async fn deliveries_of_a_dead_worker_are_reclaimed() {
     let id = create(&app).await;
     rename(&app, &id, 2).await;
     let other = create(&app).await;
-    let dead = claim(&app, &stored).await;
-    assert_eq!(dead.len(), 2);
-    assert!(dead.iter().all(|claimed| claimed.id.version.get() == 1 && claimed.attempt == 1));
+    // The first worker claims two deliveries and dies.
+    let lost = claim(&app, &stored).await;
+    assert_eq!(lost.len(), 2);
+    assert!(lost.iter().all(|claimed| claimed.id.version.get() == 1 && claimed.attempt == 1));
 
     let mut worker = worker(&app).await;
     assert_eq!(worker.drain().await.unwrap(), 0);
@@ -77,9 +73,9 @@ async fn deliveries_of_a_dead_worker_are_reclaimed() {
     assert_eq!(of(&id), [(1, 2), (2, 1), (3, 1)]);
     assert_eq!(of(&other), [(1, 2)]);
     let first = delivery_id(&id, 1, &stored);
-    let tried = attempts(&app, &first).await;
-    assert_eq!(tried.len(), 1, "the first worker recorded no attempt");
-    assert_eq!(tried[0].attempt, 2);
+    let recorded = attempts(&app, &first).await;
+    assert_eq!(recorded.len(), 1, "the first worker recorded no attempt");
+    assert_eq!(recorded[0].attempt, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,30 +84,27 @@ async fn expired_lease_cannot_finish_a_delivery() {
     let id = create(&app).await;
     rename(&app, &id, 1).await;
     let (first, second) = (delivery_id(&id, 1, &stored), delivery_id(&id, 2, &stored));
-    let slow = claim(&app, &stored).await;
+    let expired = claim(&app, &stored).await;
     app.clock.advance(LEASE);
-    let taker = claim(&app, &stored).await;
-    assert_eq!((taker[0].id.clone(), taker[0].attempt), (first.clone(), 2));
+    let current = claim(&app, &stored).await;
+    assert_eq!((current[0].id.clone(), current[0].attempt), (first.clone(), 2));
     let now = app.clock.now();
     for next in [NextState::Delivered, NextState::Failed, NextState::RetryAt(now)] {
-        let held =
-            deliveries::complete(&mut connection(&app).await, &[finished(&slow[0], next)], now)
+        let updated =
+            deliveries::complete(&mut connection(&app).await, &[completed(&expired[0], next)], now)
                 .await
                 .unwrap();
-        assert_eq!(held, 0);
+        assert_eq!(updated, 0);
         let listed = find(&app, &first).await;
         assert_eq!((listed.state, listed.due_at), (DeliveryState::Leased, now + LEASE));
         assert_eq!(claim(&app, &stored).await.len(), 0, "the next version is not due");
     }
     assert_eq!(attempts(&app, &first).await.len(), 1, "the attempt is recorded");
-    let taken = finished(&taker[0], NextState::Delivered);
-    assert_eq!(
-        deliveries::complete(&mut connection(&app).await, std::slice::from_ref(&taken), now)
-            .await
-            .unwrap(),
-        1
-    );
-    assert_eq!(deliveries::complete(&mut connection(&app).await, &[taken], now).await.unwrap(), 0);
+    let delivered = [completed(&current[0], NextState::Delivered)];
+    for updated in [1, 0] {
+        let connection = &mut connection(&app).await;
+        assert_eq!(deliveries::complete(connection, &delivered, now).await.unwrap(), updated);
+    }
     assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
     assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
     assert_eq!(receiver.versions(), [2]);
@@ -131,12 +124,12 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     receiver.script(|call| if call.version == 1 { Reply::Ok } else { reply_with(500, "") });
     worker.drain().await.unwrap();
     app.clock.advance(Duration::from_secs(100));
-    let dead = claim(&app, &stored).await;
-    assert_eq!(dead.iter().map(|claimed| claimed.id.version.get()).collect::<Vec<_>>(), [2; 5]);
+    let lost = claim(&app, &stored).await;
+    assert_eq!(lost.iter().map(|claimed| claimed.id.version.get()).collect::<Vec<_>>(), [2; 5]);
     // Meanwhile the first versions are replayed and fail, and a new session is created.
     for id in &ids {
         let id = Some(delivery_id(id, 1, &stored));
-        let filter = deliveries::DeliveryFilter { id, ..deliveries::DeliveryFilter::default() };
+        let filter = DeliveryFilter { id, ..DeliveryFilter::default() };
         replay(&app.pool, &filter, app.clock.now()).await;
     }
     let now = app.clock.now();
@@ -144,13 +137,13 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     assert_eq!(replayed.len(), 5);
     let later = now + Duration::from_secs(3_600);
     let failed: Vec<CompletedAttempt> =
-        replayed.iter().map(|claimed| finished(claimed, NextState::RetryAt(later))).collect();
+        replayed.iter().map(|claimed| completed(claimed, NextState::RetryAt(later))).collect();
     deliveries::complete(&mut connection(&app).await, &failed, now).await.unwrap();
     app.clock.advance(LEASE + Duration::from_secs(1));
     let new = create(&app).await;
     // With one slot, a claim looks at four deliveries.
     let capacity = capacity(&stored, 1);
-    let mut taken = Vec::new();
+    let mut claimed = Vec::new();
     for _ in 0..5 {
         let now = app.clock.now();
         let claims = deliveries::claim(
@@ -161,14 +154,14 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
             &Lease::new(now + LEASE),
         )
         .await;
-        taken.extend(claims.unwrap().claimed);
+        claimed.extend(claims.unwrap().claimed);
     }
-    assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].id, delivery_id(&new, 1, &stored));
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].id, delivery_id(&new, 1, &stored));
     // The later versions follow in order.
     deliveries::complete(
         &mut connection(&app).await,
-        &[finished(&taken[0], NextState::Delivered)],
+        &[completed(&claimed[0], NextState::Delivered)],
         app.clock.now(),
     )
     .await
@@ -188,20 +181,20 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
 async fn released_delivery_counts_no_attempt() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
-    let taken = claim(&app, &stored).await;
-    let unsent: Vec<ReleasedDelivery> = taken.into_iter().map(ReleasedDelivery::from).collect();
-    let mut own = connection(&app).await;
-    deliveries::release(&mut own, &unsent, app.clock.now()).await.unwrap();
+    let claimed = claim(&app, &stored).await;
+    let unsent: Vec<ReleasedDelivery> = claimed.into_iter().map(ReleasedDelivery::from).collect();
+    let mut connection = connection(&app).await;
+    deliveries::release(&mut connection, &unsent, app.clock.now()).await.unwrap();
     let again = claim(&app, &stored).await;
-    assert_eq!((again.len(), again[0].attempt, again[0].tries), (1, 1, 1));
+    assert_eq!((again.len(), again[0].attempt, again[0].attempt_in_round), (1, 1, 1));
     // The delivery has a new lease now, so this release has no effect.
-    deliveries::release(&mut own, &unsent, app.clock.now()).await.unwrap();
+    deliveries::release(&mut connection, &unsent, app.clock.now()).await.unwrap();
     assert_eq!(claim(&app, &stored).await.len(), 0);
     let unsent = ReleasedDelivery::from(again[0].clone());
-    deliveries::release(&mut own, &[unsent], app.clock.now()).await.unwrap();
+    deliveries::release(&mut connection, &[unsent], app.clock.now()).await.unwrap();
     worker(&app).await.drain().await.unwrap();
-    let tried = attempts(&app, &delivery_id(&id, 1, &stored)).await;
-    assert_eq!((receiver.take().len(), tried.len(), tried[0].attempt), (1, 1, 1));
+    let recorded = attempts(&app, &delivery_id(&id, 1, &stored)).await;
+    assert_eq!((receiver.take().len(), recorded.len(), recorded[0].attempt), (1, 1, 1));
 }
 
 /// The worker prefetches many deliveries for a fast receiver. All of them are released at its stop.
@@ -213,19 +206,19 @@ async fn stopping_worker_releases_prefetched_deliveries() {
     }
     let worker = worker_with(&app, |settings| settings.delivery.max_concurrency_per_app = 2).await;
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let working = tokio::spawn(worker.run(Arc::default(), async move { drop(stopping.await) }));
+    let running = tokio::spawn(worker.run(Arc::default(), async move { drop(stopping.await) }));
     while receiver.calls().len() < 50 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     drop(stop);
-    working.await.unwrap();
+    running.await.unwrap();
     assert_eq!(count(&app, DeliveryState::Leased).await, 0);
     let sent = receiver.calls().len();
     assert_eq!(count(&app, DeliveryState::Delivered).await, sent);
     assert_eq!(count(&app, DeliveryState::Pending).await, 400 - sent);
     let pending =
         DeliveryFilter { state: Some(DeliveryState::Pending), ..DeliveryFilter::default() };
-    let listed = deliveries::list(&app.pool, &pending, 400).await.unwrap();
+    let listed = store::list_deliveries(&app, &pending).await;
     assert!(
         listed.iter().all(|delivery| delivery.attempts == 0),
         "an unsent delivery counts an attempt"
@@ -238,30 +231,23 @@ async fn stopping_worker_releases_prefetched_deliveries() {
 async fn delivery_written_during_a_completion_is_not_delayed() {
     let (app, _receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
-    let held = claim(&app, &stored).await;
-    let lock = "select from delivery for update";
-    let mut transaction = app.pool.begin().await.unwrap();
-    sqlx::query(lock).execute(&mut *transaction).await.unwrap();
-    let (mut own, now) = (connection(&app).await, app.clock.now());
-    let completed = finished(&held[0], NextState::Delivered);
-    let recording =
-        tokio::spawn(async move { deliveries::complete(&mut own, &[completed], now).await });
+    let leased = claim(&app, &stored).await;
+    let mut lock = store::lock_deliveries(&app).await;
+    let (mut connection, now) = (connection(&app).await, app.clock.now());
+    let delivered = [completed(&leased[0], NextState::Delivered)];
+    let completing =
+        tokio::spawn(async move { deliveries::complete(&mut connection, &delivered, now).await });
     // The statement has taken its snapshot before it waits for the lock.
-    let waiting = "select count(*) from pg_stat_activity
-                   where wait_event_type = 'Lock' and datname = current_database()";
-    let waiting = async || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.pool).await;
-    while waiting().await.unwrap() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
     rename(&app, &id, 1).await;
     assert_eq!(claim(&app, &stored).await.len(), 0);
-    transaction.commit().await.unwrap();
-    assert_eq!(recording.await.unwrap().unwrap(), 1);
+    store::unlock(&mut lock).await;
+    assert_eq!(completing.await.unwrap().unwrap(), 1);
 
     assert_eq!(claim(&app, &stored).await.len(), 0, "the new version is still deferred");
     app.clock.advance(Duration::from_millis(5_001));
-    let taken = claim(&app, &stored).await;
-    assert_eq!(taken[0].id, delivery_id(&id, 2, &stored));
+    let claimed = claim(&app, &stored).await;
+    assert_eq!(claimed[0].id, delivery_id(&id, 2, &stored));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,25 +264,25 @@ async fn workers_never_send_the_same_delivery() {
     }
     let mut workers = Vec::new();
     for _ in 0..3 {
-        let soon = |settings: &mut Settings| {
+        let retry_soon = |settings: &mut Settings| {
             settings.delivery.retry_schedule = vec![Duration::from_secs(5)];
         };
-        workers.push(worker_with(&app, soon).await);
+        workers.push(worker_with(&app, retry_soon).await);
     }
-    let mut tries = 0;
+    let mut attempts = 0;
     for _ in 0..200 {
         let round = workers.into_iter().map(|mut worker| {
             tokio::spawn(async move {
-                let tries = worker.drain().await.unwrap();
-                (worker, tries)
+                let attempts = worker.drain().await.unwrap();
+                (worker, attempts)
             })
         });
         let round: Vec<_> = round.collect();
         workers = Vec::new();
         for handle in round {
-            let (worker, some) = handle.await.unwrap();
+            let (worker, more) = handle.await.unwrap();
             workers.push(worker);
-            tries += some;
+            attempts += more;
         }
         if count(&app, DeliveryState::Delivered).await == 400 {
             break;
@@ -308,14 +294,14 @@ async fn workers_never_send_the_same_delivery() {
         let calls = receiver.calls();
         let failures = calls.iter().filter(|call| !call.acknowledged).count();
         assert_eq!(calls.len(), 200 + failures);
-        tries -= calls.len();
+        attempts -= calls.len();
         let mut versions: HashMap<&str, Vec<i64>> = HashMap::new();
         for call in calls.iter().filter(|call| call.acknowledged) {
             versions.entry(&call.session).or_default().push(call.version);
         }
         assert!(versions.values().all(|versions| *versions == [1, 2, 3, 4, 5]), "{versions:?}");
     }
-    assert_eq!(tries, 0, "every attempt arrived");
+    assert_eq!(attempts, 0, "every attempt arrived");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,29 +315,33 @@ async fn replay_and_claim_do_not_deadlock() {
     for _ in 0..2 {
         let mut worker = worker(&app).await;
         workers.push(tokio::spawn(async move {
-            let mut tries = 0;
+            let mut attempts = 0;
             for _ in 0..40 {
-                tries += worker.drain().await.unwrap();
+                attempts += worker.drain().await.unwrap();
             }
-            tries
+            attempts
         }));
     }
     let mut replayed = 0;
     for _ in 0..40 {
         let now = app.clock.now();
-        let filter = deliveries::DeliveryFilter::default();
+        let filter = DeliveryFilter::default();
         replayed += replay(&app.pool, &filter, now).await;
     }
-    let mut tries = 0;
+    let mut attempts = 0;
     for worker in workers {
-        tries += worker.await.unwrap();
+        attempts += worker.await.unwrap();
     }
     // A replay at the moment of a claim may leave a delivery deferred for some seconds.
     app.clock.advance(Duration::from_secs(6));
-    tries += worker(&app).await.drain().await.unwrap();
+    attempts += worker(&app).await.drain().await.unwrap();
     assert_eq!(count(&app, DeliveryState::Delivered).await, 180);
-    assert_eq!(receiver.calls().len(), tries);
-    assert!(replayed > 180 && tries > 180, "{replayed} replayed, {tries} tries");
+    assert_eq!(receiver.calls().len(), attempts);
+    assert!(replayed > 180 && attempts > 180, "{replayed} replayed, {attempts} attempts");
+    let mut outside = store::connect(&app).await;
+    app.shutdown_signal.stop();
+    app.pool.close().await;
+    assert_eq!(store::count_deadlocks(&mut outside).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -362,16 +352,16 @@ async fn lost_claim_can_be_claimed_again_at_once() {
     }
     let now = app.clock.now();
     let capacity = capacity(&stored, 2);
-    let take = async |lease: &Lease| {
+    let claim = async |lease: &Lease| {
         let capacities = std::slice::from_ref(&capacity);
         let connection = &mut connection(&app).await;
         deliveries::claim(connection, capacities, 2, now, lease).await.unwrap().claimed
     };
-    let [lost, held] = [(); 2].map(|()| Lease::new(now + LEASE));
-    assert_eq!(take(&lost).await.len(), 2);
-    assert_eq!(take(&held).await.len(), 1);
+    let [lost, active] = [(); 2].map(|()| Lease::new(now + LEASE));
+    assert_eq!(claim(&lost).await.len(), 2);
+    assert_eq!(claim(&active).await.len(), 1);
     deliveries::release_lost_leases(&mut connection(&app).await, &[lost], now).await.unwrap();
-    let again = take(&Lease::new(now + LEASE)).await;
+    let again = claim(&Lease::new(now + LEASE)).await;
     assert_eq!(again.len(), 2, "the delivery of the other claim stays leased");
     assert!(again.iter().all(|claimed| claimed.attempt == 1), "{again:?}");
 }

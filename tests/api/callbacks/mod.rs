@@ -6,7 +6,9 @@
 mod acknowledgement;
 mod bytes;
 mod command;
+mod corrections;
 mod endurance;
+mod kept_connections;
 mod leases;
 mod model;
 mod networks;
@@ -26,10 +28,9 @@ use muster::delivery::Worker;
 use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
 use muster::service::AppDirectory;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 
 use crate::harness::client::Client;
-use crate::harness::store::{self, AttemptRecord, DeliverySummary, StoredApp};
+use crate::harness::store::{self, AttemptRecord, DeliverySummary, PgConnection, StoredApp};
 use crate::harness::{BUIN, TestApp, insert, keyring, new_app, spawn_app_with};
 use receiver::Receiver;
 
@@ -50,7 +51,7 @@ async fn spawn_subscribed() -> (TestApp, Receiver, StoredApp) {
 /// Stores an app whose callback URL is that of `receiver`.
 pub async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
     let stored = subscriber(&receiver.url("/"));
-    receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+    receiver.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
     insert(&app.pool, &stored).await;
     stored
 }

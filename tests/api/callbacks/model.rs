@@ -1,14 +1,13 @@
 //! Random changes, worker failures and operator commands, compared with a model of the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use muster::domain::{AppId, DeliveryState, SessionId};
-use muster::repository::apps::StoredApp;
+use muster::domain::{AppId, AttemptRecord, DeliveryFilter, DeliveryState, SessionId};
 use muster::repository::deliveries::{
-    self, AppCapacity, AttemptRecord, ClaimedDelivery, CompletedAttempt, DeliveryFilter, Lease,
-    NextState,
+    self, AppCapacity, ClaimedDelivery, CompletedAttempt, Lease, NextState,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -16,6 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::receiver::Receiver;
 use super::{connection, count, create, delivery_id, rename, spawn, subscribe};
+use crate::harness::store::{self, StoredApp};
 use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
@@ -35,7 +35,7 @@ type QueueKey = (SessionId, AppId);
 #[derive(Default)]
 struct Model {
     queues: BTreeMap<QueueKey, BTreeMap<i64, State>>,
-    tries: usize,
+    attempts: usize,
 }
 
 impl Model {
@@ -52,7 +52,8 @@ impl Model {
         self.queues.get_mut(&key).unwrap().get_mut(&claimed.id.version.get()).unwrap()
     }
 
-    fn claimed(&mut self, claimed: &ClaimedDelivery, now: DateTime<Utc>) {
+    /// Checks that a delivery was claimable, and leases it.
+    fn claim(&mut self, claimed: &ClaimedDelivery, now: DateTime<Utc>) {
         let key = (claimed.id.session_id, claimed.id.app_id.clone());
         let (version, state) = self.head(&key).expect("every version of this queue has ended");
         assert_eq!(claimed.id.version.get(), version, "the order is broken: {:?}", self.queues);
@@ -62,7 +63,7 @@ impl Model {
             State::Ended => unreachable!(),
         }
         *self.state(claimed) = State::Leased(now + LEASE);
-        self.tries += 1;
+        self.attempts += 1;
     }
 
     /// The number of deliveries of this app that a worker could claim now.
@@ -78,7 +79,8 @@ impl Model {
             .count()
     }
 
-    fn recorded(&mut self, claimed: &ClaimedDelivery, next: NextState, now: DateTime<Utc>) {
+    /// Stores the result of an attempt.
+    fn complete(&mut self, claimed: &ClaimedDelivery, next: NextState, now: DateTime<Utc>) {
         *self.state(claimed) = match next {
             NextState::Delivered | NextState::Failed => State::Ended,
             NextState::RetryAt(at) => State::Waiting(at),
@@ -97,19 +99,19 @@ impl Model {
 }
 
 /// The system under test, the model, and the claims of the workers.
-struct History {
+struct ModelTest {
     app: TestApp,
     apps: Vec<StoredApp>,
     sessions: Vec<(String, i64)>,
     model: Model,
     /// Claimed deliveries whose result is not stored yet.
-    held: Vec<ClaimedDelivery>,
+    claimed: Vec<ClaimedDelivery>,
     rng: StdRng,
     _receiver: Receiver,
 }
 
-impl History {
-    async fn begin(seed: u64) -> Self {
+impl ModelTest {
+    async fn start(seed: u64) -> Self {
         let (app, receiver) = (spawn().await, Receiver::start().await);
         let mut apps = Vec::new();
         for _ in 0..2 {
@@ -120,7 +122,7 @@ impl History {
             apps,
             sessions: Vec::new(),
             model: Model::default(),
-            held: Vec::new(),
+            claimed: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
             _receiver: receiver,
         }
@@ -135,24 +137,24 @@ impl History {
             0..8 => {
                 let id = create(&self.app).await;
                 self.sessions.push((id, 0));
-                self.change(self.sessions.len() - 1).await;
+                self.add_version(self.sessions.len() - 1);
             }
             8..30 if !self.sessions.is_empty() => {
                 // Some sessions change much more often than others.
-                let most = self.sessions.len().min(3);
-                let which = self.rng.random_range(0..most);
-                rename(&self.app, &self.sessions[which].0, 1).await;
-                self.change(which).await;
+                let busy = self.sessions.len().min(3);
+                let index = self.rng.random_range(0..busy);
+                rename(&self.app, &self.sessions[index].0, 1).await;
+                self.add_version(index);
             }
             30..50 => {
-                let (places, most) = (self.rng.random_range(1..5), self.rng.random_range(1..8));
+                let (slots, limit) = (self.rng.random_range(1..5), self.rng.random_range(1..8));
                 // One of the apps may be paused.
                 let first = self.rng.random_range(0..3) % 2;
                 let last = self.rng.random_range(first..2);
-                self.claim(first..=last, places, most).await;
+                self.claim(first..=last, slots, limit).await;
             }
-            50..75 => self.record(0.4).await,
-            75..82 => self.forget(),
+            50..75 => self.complete_some(0.4).await,
+            75..82 => self.lose_results(),
             82..87 => self.replay().await,
             _ => {
                 let seconds = *[0, 1, 1, 5, 20, 46, 4_000].choose(&mut self.rng).unwrap();
@@ -161,10 +163,10 @@ impl History {
         }
     }
 
-    /// Adds a new version of session number `which` to the model.
-    async fn change(&mut self, which: usize) {
+    /// Adds a new version of a session to the model.
+    fn add_version(&mut self, index: usize) {
         let now = self.now();
-        let (id, version) = &mut self.sessions[which];
+        let (id, version) = &mut self.sessions[index];
         *version += 1;
         for stored in &self.apps {
             let key = (id.parse().unwrap(), stored.app.app_id.clone());
@@ -172,23 +174,24 @@ impl History {
         }
     }
 
-    /// Claims like a worker, until no delivery is due or no slot is free.
-    async fn claim(&mut self, which: std::ops::RangeInclusive<usize>, places: usize, most: usize) {
+    /// Claims for some apps like a worker, until no delivery is due or no slot is free. Each app
+    /// has this number of slots, and the worker has `limit` slots in all.
+    async fn claim(&mut self, apps: RangeInclusive<usize>, slots: usize, limit: usize) {
         let now = self.now();
-        let apps = &self.apps[which];
-        let mut free_slots: Vec<usize> = vec![places; apps.len()];
-        let mut left = most;
+        let apps = &self.apps[apps];
+        let mut free_slots: Vec<usize> = vec![slots; apps.len()];
+        let mut left = limit;
         loop {
             let capacities: Vec<AppCapacity> = apps
                 .iter()
                 .zip(&free_slots)
-                .filter(|(_, places)| **places > 0)
-                .map(|(stored, places)| AppCapacity {
+                .filter(|(_, free)| **free > 0)
+                .map(|(stored, free)| AppCapacity {
                     buin: stored.app.buin,
                     app_id: stored.app.app_id.clone(),
                     in_flight: 0,
                     probing: false,
-                    slots: (*places).min(left),
+                    slots: (*free).min(left),
                 })
                 .collect();
             if capacities.is_empty() || left == 0 {
@@ -204,39 +207,39 @@ impl History {
             .await
             .unwrap();
             for claimed in claims.claimed {
-                self.model.claimed(&claimed, now);
-                let place = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
-                free_slots[place.unwrap()] -= 1;
+                self.model.claim(&claimed, now);
+                let app = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
+                free_slots[app.unwrap()] -= 1;
                 left -= 1;
-                self.held.push(claimed);
+                self.claimed.push(claimed);
             }
             if !claims.more {
                 break;
             }
         }
         // A due delivery is left only if its app or the worker has no free slot.
-        for (stored, places) in apps.iter().zip(free_slots) {
+        for (stored, free) in apps.iter().zip(free_slots) {
             let due = self.model.due(&stored.app.app_id, now);
-            assert!(due == 0 || places == 0 || left == 0, "{due} are due, {places} slots are free");
+            assert!(due == 0 || free == 0 || left == 0, "{due} are due, {free} slots are free");
         }
     }
 
     /// Stores the results of some claimed deliveries, also of those with a lost lease.
-    async fn record(&mut self, failures: f64) {
+    async fn complete_some(&mut self, failure_rate: f64) {
         let now = self.now();
         for _ in 0..self.rng.random_range(1..4) {
-            if self.held.is_empty() {
+            if self.claimed.is_empty() {
                 break;
             }
-            let claimed = self.held.swap_remove(self.rng.random_range(0..self.held.len()));
-            let next = match self.rng.random_bool(failures) {
+            let claimed = self.claimed.swap_remove(self.rng.random_range(0..self.claimed.len()));
+            let next = match self.rng.random_bool(failure_rate) {
                 false => NextState::Delivered,
                 true if self.rng.random_bool(0.2) => NextState::Failed,
                 true => NextState::RetryAt(
                     now + Duration::from_secs(*[1, 5, 30, 3_600].choose(&mut self.rng).unwrap()),
                 ),
             };
-            let tried = AttemptRecord {
+            let record = AttemptRecord {
                 attempt: claimed.attempt,
                 started_at: now,
                 duration_ms: 1,
@@ -246,29 +249,23 @@ impl History {
             };
             let id = claimed.id.clone();
             // The current lease comes from the database, because the model has no lease ids.
-            let lease = "select lease from delivery
-                         where session_id = $1 and app_id = $2 and version = $3";
-            let lease = sqlx::query_scalar::<_, Option<sqlx::types::Uuid>>(lease);
-            let lease = lease.bind(id.session_id.uuid()).bind(id.app_id.as_str());
-            let lease = lease.bind(id.version.get()).fetch_one(&self.app.pool).await.unwrap();
-            let holds = lease == Some(claimed.lease);
-            if holds {
+            let is_held = store::current_lease(&self.app, &id).await == Some(claimed.lease);
+            if is_held {
                 assert!(matches!(self.model.state(&claimed), State::Leased(_)));
-                self.model.recorded(&claimed, next, now);
+                self.model.complete(&claimed, next, now);
             }
-            let completed =
-                CompletedAttempt { id, lease: claimed.lease, next_state: next, record: tried };
-            let held = deliveries::complete(&mut connection(&self.app).await, &[completed], now)
+            let completed = CompletedAttempt { id, lease: claimed.lease, next_state: next, record };
+            let updated = deliveries::complete(&mut connection(&self.app).await, &[completed], now)
                 .await
                 .unwrap();
-            assert_eq!(held, u64::from(holds));
+            assert_eq!(updated, u64::from(is_held));
         }
     }
 
     /// A worker dies, and the results of its deliveries are lost.
-    fn forget(&mut self) {
-        let kept = self.rng.random_range(0..=self.held.len());
-        self.held.truncate(kept);
+    fn lose_results(&mut self) {
+        let remaining = self.rng.random_range(0..=self.claimed.len());
+        self.claimed.truncate(remaining);
     }
 
     /// An operator replays one delivery, those of a session for an app, or all failed ones.
@@ -289,23 +286,22 @@ impl History {
                 ..DeliveryFilter::default()
             },
         };
-        let chosen: BTreeSet<_> = deliveries::list(&self.app.pool, &filter, 10_000)
+        let replayed: BTreeSet<_> = store::list_deliveries(&self.app, &filter)
             .await
-            .unwrap()
             .into_iter()
             .filter(|listed| listed.state != DeliveryState::Leased)
             .map(|listed| (listed.id.session_id, listed.id.app_id, listed.id.version.get()))
             .collect();
         let count = replay(&self.app.pool, &filter, now).await;
-        assert_eq!(usize::try_from(count).unwrap(), chosen.len());
-        for (session, app_id, version) in chosen {
+        assert_eq!(usize::try_from(count).unwrap(), replayed.len());
+        for (session, app_id, version) in replayed {
             let versions = self.model.queues.get_mut(&(session, app_id)).unwrap();
             versions.insert(version, State::Waiting(now));
         }
     }
 
     /// Makes every attempt succeed until all deliveries have ended. Returns the number of attempts.
-    async fn end(mut self) -> usize {
+    async fn deliver_all(mut self) -> usize {
         let open = |model: &Model| {
             let states = model.queues.values().flat_map(BTreeMap::values);
             states.filter(|state| **state != State::Ended).count()
@@ -319,30 +315,30 @@ impl History {
                 self.app.clock.advance(Duration::from_secs(4_000));
             }
             self.claim(0..=1, 8, 16).await;
-            while !self.held.is_empty() {
-                self.record(0.0).await;
+            while !self.claimed.is_empty() {
+                self.complete_some(0.0).await;
             }
         }
         let total: i64 = self.sessions.iter().map(|(_, versions)| versions).sum();
         let all = count(&self.app, DeliveryState::Delivered).await
             + count(&self.app, DeliveryState::Failed).await;
         assert_eq!(i64::try_from(all).unwrap(), 2 * total);
-        self.model.tries
+        self.model.attempts
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_and_due_deliveries_match_the_model() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(8);
-    let mut tries = 0;
+    let mut attempts = 0;
     for seed in 0..seeds {
         // The output of a failed test names the seed.
         println!("seed {seed}");
-        let mut history = History::begin(seed).await;
+        let mut test = ModelTest::start(seed).await;
         for _ in 0..250 {
-            history.step().await;
+            test.step().await;
         }
-        tries += history.end().await;
+        attempts += test.deliver_all().await;
     }
-    assert!(tries > 200, "only {tries} attempts");
+    assert!(attempts > 200, "only {attempts} attempts");
 }

@@ -10,17 +10,21 @@ use crate::harness::client::Client;
 use crate::harness::{TestApp, insert, store};
 
 /// Sends one callback to `url`, and returns its error.
-async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> Option<String> {
+async fn delivery_error(
+    app: &TestApp,
+    url: &str,
+    change: impl FnOnce(&mut Settings),
+) -> Option<String> {
     let stored = subscriber(url);
     insert(&app.pool, &stored).await;
     let id = create(app).await;
     worker_with(app, change).await.drain().await.unwrap();
     let id = delivery_id(&id, 1, &stored);
-    let [tried] = attempts(app, &id).await.try_into().unwrap();
-    assert_eq!((tried.status, find(app, &id).await.attempts), (None, 1), "{tried:?}");
+    let [attempt] = attempts(app, &id).await.try_into().unwrap();
+    assert_eq!((attempt.status, find(app, &id).await.attempts), (None, 1), "{attempt:?}");
     // The next case must have no other subscriber.
     store::disable_subscribers(app).await;
-    tried.error
+    attempt.error
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,20 +39,30 @@ async fn denied_networks_are_never_connected_to() {
     };
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "[::1]"] {
         let url = format!("http://{host}:{port}/");
-        let error = sent(&app, &url, deny(&["127.0.0.0/8", "::1/128"])).await.unwrap();
+        let error = delivery_error(&app, &url, deny(&["127.0.0.0/8", "::1/128"])).await.unwrap();
         assert!(error.contains("callbacks may not go to "), "{host}: {error}");
         assert!(error.contains("delivery.deny_networks"), "{host}: {error}");
     }
-    let error = sent(&app, &receiver.url("/"), |settings| {
+    let error = delivery_error(&app, &receiver.url("/"), |settings| {
         settings.delivery.allow_networks = vec!["10.0.0.0/8".parse().unwrap()];
     })
     .await
     .unwrap();
     assert!(error.contains("callbacks may not go to 127.0.0.1"), "{error}");
     // These addresses are denied even if all networks are allowed.
-    for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"] {
+    for host in [
+        "169.254.169.254",
+        "[fe80::1]",
+        "[::ffff:169.254.169.254]",
+        "[::ffff:0:169.254.169.254]",
+        "[fd00:ec2::23]",
+        "[2001:db8::1]",
+        "192.0.2.1",
+        "0.0.0.0",
+        "[::]",
+    ] {
         let url = format!("http://{host}:{port}/latest/meta-data");
-        let error = sent(&app, &url, |settings| {
+        let error = delivery_error(&app, &url, |settings| {
             settings.delivery.allow_networks =
                 ["0.0.0.0/0", "::/0"].map(|all| all.parse().unwrap()).to_vec();
         });
@@ -64,11 +78,11 @@ async fn allowed_networks_are_reached() {
     let port = receiver.address.port();
     for host in ["localhost", "[::ffff:127.0.0.1]"] {
         let stored = subscriber(&format!("http://{host}:{port}/"));
-        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        receiver.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
         insert(&app.pool, &stored).await;
     }
     create(&app).await;
-    let tries = worker_with(&app, |settings| {
+    let attempts = worker_with(&app, |settings| {
         settings.delivery.allow_networks = vec!["127.0.0.1/32".parse().unwrap()];
         settings.delivery.deny_networks = vec!["127.0.0.2/31".parse().unwrap()];
     })
@@ -76,7 +90,7 @@ async fn allowed_networks_are_reached() {
     .drain()
     .await
     .unwrap();
-    assert_eq!(tries, 3);
+    assert_eq!(attempts, 3);
     // The worker tries only the allowed addresses of a host name.
     assert_eq!(receiver.versions(), [1, 1, 1]);
 }

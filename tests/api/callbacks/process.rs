@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use super::receiver::Receiver;
 use super::{TOKEN, subscriber};
 use crate::harness::client::Client;
-use crate::harness::process::PATIENCE;
+use crate::harness::process::WAIT_TIMEOUT;
 use crate::harness::store::StoredApp;
 
 /// A data directory. Dropping the value stops its PostgreSQL, even after a failed test.
@@ -24,17 +24,17 @@ pub struct Home {
     environment: Vec<(&'static str, String)>,
 }
 
-/// A command that has ended.
-pub struct Ran {
+/// The output of a command that has ended.
+pub struct CommandOutput {
     pub code: i32,
-    pub out: String,
-    pub err: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     pub fn json(&self) -> Value {
-        assert_eq!(self.code, 0, "{}", self.err);
-        serde_json::from_str(&self.out).unwrap()
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        serde_json::from_str(&self.stdout).unwrap()
     }
 }
 
@@ -68,12 +68,12 @@ impl Home {
         command
     }
 
-    pub async fn run(&self, args: &[&str]) -> Ran {
-        let ran = self.command(args).stderr(Stdio::piped()).output().await.unwrap();
-        Ran {
-            code: ran.status.code().unwrap(),
-            out: String::from_utf8(ran.stdout).unwrap(),
-            err: String::from_utf8(ran.stderr).unwrap(),
+    pub async fn run(&self, args: &[&str]) -> CommandOutput {
+        let output = self.command(args).stderr(Stdio::piped()).output().await.unwrap();
+        CommandOutput {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
@@ -103,7 +103,7 @@ impl Home {
     /// Creates an app whose callback URL is that of `receiver`.
     pub async fn subscribe(&self, receiver: &Receiver) -> StoredApp {
         let stored = subscriber(&receiver.url("/"));
-        let ran = self
+        let output = self
             .run(&[
                 "app",
                 "create",
@@ -122,8 +122,8 @@ impl Home {
                 "--json",
             ])
             .await;
-        assert_eq!(ran.json()["callbackUrl"], receiver.url("/"));
-        receiver.knows(Client::new(receiver.address, &stored, Clock::system()), TOKEN);
+        assert_eq!(output.json()["callbackUrl"], receiver.url("/"));
+        receiver.add_app(Client::new(receiver.address, &stored, Clock::system()), TOKEN);
         stored
     }
 
@@ -162,16 +162,16 @@ impl Server {
     pub async fn stop(mut self) {
         let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let ended = tokio::time::timeout(WAIT_TIMEOUT, self.child.wait()).await;
         assert!(ended.unwrap().unwrap().success());
     }
 }
 
 /// Waits until `condition` holds. Fails after `timeout`.
 pub async fn wait_for(subject: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
+    let started_at = Instant::now();
     while !condition().await {
-        assert!(began.elapsed() < timeout, "not within {timeout:?}: {subject}");
+        assert!(started_at.elapsed() < timeout, "not within {timeout:?}: {subject}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -1,6 +1,6 @@
 //! A receiver of callbacks, written from the protocol's description and not from Muster's code.
 //!
-//! The receiver speaks just enough HTTP to misbehave in every way. It checks each request strictly,
+//! The receiver speaks HTTP itself, so that it can break every rule. It checks each request,
 //! decrypts it, and keeps it. [`Receiver::calls`] fails if a request was wrong.
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,14 +27,20 @@ pub struct Call {
     pub target: String,
     /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// The names of the headers as received.
+    pub header_names: Vec<String>,
     /// The body as received.
     pub body: String,
     pub app_id: String,
     /// The decrypted message.
     pub message: String,
+    /// `packageId` of the message.
+    pub package_id: String,
     pub session: String,
     pub version: i64,
     pub attempt: i32,
+    /// The number of the connection, from 0.
+    pub connection: usize,
     /// Whether the receiver answered with `ok`.
     pub acknowledged: bool,
 }
@@ -91,7 +97,7 @@ struct Shared {
     /// The client and the signing token of each app, by app id.
     apps: Mutex<HashMap<String, (Client, String)>>,
     calls: Mutex<Vec<Call>>,
-    complaints: Mutex<Vec<String>>,
+    errors: Mutex<Vec<String>>,
     script: Mutex<Script>,
     connections: AtomicUsize,
     /// The number of requests that have reached the barrier.
@@ -106,7 +112,7 @@ impl Receiver {
         let shared = Arc::new(Shared {
             apps: Mutex::default(),
             calls: Mutex::default(),
-            complaints: Mutex::default(),
+            errors: Mutex::default(),
             script: Mutex::new(Box::new(|_| Reply::Ok)),
             connections: AtomicUsize::default(),
             barrier: watch::Sender::default(),
@@ -115,9 +121,9 @@ impl Receiver {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                serving.connections.fetch_add(1, Ordering::Relaxed);
+                let connection = serving.connections.fetch_add(1, Ordering::Relaxed);
                 let serving = serving.clone();
-                tokio::spawn(async move { serving.serve(stream).await });
+                tokio::spawn(async move { serving.serve(stream, connection).await });
             }
         });
         Self { address, shared, task }
@@ -128,7 +134,7 @@ impl Receiver {
     }
 
     /// Adds an app whose requests the receiver can check and decrypt.
-    pub fn knows(&self, client: Client, token: &str) {
+    pub fn add_app(&self, client: Client, token: &str) {
         let app_id = client.app_id.clone();
         self.shared.apps.lock().unwrap().insert(app_id, (client, token.to_owned()));
     }
@@ -145,8 +151,8 @@ impl Receiver {
 
     /// All requests in the order of their arrival. Fails if one of them was wrong.
     pub fn calls(&self) -> Vec<Call> {
-        let complaints = self.shared.complaints.lock().unwrap();
-        assert!(complaints.is_empty(), "{complaints:#?}");
+        let errors = self.shared.errors.lock().unwrap();
+        assert!(errors.is_empty(), "{errors:#?}");
         self.shared.calls.lock().unwrap().clone()
     }
 
@@ -174,20 +180,20 @@ impl Drop for Receiver {
 }
 
 impl Shared {
-    async fn serve(&self, mut stream: TcpStream) {
+    async fn serve(&self, mut stream: TcpStream, connection: usize) {
         let mut read = Vec::new();
         while let Some((head, body)) = request(&mut stream, &mut read).await {
             let checked = catch_unwind(AssertUnwindSafe(|| self.check(&head, body)));
             let mut call = match checked {
                 Ok(call) => call,
                 Err(panic) => {
-                    let complaint = panic.downcast_ref::<String>().cloned();
-                    let complaint =
-                        complaint.unwrap_or_else(|| format!("{head}: not as described"));
-                    self.complaints.lock().unwrap().push(complaint);
+                    let error = panic.downcast_ref::<String>().cloned();
+                    let error = error.unwrap_or_else(|| format!("{head}: not as described"));
+                    self.errors.lock().unwrap().push(error);
                     return;
                 }
             };
+            call.connection = connection;
             let mut reply = (self.script.lock().unwrap())(&call);
             call.acknowledged = match &reply {
                 Reply::Barrier(_, then) => matches!(**then, Reply::Ok),
@@ -198,22 +204,22 @@ impl Shared {
                 let then = Reply::clone(then);
                 match reply {
                     Reply::Late(wait, _) => tokio::time::sleep(wait).await,
-                    Reply::Barrier(many, _) => self.wait_at_barrier(many).await,
+                    Reply::Barrier(count, _) => self.wait_at_barrier(count).await,
                     _ => {}
                 }
                 reply = then;
             }
-            if !perform(&mut stream, reply).await {
+            if !send_reply(&mut stream, reply).await {
                 return;
             }
         }
     }
 
     /// Waits until this many requests have reached the barrier.
-    async fn wait_at_barrier(&self, many: usize) {
+    async fn wait_at_barrier(&self, count: usize) {
         let mut barrier = self.barrier.subscribe();
         self.barrier.send_modify(|count| *count += 1);
-        barrier.wait_for(|count| *count >= many).await.unwrap();
+        barrier.wait_for(|reached| *reached >= count).await.unwrap();
     }
 
     /// Checks the properties of a request that every receiver may rely on.
@@ -221,9 +227,11 @@ impl Shared {
         let mut lines = head.split("\r\n");
         let target = lines.next().unwrap().strip_prefix("POST ").unwrap();
         let target = target.strip_suffix(" HTTP/1.1").unwrap().to_owned();
+        let lines: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+        let header_names = lines.iter().map(|(name, _)| (*name).to_owned()).collect();
         let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_owned()))
             .collect();
         assert_eq!(headers["content-type"], "application/json");
         let fields: BTreeMap<String, Value> = serde_json::from_str(&body).unwrap();
@@ -234,24 +242,28 @@ impl Shared {
         let (client, token) = self.apps.lock().unwrap()[&app_id].clone();
         assert_eq!(fields["toBuin"], client.buin);
         let message = client.open(encrypt);
-        let news: Value = serde_json::from_str(&message).unwrap();
-        let session = news["sessionId"].as_str().unwrap().to_owned();
-        let version = news["version"].as_i64().unwrap();
+        let content: Value = serde_json::from_str(&message).unwrap();
+        let session = content["sessionId"].as_str().unwrap().to_owned();
+        let version = content["version"].as_i64().unwrap();
         assert_eq!(headers["x-muster-version"], version.to_string());
-        if news["msgType"] != "muster_test" {
+        if content["msgType"] != "muster_test" {
             let plain = session.trim_matches(['{', '}']).to_lowercase();
             assert_eq!(headers["x-muster-delivery"], format!("{plain}.{version}.{app_id}"));
         }
+        assert_eq!(content["packageId"], headers["x-muster-delivery"], "{message}");
         let attempt = headers["x-muster-attempt"].parse().unwrap();
         let call = Call {
             target,
             headers,
+            header_names,
             body,
             app_id,
             message,
+            package_id: content["packageId"].as_str().unwrap().to_owned(),
             session,
             version,
             attempt,
+            connection: 0,
             acknowledged: false,
         };
         let encrypt = fields["encrypt"].as_str().unwrap();
@@ -295,7 +307,7 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, 
 }
 
 /// Sends a reply. Returns whether the connection can be used again.
-async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
+async fn send_reply(stream: &mut TcpStream, reply: Reply) -> bool {
     match reply {
         Reply::Ok => write(stream, 200, "", "ok").await,
         Reply::Answer(status, headers, body) => write(stream, status, &headers, &body).await,

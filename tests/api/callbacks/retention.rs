@@ -7,6 +7,7 @@ use muster::domain::DeliveryState;
 
 use super::receiver::{Reply, reply_with};
 use super::{attempts, count, create, delivery_id, spawn_subscribed, worker};
+use crate::harness::store;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -26,8 +27,8 @@ fn options() -> Options {
 async fn old_deliveries_are_pruned_with_their_attempts() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let mut worker: Worker = worker(&app).await;
-    let fails = create(&app).await;
-    let session = fails.clone();
+    let failing = create(&app).await;
+    let session = failing.clone();
     receiver
         .script(move |call| if call.session == session { reply_with(500, "") } else { Reply::Ok });
     for _ in 0..10 {
@@ -48,40 +49,25 @@ async fn old_deliveries_are_pruned_with_their_attempts() {
     assert_eq!(prune().await, 1);
     assert!(attempts(&app, &delivery_id(&old, 1, &stored)).await.is_empty());
     assert_eq!(attempts(&app, &delivery_id(&young, 1, &stored)).await.len(), 1);
-    assert!(!attempts(&app, &delivery_id(&fails, 1, &stored)).await.is_empty());
+    assert!(!attempts(&app, &delivery_id(&failing, 1, &stored)).await.is_empty());
     assert_eq!(count(&app, DeliveryState::Failed).await, 1);
 
     create(&app).await;
     app.clock.advance(23 * DAY);
     assert_eq!(prune().await, 2);
-    let left = sqlx::query_scalar::<_, i64>("select count(*) from delivery_attempt");
-    assert_eq!(left.fetch_one(&app.pool).await.unwrap(), 0);
+    assert_eq!(store::count_attempts(&app.pool).await, 0);
     assert_eq!(count(&app, DeliveryState::Pending).await, 1, "pending deliveries are never pruned");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pruning_works_in_batches() {
     let (app, _receiver, _) = spawn_subscribed().await;
-    let fill = "with one as (
-                    insert into delivery (session_id, buin, app_id, version, state, due_at,
-                        attempts, tries, created_at, finished_at)
-                    select md5(number::text)::uuid, 1, 'x', 1,
-                           case when number % 2 = 0 then 'delivered' else 'failed' end,
-                           $1, 1, 1, $1, $1 + number * interval '1 second'
-                    from generate_series(1, 6000) as number
-                    returning *
-                )
-                insert into delivery_attempt (session_id, app_id, version, attempt, started_at,
-                    duration_ms)
-                select session_id, app_id, version, attempt, $1, 1
-                from one, generate_series(1, 3) as attempt";
-    sqlx::query(fill).bind(app.clock.now()).execute(&app.pool).await.unwrap();
+    store::insert_ended_deliveries(&app, 6_000).await;
     // The youngest 500 of each state are kept.
     let options = Options { failed_retention: 7 * DAY, ..options() };
     app.clock.advance(7 * DAY + Duration::from_millis(5_000_500));
     assert_eq!(delivery::prune(&app.pool, &app.clock, &options).await.unwrap(), 5_000);
     assert_eq!(count(&app, DeliveryState::Delivered).await, 500);
     assert_eq!(count(&app, DeliveryState::Failed).await, 500);
-    let left = sqlx::query_scalar::<_, i64>("select count(*) from delivery_attempt");
-    assert_eq!(left.fetch_one(&app.pool).await.unwrap(), 3_000);
+    assert_eq!(store::count_attempts(&app.pool).await, 3_000);
 }

@@ -16,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Advances the clock by `time` in steps, and drains the queue after each step.
-async fn pass(app: &TestApp, worker: &mut Worker, time: Duration, step: Duration) {
+async fn advance_and_drain(app: &TestApp, worker: &mut Worker, time: Duration, step: Duration) {
     let until = app.clock.now() + time;
     while app.clock.now() < until {
         app.clock.advance(step);
@@ -32,28 +32,30 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
     receiver.script(|call| if call.version == 1 { reply_with(500, "no") } else { Reply::Ok });
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
-    pass(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
-    pass(&app, &mut worker, 23 * HOUR, 5 * MINUTE).await;
+    advance_and_drain(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
+    advance_and_drain(&app, &mut worker, 23 * HOUR, 5 * MINUTE).await;
     let first = delivery_id(&id, 1, &stored);
     assert_eq!(find(&app, &first).await.state, DeliveryState::Pending);
     assert!(receiver.calls().iter().all(|call| call.version == 1));
-    pass(&app, &mut worker, 2 * HOUR, MINUTE).await;
+    advance_and_drain(&app, &mut worker, 2 * HOUR, MINUTE).await;
 
-    let tried = attempts(&app, &first).await;
-    let waits: Vec<i64> =
-        tried.windows(2).map(|two| (two[1].started_at - two[0].started_at).num_seconds()).collect();
+    let recorded = attempts(&app, &first).await;
+    let waits: Vec<i64> = recorded
+        .windows(2)
+        .map(|two| (two[1].started_at - two[0].started_at).num_seconds())
+        .collect();
     // The bounds allow for jitter and for the steps of this test.
     let expected = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 14_400, 14_400];
     for (wait, expected) in waits.iter().zip(expected) {
-        let (least, most) = (expected * 8 / 10, expected * 12 / 10 + 300);
-        assert!((least..=most).contains(wait), "{wait} s for {expected} s: {waits:?}");
+        let (min, max) = (expected * 8 / 10, expected * 12 / 10 + 300);
+        assert!((min..=max).contains(wait), "{wait} s for {expected} s: {waits:?}");
     }
     let listed = find(&app, &first).await;
     assert_eq!(listed.state, DeliveryState::Failed);
-    let lasted = listed.finished_at.unwrap() - test_start_time();
-    assert!((24..=25).contains(&lasted.num_hours()), "{lasted}");
-    assert_eq!(usize::try_from(listed.attempts).unwrap(), tried.len());
-    assert!(tried.iter().all(
+    let age = listed.finished_at.unwrap() - test_start_time();
+    assert!((24..=25).contains(&age.num_hours()), "{age}");
+    assert_eq!(usize::try_from(listed.attempts).unwrap(), recorded.len());
+    assert!(recorded.iter().all(
         |attempt| attempt.error.is_some() && attempt.response_excerpt.as_deref() == Some("no")
     ));
     assert_eq!(find(&app, &delivery_id(&id, 2, &stored)).await.state, DeliveryState::Delivered);
@@ -67,7 +69,7 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
     receiver.recover();
     app.clock.advance(Duration::from_secs(7));
     worker.drain().await.unwrap();
-    let count = i32::try_from(tried.len()).unwrap();
+    let count = i32::try_from(recorded.len()).unwrap();
     let again: Vec<i32> = receiver.take().iter().map(|call| call.attempt).collect();
     assert_eq!(again, [count + 1, count + 2]);
     assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
@@ -77,7 +79,7 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
 async fn retry_after_is_honored() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let mut worker = worker(&app).await;
-    for (value, least, most) in [
+    for (value, min, max) in [
         ("60", 60, 60),
         ("%a, %d %b %Y %H:%M:%S GMT", 3_600, 3_600),
         // The wait is at most four hours, and at least that of the schedule.
@@ -92,7 +94,7 @@ async fn retry_after_is_honored() {
         receiver.script(move |_| Reply::Answer(503, header.clone(), String::new()));
         worker.drain().await.unwrap();
         let wait = find(&app, &delivery_id(&id, 1, &stored)).await.due_at - now;
-        assert!((least..=most).contains(&wait.num_seconds()), "{value}: {wait}");
+        assert!((min..=max).contains(&wait.num_seconds()), "{value}: {wait}");
         receiver.recover();
         app.clock.advance(5 * HOUR);
         worker.drain().await.unwrap();
@@ -160,7 +162,7 @@ async fn replay_filters_and_keeps_the_order() {
         worker.drain().await.unwrap();
         let calls = receiver.take();
         assert_eq!(u64::try_from(calls.len()).unwrap(), expected, "{filter:?}");
-        in_order(&calls);
+        assert_in_order(&calls);
     }
 
     // A replayed version is sent before later versions.
@@ -169,17 +171,17 @@ async fn replay_filters_and_keeps_the_order() {
     replay(&app.pool, &filter, app.clock.now()).await;
     rename(&app, &first, 2).await;
     worker.drain().await.unwrap();
-    let firsts: Vec<i64> = receiver.take().iter().map(|call| call.version).collect();
-    assert_eq!(firsts.iter().filter(|version| **version == 1).count(), 1, "{firsts:?}");
+    let versions: Vec<i64> = receiver.take().iter().map(|call| call.version).collect();
+    assert_eq!(versions.iter().filter(|version| **version == 1).count(), 1, "{versions:?}");
     receiver.recover();
     app.clock.advance(HOUR);
     worker.drain().await.unwrap();
     let calls = receiver.take();
     assert_eq!(calls.len(), 6 + 2);
-    in_order(&calls);
+    assert_in_order(&calls);
 }
 
-fn in_order(calls: &[Call]) {
+fn assert_in_order(calls: &[Call]) {
     let mut last = std::collections::HashMap::new();
     for call in calls {
         let before = last.insert((&call.app_id, &call.session), call.version);
@@ -188,7 +190,7 @@ fn in_order(calls: &[Call]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_apps_callbacks_wait() {
+async fn callbacks_of_a_paused_app_are_withheld() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let pause = async |paused: bool| {
@@ -207,27 +209,27 @@ async fn a_paused_apps_callbacks_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_receiver_gets_fewer_attempts() {
     let (app, receiver, _) = spawn_subscribed().await;
-    let sound = Receiver::start().await;
-    super::subscribe(&app, &sound).await;
+    let healthy = Receiver::start().await;
+    super::subscribe(&app, &healthy).await;
     for _ in 0..500 {
         create(&app).await;
     }
     receiver.script(|_| reply_with(503, ""));
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
-    assert_eq!(sound.calls().len(), 500, "the other app got all its callbacks");
-    let at_once = receiver.calls().len();
-    assert!((5..=21).contains(&at_once), "{at_once}");
-    pass(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
-    let in_ten_minutes = receiver.take().len() - at_once;
+    assert_eq!(healthy.calls().len(), 500, "the other app got all its callbacks");
+    let first_attempts = receiver.calls().len();
+    assert!((5..=21).contains(&first_attempts), "{first_attempts}");
+    advance_and_drain(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
+    let in_ten_minutes = receiver.take().len() - first_attempts;
     // Two attempts after 1, 2, 4, 8 and 16 s, then two every 20 s.
     assert!((25..=80).contains(&in_ten_minutes), "{in_ten_minutes}");
 
     // One success closes the circuit breaker.
     receiver.recover();
-    pass(&app, &mut worker, MINUTE, Duration::from_secs(1)).await;
+    advance_and_drain(&app, &mut worker, MINUTE, Duration::from_secs(1)).await;
     assert!(receiver.calls().len() >= 480, "{}", receiver.calls().len());
-    pass(&app, &mut worker, HOUR, MINUTE).await;
+    advance_and_drain(&app, &mut worker, HOUR, MINUTE).await;
     assert_eq!(receiver.calls().len(), 500);
     assert_eq!(count(&app, DeliveryState::Delivered).await, 1_000);
 }
@@ -235,21 +237,21 @@ async fn failing_receiver_gets_fewer_attempts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_sessions_do_not_delay_others() {
     let (app, receiver, _) = spawn_subscribed().await;
-    let mut bad = std::collections::HashSet::new();
+    let mut failing = std::collections::HashSet::new();
     for _ in 0..30 {
-        bad.insert(create(&app).await);
+        failing.insert(create(&app).await);
     }
     receiver.script(
         move |call| {
-            if bad.contains(&call.session) { reply_with(500, "") } else { Reply::Ok }
+            if failing.contains(&call.session) { reply_with(500, "") } else { Reply::Ok }
         },
     );
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
-    pass(&app, &mut worker, 20 * Duration::from_secs(1), Duration::from_secs(1)).await;
-    let good = create(&app).await;
-    pass(&app, &mut worker, 21 * Duration::from_secs(1), Duration::from_secs(1)).await;
-    assert!(receiver.calls().iter().any(|call| call.session == good && call.acknowledged));
+    advance_and_drain(&app, &mut worker, 20 * Duration::from_secs(1), Duration::from_secs(1)).await;
+    let healthy = create(&app).await;
+    advance_and_drain(&app, &mut worker, 21 * Duration::from_secs(1), Duration::from_secs(1)).await;
+    assert!(receiver.calls().iter().any(|call| call.session == healthy && call.acknowledged));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,10 +266,10 @@ async fn retry_schedule_is_configurable() {
     })
     .await;
     worker.drain().await.unwrap();
-    pass(&app, &mut worker, Duration::from_secs(3), Duration::from_millis(10)).await;
+    advance_and_drain(&app, &mut worker, Duration::from_secs(3), Duration::from_millis(10)).await;
     // Attempts start at 0 ms, at 100 ms, every 200 ms after that, and at 1 s. Each wait is up to a
     // fifth longer or shorter.
-    let tries = receiver.calls().len();
-    assert!((6..=8).contains(&tries), "{tries}");
+    let attempts = receiver.calls().len();
+    assert!((6..=8).contains(&attempts), "{attempts}");
     assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Failed);
 }

@@ -14,24 +14,24 @@ use crate::harness::{BUIN, insert, new_app, store};
 #[tokio::test(flavor = "multi_thread")]
 async fn every_subscribed_app_gets_a_delivery() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
-    let made = || subscriber(&receiver.url("/"));
-    let (first, second) = (made(), made());
-    let mut disabled = made();
+    let new_subscriber = || subscriber(&receiver.url("/"));
+    let (first, second) = (new_subscriber(), new_subscriber());
+    let mut disabled = new_subscriber();
     disabled.app.disabled = true;
-    let mut paused = made();
+    let mut paused = new_subscriber();
     paused.app.callbacks_paused = true;
-    let mut forbidden = made();
+    let mut forbidden = new_subscriber();
     forbidden.app.permissions = [Permission::SessionsWrite].into_iter().collect();
-    let silent = new_app(BUIN, &[Permission::Callbacks]);
+    let without_url = new_app(BUIN, &[Permission::Callbacks]);
     // An app of another enterprise gets no callback, even with the same app id.
-    let mut elsewhere = made();
+    let mut elsewhere = new_subscriber();
     elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
     elsewhere.app.app_id = first.app.app_id.clone();
-    for stored in [&first, &second, &disabled, &paused, &forbidden, &silent, &elsewhere] {
+    for stored in [&first, &second, &disabled, &paused, &forbidden, &without_url, &elsewhere] {
         insert(&app.pool, stored).await;
     }
     for stored in [&first, &second] {
-        receiver.knows(Client::new(app.address, stored, app.clock.clone()), TOKEN);
+        receiver.add_app(Client::new(app.address, stored, app.clock.clone()), TOKEN);
     }
     let id = create(&app).await;
     rename(&app, &id, 1).await;
@@ -54,7 +54,7 @@ async fn every_subscribed_app_gets_a_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_change_means_no_delivery() {
+async fn change_without_effect_has_no_delivery() {
     let (app, receiver, _) = spawn_subscribed().await;
     let id = create(&app).await;
     worker(&app).await.drain().await.unwrap();
@@ -82,7 +82,7 @@ async fn no_change_means_no_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_commits_with_its_change() {
+async fn delivery_commits_with_its_change() {
     let (app, receiver, _) = spawn_subscribed().await;
     super::subscribe(&app, &receiver).await;
     let id = create(&app).await;

@@ -1,4 +1,4 @@
-//! Writers and readers that continue during faults, and remember every answer.
+//! Writers and readers that continue during faults, and record every answer.
 //!
 //! Each change sets a title and adds a member, both with a unique number. So a session shows the
 //! changes that made it, and the database shows the changes that were done.
@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use crate::harness::process::{PATIENCE, Plain};
+use crate::harness::process::PlainClient;
 
 const WRITERS: usize = 4;
 const READERS: usize = 4;
 const LISTERS: usize = 2;
 /// The number of changes after which a writer begins another session.
 const CHANGES: usize = 12;
-/// The pause between two requests of one caller. These tests are about faults, not about speed.
+/// The pause between two requests of one client. These tests are about faults, not about speed.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// The outcome of a change according to its answer.
@@ -43,27 +44,37 @@ pub enum Kind {
 
 pub const KINDS: [Kind; 4] = [Kind::Create, Kind::Update, Kind::Read, Kind::List];
 
-/// Running callers.
+/// Running clients.
 pub struct Load {
     pub shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// The state that all callers share.
+/// The state that all clients share.
 pub struct Shared {
-    caller: Plain,
+    client: PlainClient,
     /// The maximum duration of a request.
-    within: Duration,
-    next: AtomicU64,
+    max_response_time: Duration,
+    next_change: AtomicU64,
     stop: AtomicBool,
+    /// The number of waits for successes that have begun. A request belongs to the last wait that
+    /// began before it.
+    waits: AtomicU64,
     /// The newest version of each session that an answer has shown.
     newest: Mutex<HashMap<String, i64>>,
     /// The outcome of each change by its number.
     changes: Mutex<BTreeMap<u64, Outcome>>,
     answers: Mutex<BTreeMap<(Kind, String), usize>>,
     slowest: Mutex<Duration>,
-    /// The start of the last successful request of each kind, and the number of successes.
-    succeeded: Mutex<BTreeMap<Kind, (Instant, usize)>>,
+    successes: Mutex<BTreeMap<Kind, Successes>>,
+}
+
+/// The successful requests of a kind.
+#[derive(Clone, Copy, Default)]
+struct Successes {
+    count: usize,
+    /// The newest wait to which one of the requests belongs.
+    newest_wait: u64,
 }
 
 enum Answer {
@@ -73,18 +84,20 @@ enum Answer {
 }
 
 impl Load {
-    /// Starts callers with the credentials of `caller`. Each answer must arrive `within` this time.
-    pub fn start(caller: &Plain, within: Duration) -> Self {
+    /// Starts clients with the credentials of `client`. Each answer must arrive within
+    /// `max_response_time`.
+    pub fn start(client: &PlainClient, max_response_time: Duration) -> Self {
         let shared = Arc::new(Shared {
-            caller: caller.clone(),
-            within,
-            next: AtomicU64::new(1),
+            client: client.clone(),
+            max_response_time,
+            next_change: AtomicU64::new(1),
             stop: AtomicBool::new(false),
+            waits: AtomicU64::default(),
             newest: Mutex::default(),
             changes: Mutex::default(),
             answers: Mutex::default(),
             slowest: Mutex::default(),
-            succeeded: Mutex::default(),
+            successes: Mutex::default(),
         });
         let mut tasks = Vec::new();
         for _ in 0..WRITERS {
@@ -99,44 +112,44 @@ impl Load {
         Self { shared, tasks }
     }
 
-    /// Waits for `more` successes of each kind, the last of them begun from now on.
-    pub async fn wait_for_progress(&self, more: usize) {
-        self.wait_for_successes(Instant::now(), more).await;
-    }
-
-    /// Waits for `more` successes of each kind, the last of them begun after `after`. Returns the
-    /// time from `after` to the first success of each kind.
-    pub async fn wait_for_successes(&self, after: Instant, more: usize) -> Vec<(Kind, Duration)> {
-        let before: BTreeMap<Kind, usize> = self
-            .shared
-            .succeeded
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(kind, (_, count))| (*kind, *count))
-            .collect();
-        let mut first = BTreeMap::new();
-        loop {
-            let mut done = true;
-            for kind in KINDS {
-                let now = self.shared.succeeded.lock().unwrap().get(&kind).copied();
-                let began = now.is_some_and(|(began, _)| began >= after);
-                if began {
-                    first.entry(kind).or_insert_with(|| after.elapsed());
+    /// Waits until `count` more requests of each kind have succeeded, at least one of them begun
+    /// after this call. Fails after `max_wait`. Returns the time until such a request of each kind
+    /// had succeeded.
+    pub async fn wait_for_successes(
+        &self,
+        count: usize,
+        max_wait: Duration,
+    ) -> BTreeMap<Kind, Duration> {
+        let started_at = Instant::now();
+        let wait = self.shared.waits.fetch_add(1, Ordering::SeqCst) + 1;
+        let before = self.shared.successes.lock().unwrap().clone();
+        let mut recovered = BTreeMap::new();
+        let waiting = async {
+            loop {
+                assert!(!self.tasks.iter().any(JoinHandle::is_finished), "a client has failed");
+                let mut complete = true;
+                for kind in KINDS {
+                    let now = self.shared.successes_of(kind);
+                    let before = before.get(&kind).map_or(0, |before| before.count);
+                    let has_recovered = now.newest_wait >= wait;
+                    if has_recovered {
+                        recovered.entry(kind).or_insert_with(|| started_at.elapsed());
+                    }
+                    complete &= has_recovered && now.count >= before + count;
                 }
-                let count = now.map_or(0, |(_, count)| count);
-                done &= began && count >= before.get(&kind).copied().unwrap_or_default() + more;
+                if complete {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            if done {
-                return first.into_iter().collect();
-            }
-            assert!(!self.tasks.iter().any(JoinHandle::is_finished), "a caller has failed");
-            assert!(after.elapsed() < PATIENCE, "no service: {first:?}, {}", self.shared.summary());
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        };
+        if timeout(max_wait, waiting).await.is_err() {
+            panic!("no service within {max_wait:?}: {recovered:?}, {}", self.shared.summary());
         }
+        recovered
     }
 
-    /// Stops the callers, and returns the outcome of each change.
+    /// Stops the clients, and returns the outcome of each change.
     pub async fn stop(self) -> BTreeMap<u64, Outcome> {
         self.shared.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
@@ -154,39 +167,50 @@ impl Shared {
         format!("{answers:?}, the slowest after {slowest:?}")
     }
 
+    fn successes_of(&self, kind: Kind) -> Successes {
+        self.successes.lock().unwrap().get(&kind).copied().unwrap_or_default()
+    }
+
     async fn call(&self, kind: Kind, request: reqwest::RequestBuilder) -> Answer {
-        let began = Instant::now();
-        let response = request.send().await.unwrap_or_else(|error| panic!("{kind:?}: {error:?}"));
-        let status = response.status().as_u16();
-        let retry = response.headers().contains_key("retry-after");
-        let body: Value = response.json().await.unwrap();
-        let elapsed = began.elapsed();
-        assert!(elapsed <= self.within, "{kind:?} took {elapsed:?}: {body}");
+        let started_at = Instant::now();
+        let wait = self.waits.load(Ordering::SeqCst);
+        let exchange = async {
+            let response = request.send().await?;
+            let status = response.status().as_u16();
+            let has_retry_after = response.headers().contains_key("retry-after");
+            reqwest::Result::Ok((status, has_retry_after, response.json::<Value>().await?))
+        };
+        let response = timeout(self.max_response_time, exchange).await;
+        let response = response.unwrap_or_else(|late| panic!("{kind:?}: no response: {late}"));
+        let (status, has_retry_after, body) =
+            response.unwrap_or_else(|error| panic!("{kind:?}: {error:?}"));
+        let elapsed = started_at.elapsed();
         let code = if kind == Kind::List { &body["code"] } else { &body["errcode"] };
         let name = format!("{status} {code} {}", body["errmsg"].as_str().unwrap_or_default());
         *self.answers.lock().unwrap().entry((kind, name)).or_default() += 1;
         self.slowest.lock().map(|mut slowest| *slowest = elapsed.max(*slowest)).unwrap();
         match status {
             200 if kind == Kind::List || *code == 0 => {
-                let mut succeeded = self.succeeded.lock().unwrap();
-                let last = succeeded.entry(kind).or_insert((began, 0));
-                *last = (began.max(last.0), last.1 + 1);
+                let mut successes = self.successes.lock().unwrap();
+                let successes = successes.entry(kind).or_default();
+                successes.count += 1;
+                successes.newest_wait = wait.max(successes.newest_wait);
                 Answer::Ok(body)
             }
             503 => {
-                assert!(retry, "{kind:?}: {body}");
+                assert!(has_retry_after, "{kind:?}: {body}");
                 Answer::NotDone
             }
             504 => {
-                assert!(retry, "{kind:?}: {body}");
+                assert!(has_retry_after, "{kind:?}: {body}");
                 Answer::Unknown
             }
             _ => panic!("unexpected answer to {kind:?}: {status} {body}"),
         }
     }
 
-    async fn ask(&self, kind: Kind, call: &str, body: &Value) -> Answer {
-        let Plain { base, api_key, http } = &self.caller;
+    async fn post(&self, kind: Kind, call: &str, body: &Value) -> Answer {
+        let PlainClient { base, api_key, http } = &self.client;
         let url = format!("{base}/cgi/session/{call}?accessToken={api_key}");
         self.call(kind, http.post(url).body(body.to_string())).await
     }
@@ -197,16 +221,16 @@ impl Shared {
         *known = version.max(*known);
     }
 
-    fn any_session(&self) -> Option<(String, i64)> {
+    fn random_session(&self) -> Option<(String, i64)> {
         let newest = self.newest.lock().unwrap();
-        let chance = rand::random_range(0..newest.len().max(1));
-        newest.iter().nth(chance).map(|(session, newest)| (session.clone(), *newest))
+        let index = rand::random_range(0..newest.len().max(1));
+        newest.iter().nth(index).map(|(session, newest)| (session.clone(), *newest))
     }
 
-    /// Makes a change, and remembers its outcome.
+    /// Makes a change, and records its outcome.
     async fn change(&self, kind: Kind, call: &str, body: impl FnOnce(u64) -> Value) -> Outcome {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let outcome = match self.ask(kind, call, &body(number)).await {
+        let number = self.next_change.fetch_add(1, Ordering::Relaxed);
+        let outcome = match self.post(kind, call, &body(number)).await {
             Answer::Ok(session) => {
                 assert_eq!(session["title"], format!("t{number}"), "{session}");
                 let (session, version) = check_session(&session);
@@ -230,7 +254,8 @@ impl Shared {
                 continue;
             };
             assert_eq!(version, 1);
-            let (mut least, mut most) = (1, 1);
+            // The lowest and the highest version that the session may have.
+            let (mut min, mut max) = (1, 1);
             for _ in 0..CHANGES {
                 if self.stop.load(Ordering::Relaxed) {
                     return;
@@ -242,17 +267,14 @@ impl Shared {
                         "title": format!("t{number}"), "addMember": [format!("m{number}")],
                     })
                 };
-                most += 1;
+                max += 1;
                 match self.change(Kind::Update, "update", update).await {
                     Outcome::Done { version, .. } => {
                         // Earlier changes with an unknown outcome may have been done or not.
-                        assert!(
-                            (least + 1..=most).contains(&version),
-                            "{version}: {least}, {most}"
-                        );
-                        (least, most) = (version, version);
+                        assert!((min + 1..=max).contains(&version), "{version}: {min}, {max}");
+                        (min, max) = (version, version);
                     }
-                    Outcome::NotDone => most -= 1,
+                    Outcome::NotDone => max -= 1,
                     Outcome::Unknown => {}
                 }
             }
@@ -262,9 +284,9 @@ impl Shared {
     async fn read(self: Arc<Self>) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(PAUSE).await;
-            let Some((session, newest)) = self.any_session() else { continue };
+            let Some((session, newest)) = self.random_session() else { continue };
             let id = session.trim_matches(['{', '}']);
-            let Plain { base, api_key, http } = &self.caller;
+            let PlainClient { base, api_key, http } = &self.client;
             let url = format!("{base}/cgi/session/get?accessToken={api_key}&sessionId={id}");
             if let Answer::Ok(shown) = self.call(Kind::Read, http.get(url)).await {
                 let (shown, version) = check_session(&shown);
@@ -284,7 +306,7 @@ impl Shared {
     }
 
     fn request_list(&self) -> reqwest::RequestBuilder {
-        let Plain { base, api_key, http } = &self.caller;
+        let PlainClient { base, api_key, http } = &self.client;
         http.get(format!("{base}/v1/sessions?limit=3")).bearer_auth(api_key)
     }
 }

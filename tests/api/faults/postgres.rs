@@ -12,10 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::harness::process::{Home, PATIENCE};
+use crate::harness::process::{Home, WAIT_TIMEOUT};
+use crate::harness::store::{self, PgConnectOptions};
 
 pub struct Postgres {
     program: PathBuf,
@@ -30,18 +29,23 @@ impl Postgres {
     pub async fn start(home: &Home) -> Self {
         let data = home.postgres();
         // The command line of the previous server begins with the path of the program.
-        let started_with = fs::read_to_string(data.join("postmaster.opts")).unwrap();
-        let program = PathBuf::from(started_with.split_whitespace().next().unwrap());
+        let command_line = fs::read_to_string(data.join("postmaster.opts")).unwrap();
+        let program = PathBuf::from(command_line.split_whitespace().next().unwrap());
         // The user that runs PostgreSQL must be able to enter these directories.
-        for above in data.ancestors().skip(1).take(3) {
-            let mode = fs::metadata(above).unwrap().permissions().mode();
-            fs::set_permissions(above, Permissions::from_mode(mode | 0o011)).unwrap();
+        for directory in data.ancestors().skip(1).take(3) {
+            let mode = fs::metadata(directory).unwrap().permissions().mode();
+            fs::set_permissions(directory, Permissions::from_mode(mode | 0o011)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log_file = home.parent.join("postgres.said");
+        let log_file = home.parent.join("postgres.log");
         // The rules of an embedded PostgreSQL admit no client by TCP.
         let rules = data.join("external_hba.conf");
-        fs::write(&rules, "host all all 127.0.0.1/32 trust\n").unwrap();
+        fs::write(
+            &rules,
+            "host all all 127.0.0.1/32 trust
+",
+        )
+        .unwrap();
         fs::set_permissions(rules, Permissions::from_mode(0o644)).unwrap();
         let mut postgres = Self { program, data, log_file, port, child: None };
         postgres.start_again().await;
@@ -75,9 +79,9 @@ impl Postgres {
     }
 
     async fn wait_until_ready(&mut self) {
-        let began = Instant::now();
-        while PgConnection::connect_with(&self.options()).await.is_err() {
-            let ended = self.is_gone() || began.elapsed() > PATIENCE;
+        let started_at = Instant::now();
+        while store::try_connect(&self.options()).await.is_none() {
+            let ended = self.has_ended() || started_at.elapsed() > WAIT_TIMEOUT;
             assert!(!ended, "{}", fs::read_to_string(&self.log_file).unwrap());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -89,12 +93,12 @@ impl Postgres {
 
     /// Options of a direct connection that bypasses the proxy.
     pub fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
+        let options = PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
             .port(self.port)
             .username("muster")
-            .database("muster")
-            .log_statements(log::LevelFilter::Off)
+            .database("muster");
+        store::without_statement_log(options)
     }
 
     /// Sends this signal to the server, and waits until the server has ended.
@@ -110,12 +114,12 @@ impl Postgres {
     }
 
     /// Whether the server has ended by itself.
-    pub fn is_gone(&mut self) -> bool {
-        let gone = self.child.as_mut().unwrap().try_wait().unwrap().is_some();
-        if gone {
+    pub fn has_ended(&mut self) -> bool {
+        let has_ended = self.child.as_mut().unwrap().try_wait().unwrap().is_some();
+        if has_ended {
             self.child = None;
         }
-        gone
+        has_ended
     }
 }
 
@@ -132,13 +136,13 @@ impl Drop for Postgres {
 
 /// A small file system that holds the files of one directory.
 pub struct SmallDisk {
-    at: PathBuf,
+    directory: PathBuf,
 }
 
 impl SmallDisk {
-    /// Moves `directory` to a file system with `spare` more bytes. Fails with a reason if this
+    /// Moves `directory` to a file system with `headroom` more bytes. Fails with a reason if this
     /// machine does not support that.
-    pub fn mount(directory: &Path, spare: u64) -> Result<Self, String> {
+    pub fn mount(directory: &Path, headroom: u64) -> Result<Self, String> {
         if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
             return Err("only root on Linux can mount a small disk".to_owned());
         }
@@ -146,9 +150,9 @@ impl SmallDisk {
         let used = String::from_utf8(used.stdout).unwrap();
         let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
         // Files take whole pages in a tmpfs.
-        let size = used + used / 10 + spare;
-        let beside = directory.with_extension("beside");
-        fs::rename(directory, &beside).unwrap();
+        let size = used + used / 10 + headroom;
+        let original = directory.with_extension("original");
+        fs::rename(directory, &original).unwrap();
         fs::create_dir(directory).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "muster-test"])
@@ -157,14 +161,14 @@ impl SmallDisk {
             .unwrap();
         if !mounted.status.success() {
             fs::remove_dir(directory).unwrap();
-            fs::rename(&beside, directory).unwrap();
+            fs::rename(&original, directory).unwrap();
             return Err(String::from_utf8_lossy(&mounted.stderr).into_owned());
         }
-        let disk = Self { at: directory.to_owned() };
-        let from = beside.join(".");
+        let disk = Self { directory: directory.to_owned() };
+        let from = original.join(".");
         let copied = Command::new("cp").arg("-a").args([from.as_path(), directory]).status();
         assert!(copied.unwrap().success());
-        fs::remove_dir_all(beside).unwrap();
+        fs::remove_dir_all(original).unwrap();
         Ok(disk)
     }
 
@@ -180,13 +184,13 @@ impl SmallDisk {
     }
 
     fn filler(&self) -> PathBuf {
-        self.at.join("filler")
+        self.directory.join("filler")
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Processes that still use the file system keep it until they end.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
+        let _ = Command::new("umount").arg("--lazy").arg(&self.directory).status();
     }
 }

@@ -69,7 +69,7 @@ impl Client {
         plain.extend(length.to_be_bytes());
         plain.extend(message);
         plain.extend(self.app_id.as_bytes());
-        self.encrypt(&padded(plain), iv)
+        self.encrypt(&pad(plain), iv)
     }
 
     /// Encrypts whole blocks of plaintext without padding.
@@ -90,12 +90,9 @@ impl Client {
         self.open_with(text, self.iv())
     }
 
-    /// Opens with any IV.
+    /// Opens with any IV. The blanks at the end are not part of the JSON.
     pub fn open_with(&self, text: &str, iv: [u8; 16]) -> String {
-        let mut cipher = STANDARD.decode(text).unwrap();
-        assert_eq!(cipher.len() % 32, 0, "the length is no multiple of 32");
-        let decryptor = cbc::Decryptor::<Aes256>::new(&self.key.into(), &iv.into());
-        let plain = decryptor.decrypt_padded::<NoPadding>(&mut cipher).unwrap();
+        let plain = self.decrypt_with(text, iv);
         let padding = usize::from(*plain.last().unwrap());
         assert!((1..=32).contains(&padding), "padding {padding}");
         let (plain, end) = plain.split_at(plain.len() - padding);
@@ -103,7 +100,20 @@ impl Client {
         let length = u32::from_be_bytes(plain[16..20].try_into().unwrap()) as usize;
         let (message, tail) = plain[20..].split_at(length);
         assert_eq!(tail, self.app_id.as_bytes(), "the tail is not the app id");
-        String::from_utf8(message.to_vec()).unwrap()
+        let message = std::str::from_utf8(message).unwrap();
+        message.trim_end_matches([' ', '\t']).to_owned()
+    }
+
+    /// Decrypts whole blocks with the IV from the key, without a check.
+    pub fn decrypt(&self, text: &str) -> Vec<u8> {
+        self.decrypt_with(text, self.iv())
+    }
+
+    fn decrypt_with(&self, text: &str, iv: [u8; 16]) -> Vec<u8> {
+        let mut cipher = STANDARD.decode(text).unwrap();
+        assert_eq!(cipher.len() % 32, 0, "the length is no multiple of 32");
+        let decryptor = cbc::Decryptor::<Aes256>::new(&self.key.into(), &iv.into());
+        decryptor.decrypt_padded::<NoPadding>(&mut cipher).unwrap().to_vec()
     }
 
     /// The envelope of a message.
@@ -113,7 +123,7 @@ impl Client {
 
     /// Checks that a response has the shape on which every client relies, and opens it. Returns
     /// errcode, errmsg and the sealed fields.
-    pub async fn opened(&self, response: Response) -> Value {
+    pub async fn open_response(&self, response: Response) -> Value {
         let mut answer = read_response(response).await;
         let fields = answer.as_object_mut().unwrap();
         if let Some(encrypt) = fields.remove("encrypt") {
@@ -134,7 +144,7 @@ impl Client {
 
     /// `/cgi/gettoken` with any text as the time.
     pub async fn gettoken_at(&self, time: &str) -> Value {
-        self.opened(self.post("/cgi/gettoken", self.envelope(time).to_string()).await).await
+        self.open_response(self.post("/cgi/gettoken", self.envelope(time).to_string()).await).await
     }
 
     /// A new access token.
@@ -146,19 +156,19 @@ impl Client {
     /// `POST` of a sealed message with a token.
     pub async fn post_sealed(&self, token: &str, path: &str, message: &Value) -> Value {
         let body = self.envelope(&message.to_string()).to_string();
-        self.opened(self.post(&format!("{path}?accessToken={token}"), body).await).await
+        self.open_response(self.post(&format!("{path}?accessToken={token}"), body).await).await
     }
 
     /// `/cgi/session/get` with its response opened.
     pub async fn get_session(&self, token: &str, session_id: &str) -> Value {
         let session_id: String = form_urlencoded::byte_serialize(session_id.as_bytes()).collect();
         let path = format!("/cgi/session/get?sessionId={session_id}&accessToken={token}");
-        self.opened(self.get(&path).await).await
+        self.open_response(self.get(&path).await).await
     }
 }
 
 /// Pads a plaintext to whole blocks of 32 bytes.
-pub fn padded(mut plain: Vec<u8>) -> Vec<u8> {
+pub fn pad(mut plain: Vec<u8>) -> Vec<u8> {
     let padding = 32 - plain.len() % 32;
     plain.extend(std::iter::repeat_n(u8::try_from(padding).unwrap(), padding));
     plain

@@ -12,20 +12,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use muster::cli::{Application, Listeners, ShutdownSignal, pool_limits};
+use muster::cli::{Application, Listeners, ShutdownSignal};
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::Permission;
-use muster::repository::{Pool, pool};
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnectOptions;
 
 pub use client::refusal;
 use client::{Client, read_response};
-use process::PATIENCE;
+use process::WAIT_TIMEOUT;
 use server::Database;
-use store::StoredApp;
-pub use store::{MASTER_KEY, actor, change, insert, keyring, new_app, register, replay};
+pub use store::{MASTER_KEY, change, insert, keyring, new_app, register, replay};
+use store::{PgConnectOptions, Pool, StoredApp};
 
 /// The enterprise of the test app.
 pub const BUIN: i64 = 14_731_009;
@@ -42,7 +40,8 @@ pub struct TestApp {
     pub client: Client,
     /// An API key of the test app.
     pub api_key: String,
-    pub stopper: ShutdownSignal,
+    /// Stops the service.
+    pub shutdown_signal: ShutdownSignal,
     pub database: Database,
 }
 
@@ -63,27 +62,27 @@ pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     spawn(settings, server::database().await, |options| options).await
 }
 
-/// Starts Muster on a database with the connection options that `way` returns.
+/// Starts Muster on a database, with changed options for its connections.
 pub async fn spawn(
     settings: Settings,
     database: Database,
-    way: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+    change_options: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
 ) -> TestApp {
-    let pool = pool::connect(way(database.options.clone()), pool_limits(&settings));
+    let pool = store::open_pool(change_options(database.options.clone()), &settings);
     let clock = Clock::manual(test_start_time());
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
-    let (address, metrics, stopper) = start(&settings, pool.clone(), clock.clone()).await;
+    let (address, metrics, shutdown_signal) = start(&settings, pool.clone(), clock.clone()).await;
     let client = Client::new(address, &stored, clock.clone());
-    TestApp { address, metrics, clock, pool, settings, client, api_key, stopper, database }
+    TestApp { address, metrics, clock, pool, settings, client, api_key, shutdown_signal, database }
 }
 
 impl TestApp {
     /// Another instance on the same database.
     pub async fn another_instance(&self) -> (SocketAddr, ShutdownSignal) {
         let pool = connect(&self.database, &self.settings);
-        let (address, _, stopper) = start(&self.settings, pool, self.clock.clone()).await;
-        (address, stopper)
+        let (address, _, shutdown_signal) = start(&self.settings, pool, self.clock.clone()).await;
+        (address, shutdown_signal)
     }
 
     /// Adds an app, and returns its client and an API key.
@@ -142,18 +141,18 @@ impl TestApp {
 }
 
 /// Repeats a request until the response is `expected`. A notification needs a moment to arrive.
-pub async fn wait_until_equal<F: Future<Output = Value>>(ask: impl Fn() -> F, expected: &Value) {
-    wait_until(&format!("the answer {expected}"), async || ask().await == *expected).await;
+pub async fn wait_until_equal<F: Future<Output = Value>>(send: impl Fn() -> F, expected: &Value) {
+    wait_until(&format!("the response {expected}"), async || send().await == *expected).await;
 }
 
-/// Waits until a condition holds. The time limit is for conditions that never hold.
+/// Waits until a condition holds. The timeout is for conditions that never hold.
 pub async fn wait_until(condition: &str, holds: impl AsyncFnMut() -> bool) {
-    wait_until_within(PATIENCE, condition, holds).await;
+    wait_until_within(WAIT_TIMEOUT, condition, holds).await;
 }
 
-/// The same with another time limit.
+/// The same with another timeout.
 pub async fn wait_until_within(
-    within: Duration,
+    timeout: Duration,
     condition: &str,
     mut holds: impl AsyncFnMut() -> bool,
 ) {
@@ -162,13 +161,13 @@ pub async fn wait_until_within(
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let waited = tokio::time::timeout(within, waiting).await;
-    waited.unwrap_or_else(|_| panic!("waited {within:?} in vain: {condition}"));
+    let waited = tokio::time::timeout(timeout, waiting).await;
+    waited.unwrap_or_else(|_| panic!("not within {timeout:?}: {condition}"));
 }
 
 impl Drop for TestApp {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.shutdown_signal.stop();
     }
 }
 
@@ -197,8 +196,9 @@ pub fn settings() -> Settings {
     settings
 }
 
+/// A pool for a database.
 pub fn connect(database: &Database, settings: &Settings) -> Pool {
-    pool::connect(database.options.clone(), pool_limits(settings))
+    store::open_pool(database.options.clone(), settings)
 }
 
 async fn start(
@@ -206,12 +206,12 @@ async fn start(
     pool: Pool,
     clock: Clock,
 ) -> (SocketAddr, Option<SocketAddr>, ShutdownSignal) {
-    let doors = Listeners::open(settings).unwrap();
-    let stopper = ShutdownSignal::default();
-    let stop = stopper.clone();
-    let application = Application::build(settings, doors, pool, keyring(), clock, stop);
+    let listeners = Listeners::open(settings).unwrap();
+    let shutdown_signal = ShutdownSignal::default();
+    let signal = shutdown_signal.clone();
+    let application = Application::build(settings, listeners, pool, keyring(), clock, signal);
     let application = application.await.unwrap();
     let (address, metrics) = (application.address(), application.metrics_address());
     tokio::spawn(application.run());
-    (address, metrics, stopper)
+    (address, metrics, shutdown_signal)
 }

@@ -6,10 +6,10 @@ use muster::postgres::embedded::{EmbeddedPostgres, Options, StartupTimeouts};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::process::{Home, Plain};
+use super::process::{Home, PlainClient};
 
 /// Keeps the PostgreSQL of a home running, independent of commands.
-pub async fn start_and_hold(home: &Home) -> EmbeddedPostgres {
+pub async fn start_postgres(home: &Home) -> EmbeddedPostgres {
     let options = Options {
         data_dir: home.data_dir.clone(),
         postgres_dir: None,
@@ -63,10 +63,10 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
     );
     let key = home.json(&["key", "create", "--buin", "7", "--app-id", "mine"]);
     let server = home.serve();
-    let plain = server.plain(key["key"].as_str().unwrap());
+    let plain = server.plain_client(key["key"].as_str().unwrap());
     let mut sessions = Vec::new();
     for number in 0..6 {
-        let made = rest(
+        let created = rest(
             &plain,
             reqwest::Method::POST,
             "/v1/sessions",
@@ -74,7 +74,7 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
                      "member": ["bob", "مريم", "c"], "attributes": { "a\u{0}b": 0.1, "n": number } }),
         )
         .await;
-        let path = format!("/v1/sessions/{}", made["sessionId"].as_str().unwrap());
+        let path = format!("/v1/sessions/{}", created["sessionId"].as_str().unwrap());
         let changed = rest(
             &plain,
             reqwest::Method::PATCH,
@@ -116,7 +116,7 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
 }
 
 /// A call of the REST API with a new idempotency key, which must succeed.
-pub async fn rest(plain: &Plain, method: reqwest::Method, path: &str, body: &Value) -> Value {
+pub async fn rest(plain: &PlainClient, method: reqwest::Method, path: &str, body: &Value) -> Value {
     let request = plain
         .http
         .request(method, format!("{}{path}", plain.base))

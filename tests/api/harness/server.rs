@@ -15,15 +15,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use muster::postgres::embedded::{self, EmbeddedPostgres, StartupTimeouts};
-use muster::repository::audit::AuditContext;
-use muster::repository::{key_rotation, migrations, pool};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
+
+use super::store::{self, PgConnectOptions};
 
 /// An empty database with all tables. Its drop drops the database.
 pub struct Database {
@@ -38,8 +36,7 @@ pub async fn database() -> Database {
     tokio::task::spawn_blocking(move || {
         let server = server();
         let name = format!("{}_{number}", server.template);
-        let sql = format!("create database {name} template {}", server.template);
-        server.block_on(async { server.execute(sql).await });
+        server.block_on(store::copy_database(&server.options, &server.template, &name));
         Database { options: server.options.clone().database(&name), name }
     })
     .await
@@ -53,11 +50,7 @@ pub async fn database_with_encoding(encoding: &str) -> Database {
         let server = server();
         let name = format!("{}_{}", server.template, encoding.to_lowercase());
         let name = format!("{name}_{:08x}", rand::random::<u32>());
-        let sql = format!(
-            "create database {name} encoding '{encoding}' lc_collate 'C' lc_ctype 'C' \
-             template template0"
-        );
-        server.block_on(async { server.execute(sql).await });
+        server.block_on(store::create_encoded_database(&server.options, &name, &encoding));
         Database { options: server.options.clone().database(&name), name }
     })
     .await
@@ -72,10 +65,7 @@ pub async fn owned_database() -> Database {
         const PASSWORD: &str = "own";
         let server = server();
         let name = format!("{}_own_{number}", server.template);
-        server.block_on(async {
-            server.execute(format!("create role {name} login password '{PASSWORD}'")).await;
-            server.execute(format!("create database {name} owner {name}")).await;
-        });
+        server.block_on(store::create_owned_database(&server.options, &name, PASSWORD));
         let options = server.options.clone().username(&name).password(PASSWORD).database(&name);
         Database { options, name }
     })
@@ -89,9 +79,9 @@ impl Drop for Database {
         let owned = self.options.get_username() == name;
         let server = server();
         server.runtime.spawn(async move {
-            server.execute(format!("drop database if exists {name} with (force)")).await;
+            store::drop_database_by_name(&server.options, &name).await;
             if owned {
-                server.execute(format!("drop role {name}")).await;
+                store::drop_role(&server.options, &name).await;
             }
         });
     }
@@ -103,13 +93,13 @@ struct Server {
     /// Options of the maintenance database.
     options: PgConnectOptions,
     template: String,
-    _keep: Keep,
+    _resources: Resources,
 }
 
-/// Resources that must live as long as the run.
+/// Resources that must live as long as the run, each with its sweeper.
 #[expect(dead_code, reason = "held, not used")]
-enum Keep {
-    Foreign(Child),
+enum Resources {
+    External(Child),
     Container(Box<ContainerAsync<GenericImage>>, Child),
     Embedded(Box<EmbeddedPostgres>, Child),
 }
@@ -123,23 +113,10 @@ fn server() -> &'static Server {
             .build()
             .unwrap();
         let template = format!("muster_test_{:08x}", rand::random::<u32>());
-        let (options, keep) = runtime.block_on(start(&template));
-        let options = options.log_statements(log::LevelFilter::Off);
-        let server = Server { runtime, options, template, _keep: keep };
-        server.block_on(async {
-            server.execute(format!("create database {}", server.template)).await;
-            let limits = pool::PoolLimits {
-                max_connections: 1,
-                acquire_timeout: Duration::from_secs(30),
-                statement_timeout: Duration::from_secs(30),
-            };
-            let pool = pool::connect(server.options.clone().database(&server.template), limits);
-            migrations::run(&pool).await.unwrap();
-            let actor = super::actor();
-            let act = AuditContext { actor: &actor, at: super::test_start_time() };
-            key_rotation::seal_legacy_secrets(&pool, &super::keyring(), act).await.unwrap();
-            pool.close().await;
-        });
+        let (options, resources) = runtime.block_on(start(&template));
+        let options = store::without_statement_log(options);
+        let server = Server { runtime, options, template, _resources: resources };
+        server.block_on(store::create_template(&server.options, &server.template));
         server
     })
 }
@@ -148,17 +125,12 @@ impl Server {
     fn block_on<T: Send>(&self, future: impl Future<Output = T> + Send) -> T {
         self.runtime.block_on(future)
     }
-
-    async fn execute(&self, sql: String) {
-        let mut connection = PgConnection::connect_with(&self.options).await.unwrap();
-        connection.execute(AssertSqlSafe(sql)).await.unwrap();
-    }
 }
 
-async fn start(template: &str) -> (PgConnectOptions, Keep) {
-    if let Ok(url) = std::env::var(FOREIGN) {
+async fn start(template: &str) -> (PgConnectOptions, Resources) {
+    if let Ok(url) = std::env::var(DATABASE_URL) {
         let sweeper = sweeper("databases", template);
-        return (PgConnectOptions::from_str(&url).unwrap(), Keep::Foreign(sweeper));
+        return (PgConnectOptions::from_str(&url).unwrap(), Resources::External(sweeper));
     }
     if docker_answers().await { container().await } else { embedded().await }
 }
@@ -169,7 +141,7 @@ async fn docker_answers() -> bool {
     matches!(ping.await, Ok(Ok(_)))
 }
 
-async fn container() -> (PgConnectOptions, Keep) {
+async fn container() -> (PgConnectOptions, Resources) {
     const PASSWORD: &str = "test";
     let container = GenericImage::new("postgres", "15")
         .with_exposed_port(5432.tcp())
@@ -191,15 +163,15 @@ async fn container() -> (PgConnectOptions, Keep) {
     // The image starts a server that only prepares the database, stops it, and starts the final
     // one. Only the final one listens on TCP.
     let ready = async {
-        while PgConnection::connect_with(&options).await.is_err() {
+        while store::try_connect(&options).await.is_none() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(120), ready).await.expect("the container's database");
-    (options, Keep::Container(Box::new(container), sweeper))
+    (options, Resources::Container(Box::new(container), sweeper))
 }
 
-async fn embedded() -> (PgConnectOptions, Keep) {
+async fn embedded() -> (PgConnectOptions, Resources) {
     let data_dir = tempfile::Builder::new().prefix("muster-test-").tempdir().unwrap().keep();
     let options = embedded::Options {
         data_dir: data_dir.clone(),
@@ -212,13 +184,17 @@ async fn embedded() -> (PgConnectOptions, Keep) {
     let sweeper = sweeper("embedded", data_dir.to_str().unwrap());
     // The role of the service cannot create databases, and PostgreSQL admits no role of a test.
     let options = postgres.connect_options().username("postgres");
-    std::fs::write(data_dir.join("postgres/pg_hba.conf"), "local all all trust\n").unwrap();
-    let mut connection = PgConnection::connect_with(&options).await.unwrap();
-    connection.execute("select pg_reload_conf()").await.unwrap();
-    (options, Keep::Embedded(Box::new(postgres), sweeper))
+    std::fs::write(
+        data_dir.join("postgres/pg_hba.conf"),
+        "local all all trust
+",
+    )
+    .unwrap();
+    store::reload_server_settings(&options).await;
+    (options, Resources::Embedded(Box::new(postgres), sweeper))
 }
 
-const FOREIGN: &str = "TEST_DATABASE_URL";
+const DATABASE_URL: &str = "TEST_DATABASE_URL";
 const SWEEP: &str = "MUSTER_TEST_SWEEP";
 
 /// Starts the process that cleans up after this one.
@@ -238,7 +214,7 @@ pub fn sweeper(kind: &str, target: &str) -> Child {
 
 /// Not a test: the process that [`sweeper`] starts.
 #[tokio::test]
-#[ignore = "clears up behind the other tests, which start it"]
+#[ignore = "cleans up after the other tests, which start it"]
 async fn sweep() {
     let Ok(task) = std::env::var(SWEEP) else { return };
     // Reads until the run that holds the other end has ended.
@@ -263,21 +239,9 @@ async fn sweep() {
         }
         Some(("homes", root)) => super::process::sweep(std::path::Path::new(root)),
         Some(("databases", template)) => {
-            let url = std::env::var(FOREIGN).unwrap();
-            let mut connection = PgConnection::connect(&url).await.unwrap();
-            let names: Vec<String> = sqlx::query_scalar(
-                "select datname from pg_database where starts_with(datname, $1)",
-            )
-            .bind(template)
-            .fetch_all(&mut connection)
-            .await
-            .unwrap();
-            for name in names {
-                let sql = format!("drop database if exists {name} with (force)");
-                connection.execute(AssertSqlSafe(sql)).await.unwrap();
-                let sql = format!("drop role if exists {name}");
-                connection.execute(AssertSqlSafe(sql)).await.unwrap();
-            }
+            let url = std::env::var(DATABASE_URL).unwrap();
+            let options = PgConnectOptions::from_str(&url).unwrap();
+            store::drop_all_databases(&options, template).await;
         }
         _ => panic!("{SWEEP}={task}"),
     }

@@ -1,27 +1,60 @@
 //! Access of the tests to storage: apps, keys, rows and locks that no API writes or shows.
 //!
 //! Tests whose subject is storage use repositories and SQL themselves. All other tests use this
-//! module, so a change of the tables or of `muster::repository` changes one file here.
+//! module, so a change of the tables or of `muster::repository` changes one place here.
+//! `architecture/storage.rs` lists the exempt tests.
 
-use std::collections::BTreeSet;
+mod audit;
+mod databases;
+mod deliveries;
+mod locks;
+mod sessions;
+
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use muster::config::KeyText;
-use muster::domain::{App, AppId, DeliveryId, DeliveryState, Permission, Permissions};
+use muster::domain::{Actor, AllowedForms, App, AppId, Permission, Permissions};
 use muster::keyring::Keyring;
-use muster::repository::audit::{Actor, AuditContext};
-use muster::repository::{Pool, apps, deliveries, keys};
+use muster::repository::audit::AuditContext;
+use muster::repository::{apps, keys};
 use muster::wire::{AesKey, ApiKey, MasterKey};
-use serde_json::Value;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgExecutor};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgExecutor};
 
+pub use self::audit::{
+    audit_actions, audit_change_errors, insert_old_audit_entries, refuse_audit_entries,
+};
+pub use self::databases::{
+    copy_database, create_encoded_database, create_owned_database, create_template,
+    drop_all_databases, drop_database_by_name, drop_role, open_pool, reload_server_settings,
+    set_read_only,
+};
+pub use self::deliveries::{
+    analyze_deliveries, count_attempts, count_in_state, current_lease, delete_deliveries,
+    delivery_apps, delivery_attempts, delivery_rows_read, delivery_transactions,
+    disable_delivery_statistics, fail_youngest_deliveries, find_delivery,
+    insert_delivered_versions, insert_due_deliveries, insert_ended_deliveries,
+    insert_failed_deliveries, insert_later_deliveries, list_deliveries, lock_deliveries,
+    renumber_versions, replay,
+};
+pub use self::locks::{
+    commit, count_connections, count_deadlocks, lock_all_sessions, lock_credentials, lock_session,
+    lock_sessions, running_statements, unlock, unlock_all_sessions, wait_for_blocked_statement,
+};
+pub use self::sessions::{
+    begin_late_update, dissolve_sessions, inconsistent_sessions, insert_many_sessions,
+    key_collations, numbered_sessions, numbered_titles, overwrite_session, overwrite_sessions,
+    rename_event_table, rename_title_column, rename_xid_column, restore_event_table,
+    set_invalid_titles, set_member_count, set_oversized_title, slow_down_creates,
+    slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes, stored_owner,
+    stored_version,
+};
+pub use muster::domain::{AttemptRecord, DeliveryFilter, DeliverySummary};
+pub use muster::repository::Pool;
 pub use muster::repository::apps::StoredApp;
-pub use muster::repository::deliveries::{AttemptRecord, DeliveryFilter, DeliverySummary};
+pub use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use super::server::Database;
-use super::{TestApp, test_start_time, wait_until};
+use super::{TestApp, test_start_time};
 
 // Apps and keys.
 
@@ -33,6 +66,7 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
             app_id: AppId::generate(),
             name: "test".to_owned(),
             permissions: permissions.iter().copied().collect::<Permissions>(),
+            forms: AllowedForms::Both,
             callback: None,
             callbacks_paused: false,
             disabled: false,
@@ -115,60 +149,10 @@ pub fn actor() -> Actor {
 /// The master key of every database that the tests create.
 pub const MASTER_KEY: &str = "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed";
 
+/// The keyring of the service in the test process.
 pub fn keyring() -> Arc<Keyring> {
     let key = KeyText::parse(MASTER_KEY).unwrap();
     Arc::new(Keyring::new(Some(MasterKey::new(*key.bytes())), None, None))
-}
-
-// Deliveries.
-
-/// A delivery.
-pub async fn find_delivery(app: &TestApp, id: &DeliveryId) -> DeliverySummary {
-    deliveries::find(&app.pool, id).await.unwrap().unwrap()
-}
-
-/// The attempts of a delivery.
-pub async fn delivery_attempts(app: &TestApp, id: &DeliveryId) -> Vec<AttemptRecord> {
-    deliveries::attempts(&app.pool, id).await.unwrap()
-}
-
-/// The number of deliveries in a state.
-pub async fn count_in_state(app: &TestApp, state: DeliveryState) -> usize {
-    let filter = DeliveryFilter { state: Some(state), ..DeliveryFilter::default() };
-    deliveries::list(&app.pool, &filter, 100_000).await.unwrap().len()
-}
-
-/// Makes deliveries due again.
-pub async fn replay(pool: &Pool, filter: &DeliveryFilter, now: DateTime<Utc>) -> u64 {
-    let actor = actor();
-    deliveries::replay(pool, filter, AuditContext { actor: &actor, at: now }).await.unwrap()
-}
-
-/// The apps that have deliveries: their enterprises and ids.
-pub async fn delivery_apps(app: &TestApp) -> BTreeSet<(i64, String)> {
-    let sql = "select distinct buin, app_id from delivery";
-    let apps = sqlx::query_as(sql).fetch_all(&app.pool).await.unwrap();
-    apps.into_iter().collect()
-}
-
-/// For each delivery: the transaction that wrote it, and whether the same transaction wrote its
-/// event.
-pub async fn delivery_transactions(app: &TestApp) -> Vec<(String, bool)> {
-    let sql = "select delivery.xmin::text, session_event.xmin::text = delivery.xmin::text
-               from session_event join delivery using (session_id, version)";
-    sqlx::query_as(sql).fetch_all(&app.pool).await.unwrap()
-}
-
-/// Marks the deliveries of the youngest session as failed.
-pub async fn fail_youngest_deliveries(app: &TestApp) {
-    let sql = "update delivery set state = 'failed', finished_at = created_at \
-               where session_id = (select max(session_id::text)::uuid from delivery)";
-    execute(&app.pool, sql).await;
-}
-
-/// Deletes all deliveries.
-pub async fn delete_deliveries(app: &TestApp) {
-    execute(&app.pool, "delete from delivery").await;
 }
 
 // Numbers of rows.
@@ -204,235 +188,6 @@ async fn count(executor: impl PgExecutor<'_>, table: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(executor).await.unwrap()
 }
 
-// Sessions, as they are stored.
-
-/// The version of the only session.
-pub async fn stored_version(app: &TestApp) -> i64 {
-    sqlx::query_scalar("select version from session").fetch_one(&app.pool).await.unwrap()
-}
-
-/// The stored bytes of a session's owner.
-pub async fn stored_owner(app: &TestApp, session_id: &str) -> Vec<u8> {
-    let sql = "select convert_to(owner, 'UTF8') from session where session_id = $1::uuid";
-    sqlx::query_scalar(sql).bind(session_id).fetch_one(&app.pool).await.unwrap()
-}
-
-/// The versions of a session with their changes, the oldest first.
-pub async fn stored_changes(
-    executor: impl PgExecutor<'_>,
-    session_id: &str,
-) -> Vec<(i64, sqlx::types::Json<Value>)> {
-    let sql = "select version, changes from session_event where session_id = $1::uuid \
-               order by version";
-    sqlx::query_as(sql).bind(session_id).fetch_all(executor).await.unwrap()
-}
-
-/// The titles of sessions so far: the id as the API shows it, the version and the title, ordered by
-/// session and version. Only titles of `t` and a number count.
-pub async fn numbered_titles(connection: &mut PgConnection) -> Vec<(String, i64, String)> {
-    let sql = "select '{' || upper(session_id::text) || '}', version, title from session_event
-               where title ~ '^t[1-9]' order by session_id, version";
-    sqlx::query_as(sql).fetch_all(connection).await.unwrap()
-}
-
-/// The sessions with such a title now: id, version, title and number of members.
-pub async fn numbered_sessions(connection: &mut PgConnection) -> Vec<(String, i64, String, i64)> {
-    let sql = "select '{' || upper(session_id::text) || '}', version, title,
-                      (select count(*) from session_member as member
-                       where member.session_id = session.session_id)
-               from session where title ~ '^t[1-9]'";
-    sqlx::query_as(sql).fetch_all(connection).await.unwrap()
-}
-
-/// The sessions whose row, history and members do not match.
-pub async fn torn_sessions(connection: &mut PgConnection) -> Vec<String> {
-    let sql = "select session_id::text from session
-               full join (
-                   select session_id, count(*) as events, max(version) as newest
-                   from session_event group by session_id
-               ) as event using (session_id)
-               where (version, version) is distinct from (events, newest)
-                  or member_count is distinct from (
-                      select count(*) from session_member
-                      where session_member.session_id = session.session_id
-                  )";
-    sqlx::query_scalar(sql).fetch_all(connection).await.unwrap()
-}
-
-/// The collations of the columns by which rows are looked up.
-pub async fn key_collations(app: &TestApp) -> Vec<String> {
-    let sql = "select distinct relname || '.' || attname || ' ' || collname
-               from pg_attribute
-               join pg_class on pg_class.oid = attrelid
-               join pg_collation on pg_collation.oid = attcollation
-               where relkind = 'r' and (relname, attname) in (
-                   ('session', 'owner'), ('session_member', 'account'), ('idempotency', 'key')
-               )
-               order by 1";
-    sqlx::query_scalar(sql).fetch_all(&app.pool).await.unwrap()
-}
-
-// Changes that the service does not see.
-
-/// Changes the title and the version of all sessions without an event.
-pub async fn overwrite_sessions(app: &TestApp, title: &str) {
-    let sql = "update session set version = version + 1, title = $1 || version";
-    sqlx::query(sql).bind(title).execute(&app.pool).await.unwrap();
-}
-
-/// Gives a session a title and its next version without an event.
-pub async fn overwrite_session(app: &TestApp, session_id: &str, title: &str) {
-    let sql = "update session set title = $2, version = version + 1 where session_id = $1::uuid";
-    sqlx::query(sql).bind(session_id).bind(title).execute(&mut connect(app).await).await.unwrap();
-}
-
-/// Gives a session a title that is too long to be read.
-pub async fn spoil_title(app: &TestApp, session_id: &str) {
-    let sql = "update session set title = repeat('x', 1000) where session_id = $1::uuid";
-    sqlx::query(sql).bind(session_id).execute(&mut connect(app).await).await.unwrap();
-}
-
-/// Gives all sessions a title that the service never stores.
-pub async fn spoil_titles(app: &TestApp) {
-    execute(&app.pool, "update session set title = chr(7)").await;
-}
-
-/// Removes the column of titles.
-pub async fn rename_title_column(app: &TestApp) {
-    execute(&app.pool, "alter table session rename column title to headline").await;
-}
-
-/// Removes the table of events.
-pub async fn hide_events(app: &TestApp) {
-    execute(&app.pool, "alter table session_event rename to secret_event").await;
-}
-
-/// Restores the table of events.
-pub async fn show_events(app: &TestApp) {
-    execute(&app.pool, "alter table secret_event rename to session_event").await;
-}
-
-/// Removes the column by which caches follow the changes of other servers.
-pub async fn break_feed(app: &TestApp) {
-    execute(&app.pool, "alter table session_event rename column xid to was_xid").await;
-}
-
-/// Dissolves all sessions.
-pub async fn dissolve_sessions(app: &TestApp) {
-    execute(&app.pool, "update session set state = 'dissolved'").await;
-}
-
-/// Makes every statement that creates sessions this much slower.
-pub async fn slow_down_creates(app: &TestApp, seconds: f64) {
-    let sql = format!(
-        "create function slow() returns trigger language plpgsql as
-         $$ begin perform pg_sleep({seconds}); return new; end $$;
-         create trigger slow before insert on session for each statement execute function slow()"
-    );
-    connect(app).await.execute(AssertSqlSafe(sql)).await.unwrap();
-}
-
-/// Undoes [`slow_down_creates`].
-pub async fn speed_up_creates(app: &TestApp) {
-    execute(&mut connect(app).await, "drop trigger slow on session").await;
-}
-
-/// Makes statements read the rows of sessions one by one, as in large tables, and hold each for a
-/// while.
-pub async fn slow_down_updates(connection: &mut PgConnection) {
-    const SQL: &str = r"
-        do $$ begin
-            execute format('alter database %I set enable_seqscan = off', current_database());
-            execute format('alter database %I set enable_hashjoin = off', current_database());
-            execute format('alter database %I set enable_mergejoin = off', current_database());
-        end $$;
-        create function slowly() returns trigger language plpgsql as $$ begin
-            perform pg_sleep(0.002);
-            return new;
-        end $$;
-        create trigger slowly before update on session for each row execute function slowly();
-    ";
-    execute(connection, SQL).await;
-}
-
-// Locks and statements.
-
-/// Blocks all access to sessions until the connection is dropped.
-pub async fn lock_sessions(app: &TestApp) -> PgConnection {
-    let mut connection = connect(app).await;
-    execute(&mut connection, "begin; lock table session").await;
-    connection
-}
-
-/// Blocks all access to apps and API keys until the connection is dropped.
-pub async fn lock_credentials(app: &TestApp) -> PgConnection {
-    let mut connection = connect(app).await;
-    execute(&mut connection, "begin; lock table app, api_key").await;
-    connection
-}
-
-/// Blocks changes of a session until the transaction ends.
-pub async fn lock_session(mut connection: PgConnection, session_id: &str) -> PgConnection {
-    execute(&mut connection, "begin").await;
-    let sql = "select from session where session_id = $1::uuid for update";
-    sqlx::query(sql).bind(session_id).execute(&mut connection).await.unwrap();
-    connection
-}
-
-/// Blocks all access to sessions beside a present lock, until [`unlock_others`].
-pub async fn lock_others(connection: &mut PgConnection) {
-    execute(connection, "savepoint held; lock table session").await;
-}
-
-/// Undoes [`lock_others`].
-pub async fn unlock_others(connection: &mut PgConnection) {
-    execute(connection, "rollback to savepoint held").await;
-}
-
-/// Ends the transaction of a lock.
-pub async fn unlock(connection: &mut PgConnection) {
-    execute(connection, "rollback").await;
-}
-
-/// Waits until a statement in the database of a connection waits for a lock.
-pub async fn wait_for_blocked_statement(connection: &mut PgConnection) {
-    let sql = "select exists (select from pg_stat_activity
-               where datname = current_database() and wait_event_type = 'Lock')";
-    wait_until("a statement that waits for a lock", async || {
-        sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut *connection).await.unwrap()
-    })
-    .await;
-}
-
-/// The statements of the service that run or wait.
-pub async fn running_statements(app: &TestApp) -> Vec<String> {
-    let sql = "select state || ': ' || query from pg_stat_activity
-               where datname = current_database() and application_name = 'muster'
-               and state <> 'idle'";
-    sqlx::query_scalar(sql).fetch_all(&mut connect(app).await).await.unwrap()
-}
-
-/// The number of connections of the service.
-pub async fn count_connections(connection: &mut PgConnection) -> usize {
-    let sql = "select count(*) from pg_stat_activity
-               where application_name in ('muster', 'muster follower')";
-    let count: i64 = sqlx::query_scalar(sql).fetch_one(connection).await.unwrap();
-    usize::try_from(count).unwrap()
-}
-
-/// Waits until a database has no connection but this one, and returns the number of its deadlocks.
-/// Each connection reports its own deadlocks when it ends.
-pub async fn count_deadlocks(connection: &mut PgConnection) -> i64 {
-    let others = "select count(*) from pg_stat_activity
-                  where datname = current_database() and pid <> pg_backend_pid()";
-    wait_until("the end of all other connections", async || {
-        sqlx::query_scalar::<_, i64>(others).fetch_one(&mut *connection).await.unwrap() == 0
-    })
-    .await;
-    let sql = "select deadlocks from pg_stat_database where datname = current_database()";
-    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
-}
-
 // The database.
 
 /// A connection for the test.
@@ -448,6 +203,26 @@ pub async fn connect_to(database: &Database) -> PgConnection {
 /// A connection with these options.
 pub async fn connect_with(options: &PgConnectOptions) -> PgConnection {
     PgConnection::connect_with(options).await.unwrap()
+}
+
+/// A connection with these options, or `None` if the server accepts none.
+pub async fn try_connect(options: &PgConnectOptions) -> Option<PgConnection> {
+    PgConnection::connect_with(options).await.ok()
+}
+
+/// Ends a connection. Fails if the server has ended it already.
+pub async fn close(connection: PgConnection) -> Result<(), sqlx::Error> {
+    connection.close().await
+}
+
+/// The same options without a log line for each statement.
+pub fn without_statement_log(options: PgConnectOptions) -> PgConnectOptions {
+    options.log_statements(log::LevelFilter::Off)
+}
+
+/// The options as a URL for the settings of a service.
+pub fn url(options: &PgConnectOptions) -> String {
+    options.to_url_lossy().to_string()
 }
 
 /// Drops the database of a running service.
@@ -504,6 +279,29 @@ pub async fn save_migrations(executor: impl PgExecutor<'_>) {
 pub async fn restore_migrations(executor: impl PgExecutor<'_>) {
     let sql = "drop table if exists _sqlx_migrations;
                create table _sqlx_migrations as select * from kept";
+    execute(executor, sql).await;
+}
+
+/// Records the migrations as they were before their comments were rewritten, and the last one as
+/// pending.
+pub async fn set_earlier_migrations(executor: impl PgExecutor<'_>) {
+    let sql = "update _sqlx_migrations set checksum = decode(hex, 'hex')
+               from (values
+                   (1, '30f9586524a5c154869240ecc62c6fbb21ff3e4dae342a245af350e58ad32cb7'
+                       '0a9112d1e4700c15b529b985736381f4'),
+                   (2, '4dd5e6c714e8b3570a8d19ea93d23c93068114c1bb0f969a1aae0e108635ec1a'
+                       '674bad5f3fee863020482603d3e9ed3d'),
+                   (3, 'a8edd8918f7ec9b20ea1e02fe2cb94c79501f5514dec6d7762b56f2628b4b173'
+                       '9d4cb315526ad27fd61a8ce91e4a1e84'),
+                   (4, '71a954c641e9685ea0ca1d7cb4bdc372dd1e33e7f3deb924a123b31f397cf97d'
+                       '257c93388f4179789a7fe9853ddac622'),
+                   (5, '0f8bfa1a01f64c76d75f5c62ad586a38ac33954ca81e3ef2972f6a1a03c0f800'
+                       'd5c8820f0b86a2622418e2c94d5c17bb'),
+                   (6, '740d84a6c87c0775843529b5d296ec6230b4b2b6c28e26559c5154e10e62b5e5'
+                       'd6d695f84e860212e0d2f5b9047fb32d')
+               ) as earlier (number, hex)
+               where version = number;
+               delete from _sqlx_migrations where version = 7";
     execute(executor, sql).await;
 }
 

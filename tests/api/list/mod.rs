@@ -17,10 +17,10 @@ use muster::service::{
     WriteOptions,
 };
 
-use crate::harness::{BUIN, TestApp, keyring, spawn_app};
+use crate::harness::{BUIN, TestApp, keyring, spawn_app, store};
 
 /// The service on the database of a test, and an authenticated caller.
-pub struct World {
+pub struct TestService {
     pub app: TestApp,
     sessions: Sessions,
     caller: Caller,
@@ -33,15 +33,15 @@ const ORDERS: [Sort; 4] = [
     Sort { by: SortKey::UpdatedAt, newest_first: false },
 ];
 
-impl World {
-    pub async fn begin() -> Self {
+impl TestService {
+    pub async fn start() -> Self {
         let app = spawn_app().await;
         // The caller is authenticated once, and the timeout of each request counts from then.
         let mut settings = app.settings.clone();
         settings.server.request_timeout = Duration::from_secs(3_600);
         let options = session_options(&settings);
         let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options, Arc::default());
-        let caller = admit(&app, &app.api_key).await;
+        let caller = authenticated(&app, &app.api_key).await;
         Self { app, sessions, caller }
     }
 
@@ -114,15 +114,16 @@ impl World {
     }
 }
 
-async fn admit(app: &TestApp, api_key: &str) -> Caller {
+/// The caller that has this API key.
+async fn authenticated(app: &TestApp, api_key: &str) -> Caller {
     let directory =
         AppDirectory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
     let rules = TokenOptions {
         expire_in: Duration::from_secs(7200),
         max_clock_skew: Duration::from_secs(300),
     };
-    let access = Authenticator::new(Arc::new(directory), rules, app.clock.clone());
-    access.authenticate(api_key, tokio::time::Instant::now()).await.unwrap()
+    let authenticator = Authenticator::new(Arc::new(directory), rules, app.clock.clone());
+    authenticator.authenticate(api_key, tokio::time::Instant::now()).await.unwrap()
 }
 
 fn account(name: &str) -> Account {
@@ -135,7 +136,7 @@ fn titled(part: &str) -> SessionFilter {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_combine() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     let second = Duration::from_secs(1);
     let mut ids = Vec::new();
     for (title, members) in [
@@ -144,14 +145,14 @@ async fn filters_combine() {
         ("项目会议", ["a", "c", "d"]),
         ("ÉTÉ 会议", ["a", "b", "d"]),
     ] {
-        world.app.clock.advance(second);
-        ids.push(world.create(title, &members).await.id);
+        service.app.clock.advance(second);
+        ids.push(service.create(title, &members).await.id);
     }
-    world.app.clock.advance(second);
-    let since = world.app.clock.now();
-    world.act(ids[1], Action::Dissolve).await.unwrap();
-    world.app.clock.advance(second);
-    world.rename(ids[0], "Release 1a").await;
+    service.app.clock.advance(second);
+    let since = service.app.clock.now();
+    service.act(ids[1], Action::Dissolve).await.unwrap();
+    service.app.clock.advance(second);
+    service.rename(ids[0], "Release 1a").await;
 
     let all = SessionFilter::default;
     let of = |name: &str| SessionFilter { member: Some(account(name)), ..all() };
@@ -181,9 +182,9 @@ async fn filters_combine() {
         ),
         (SessionFilter { updated_since: Some(since), ..active }, vec!["Release 1a"]),
     ] {
-        assert_eq!(world.titles(&filter).await, expected, "{filter:?}");
+        assert_eq!(service.titles(&filter).await, expected, "{filter:?}");
         for order in ORDERS {
-            let mut found: Vec<_> = world.all(&filter, order, 1).await.0;
+            let mut found: Vec<_> = service.all(&filter, order, 1).await.0;
             found.sort_by_key(|session| session.id.uuid());
             let found: Vec<_> = found.iter().map(|session| session.title.as_str()).collect();
             assert_eq!(found, expected, "{filter:?} {order:?}");
@@ -197,7 +198,7 @@ async fn filters_combine() {
         ["Release 1a", "release 2", "ÉTÉ 会议", "项目会议"],
         ["项目会议", "ÉTÉ 会议", "release 2", "Release 1a"],
     ]) {
-        let (found, _) = world.all(&SessionFilter::default(), order, 3).await;
+        let (found, _) = service.all(&SessionFilter::default(), order, 3).await;
         let found: Vec<_> = found.iter().map(|session| session.title.as_str()).collect();
         assert_eq!(found, expected, "{order:?}");
     }
@@ -205,10 +206,10 @@ async fn filters_combine() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_show_only_the_own_enterprise() {
-    let world = World::begin().await;
-    let own = world.create("own", &["a", "b", "c"]).await;
-    let (_, key) = world.app.another_app(BUIN + 1, &[]).await;
-    let stranger = admit(&world.app, &key).await;
+    let service = TestService::start().await;
+    let own = service.create("own", &["a", "b", "c"]).await;
+    let (_, key) = service.app.another_app(BUIN + 1, &[]).await;
+    let stranger = authenticated(&service.app, &key).await;
     let since = Some(own.updated_at);
     for filter in [
         SessionFilter::default(),
@@ -220,58 +221,50 @@ async fn lists_show_only_the_own_enterprise() {
     ] {
         for order in ORDERS {
             let query = ListQuery::new(filter.clone(), order, PageSize::DEFAULT, None).unwrap();
-            let theirs = world.sessions.list(&stranger, &query).await.unwrap();
+            let theirs = service.sessions.list(&stranger, &query).await.unwrap();
             assert_eq!((theirs.items, theirs.next), (vec![], None), "{query:?}");
-            let ours = world.sessions.list(&world.caller, &query).await.unwrap();
+            let ours = service.sessions.list(&service.caller, &query).await.unwrap();
             assert_eq!(ours.items, std::slice::from_ref(&own));
         }
     }
-    assert_eq!(world.sessions.get_many(&stranger, &[own.id]).await.unwrap(), []);
+    assert_eq!(service.sessions.get_many(&stranger, &[own.id]).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_read_in_the_requested_order() {
-    let world = World::begin().await;
-    let a = world.create("a", &["a", "b", "c"]).await;
-    let b = world.create("b", &["a", "b", "c"]).await;
+    let service = TestService::start().await;
+    let a = service.create("a", &["a", "b", "c"]).await;
+    let b = service.create("b", &["a", "b", "c"]).await;
     let unknown = SessionId::new(uuid::Uuid::from_u128(7));
-    let got = world.sessions.get_many(&world.caller, &[b.id, unknown, a.id]).await.unwrap();
+    let got = service.sessions.get_many(&service.caller, &[b.id, unknown, a.id]).await.unwrap();
     assert_eq!(got, [b, a]);
-    assert_eq!(world.sessions.get_many(&world.caller, &[]).await.unwrap(), []);
+    assert_eq!(service.sessions.get_many(&service.caller, &[]).await.unwrap(), []);
 }
 
 /// A transaction runs while the first page is read, and commits before the next page is read. Its
 /// time is earlier than those of the first page.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_commit_does_not_move_list_entries() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     let second = Duration::from_secs(1);
     let mut ids = Vec::new();
     for title in ["1", "2", "3"] {
-        ids.push(world.create(title, &["a", "b", "c"]).await.id);
-        world.app.clock.advance(second);
+        ids.push(service.create(title, &["a", "b", "c"]).await.id);
+        service.app.clock.advance(second);
     }
-    let mut late = world.app.pool.begin().await.unwrap();
-    let sql = "update session set version = 2, title = 'late', updated_at = $2 \
-               where session_id = $1";
-    let at = world.app.clock.now();
-    sqlx::query(sql).bind(ids[0].uuid()).bind(at).execute(&mut *late).await.unwrap();
-    let sql = "insert into session_event (session_id, version, buin, kind, operator, app_id, \
-                                          title, owner, changes, created_at) \
-               values ($1, 2, $2, 'updated', 'a', 'x', 'late', 'a', '{\"title\": \"late\"}', $3)";
-    let event = sqlx::query(sql).bind(ids[0].uuid()).bind(BUIN).bind(at);
-    event.execute(&mut *late).await.unwrap();
-    world.app.clock.advance(second);
-    world.rename(ids[2], "3a").await;
-    world.app.clock.advance(second);
+    let at = service.app.clock.now();
+    let mut late = store::begin_late_update(&service.app, ids[0], at).await;
+    service.app.clock.advance(second);
+    service.rename(ids[2], "3a").await;
+    service.app.clock.advance(second);
 
-    let (first, cursor) = world.page(&SessionFilter::default(), ORDERS[2], 1, None).await;
+    let (first, cursor) = service.page(&SessionFilter::default(), ORDERS[2], 1, None).await;
     assert_eq!(first[0].title.as_str(), "3a");
-    late.commit().await.unwrap();
+    store::commit(&mut late).await;
     let (second, cursor) =
-        world.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
+        service.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
     let (third, cursor) =
-        world.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
+        service.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
     assert_eq!(second[0].title.as_str(), "2");
     assert_eq!(third[0].title.as_str(), "late");
     assert_eq!(cursor, None);

@@ -14,59 +14,61 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{ORDERS, World, account};
+use super::{ORDERS, TestService, account};
 
 const ACCOUNTS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const TITLES: [&str; 6] = ["alpha", "Alpha beta", "beta", "会议 alpha", "会", "gamma"];
 const PARTS: [&str; 6] = ["a", "alpha", "BETA", "会", "a b", "zz"];
 
-struct History {
-    world: World,
+struct ModelTest {
+    service: TestService,
     rng: StdRng,
-    now: BTreeMap<SessionKey, Session>,
+    /// The sessions as they are now.
+    sessions: BTreeMap<SessionKey, Session>,
 }
 
 /// A session id that can be ordered.
 type SessionKey = uuid::Uuid;
 
-impl History {
-    async fn begin(seed: u64) -> Self {
+impl ModelTest {
+    async fn start(seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        let mut history = Self { world: World::begin().await, rng, now: BTreeMap::new() };
+        let service = TestService::start().await;
+        let mut test = Self { service, rng, sessions: BTreeMap::new() };
         for _ in 0..20 {
-            history.create().await;
+            test.create().await;
         }
         for _ in 0..30 {
-            history.change().await;
+            test.change().await;
         }
-        history
+        test
     }
 
     /// Advances the clock. Often no time passes between two changes.
-    fn pass(&mut self) {
+    fn advance_clock(&mut self) {
         let millis = *[0, 0, 1, 1_000, 700_000].choose(&mut self.rng).unwrap();
-        self.world.app.clock.advance(Duration::from_millis(millis));
+        self.service.app.clock.advance(Duration::from_millis(millis));
     }
 
-    fn some_accounts(&mut self, count: usize) -> Vec<&'static str> {
+    fn random_accounts(&mut self, count: usize) -> Vec<&'static str> {
         ACCOUNTS.sample(&mut self.rng, count).copied().collect()
     }
 
     async fn create(&mut self) {
-        self.pass();
+        self.advance_clock();
         let count = self.rng.random_range(3..=6);
-        let members = self.some_accounts(count);
+        let members = self.random_accounts(count);
         let title = *TITLES.choose(&mut self.rng).unwrap();
-        let session = self.world.create(title, &members).await;
-        self.now.insert(session.id.uuid(), session);
+        let session = self.service.create(title, &members).await;
+        self.sessions.insert(session.id.uuid(), session);
     }
 
     /// Performs a random action on a random session. A rejected action has no effect.
     async fn change(&mut self) {
-        self.pass();
-        let keys: Vec<_> = self.now.keys().copied().collect();
+        self.advance_clock();
+        let keys: Vec<_> = self.sessions.keys().copied().collect();
         let key = *keys.choose(&mut self.rng).unwrap();
-        let owner = self.now[&key].owner.clone();
+        let owner = self.sessions[&key].owner.clone();
         let mut update = Update::default();
         let action = match self.rng.random_range(0..10) {
             0..4 => {
@@ -75,12 +77,12 @@ impl History {
                 Action::Update(update)
             }
             4..7 => {
-                let accounts = self.some_accounts(2);
+                let accounts = self.random_accounts(2);
                 let (add, remove) = (vec![account(accounts[0])], vec![account(accounts[1])]);
                 Action::Update(Update::for_members(add, remove).unwrap())
             }
             7 => {
-                let members = self.now[&key].members.clone();
+                let members = self.sessions[&key].members.clone();
                 update.owner = members.choose(&mut self.rng).cloned();
                 Action::Update(update)
             }
@@ -90,49 +92,49 @@ impl History {
         let request = Request::for_member(owner, action);
         let options = WriteOptions::default();
         let id = SessionId::new(key);
-        match self.world.sessions.update(&self.world.caller, id, request, &options).await {
-            Ok(done) => drop(self.now.insert(key, (**done.session).clone())),
+        match self.service.sessions.update(&self.service.caller, id, request, &options).await {
+            Ok(done) => drop(self.sessions.insert(key, (**done.session).clone())),
             Err(Error::Rejected(_)) => {}
             Err(error) => panic!("{error:?}"),
         }
     }
 
-    fn filter(&mut self) -> SessionFilter {
+    fn random_filter(&mut self) -> SessionFilter {
         let rng = &mut self.rng;
-        let mut maybe = |chance| rng.random_bool(chance);
-        let which = [maybe(0.3), maybe(0.2), maybe(0.3), maybe(0.3), maybe(0.2)];
+        let mut with = |chance| rng.random_bool(chance);
+        let conditions = [with(0.3), with(0.2), with(0.3), with(0.3), with(0.2)];
         let name = |rng: &mut StdRng| account(ACCOUNTS.choose(rng).unwrap());
-        let times: Vec<_> = self.now.values().map(|session| session.updated_at).collect();
+        let times: Vec<_> = self.sessions.values().map(|session| session.updated_at).collect();
         SessionFilter {
-            member: which[0].then(|| name(rng)),
-            owner: which[1].then(|| name(rng)),
-            title: which[2].then(|| TitlePart::new(PARTS.choose(rng).unwrap()).unwrap()),
-            state: which[3].then(|| *State::ALL.choose(rng).unwrap()),
-            updated_since: which[4].then(|| *times.choose(rng).unwrap()),
+            member: conditions[0].then(|| name(rng)),
+            owner: conditions[1].then(|| name(rng)),
+            title: conditions[2].then(|| TitlePart::new(PARTS.choose(rng).unwrap()).unwrap()),
+            state: conditions[3].then(|| *State::ALL.choose(rng).unwrap()),
+            updated_since: conditions[4].then(|| *times.choose(rng).unwrap()),
         }
     }
 
     fn matching(&self, filter: &SessionFilter) -> BTreeSet<SessionKey> {
-        let matching = self.now.iter().filter(|(_, session)| meets(session, filter));
+        let matching = self.sessions.iter().filter(|(_, session)| matches_filter(session, filter));
         matching.map(|(key, _)| *key).collect()
     }
 
     /// Reads the pages of one list during random changes.
-    async fn turn_pages(&mut self) {
-        let filter = self.filter();
+    async fn read_pages(&mut self) {
+        let filter = self.random_filter();
         let sort = *ORDERS.choose(&mut self.rng).unwrap();
         let query = format!("{filter:?} {sort:?}");
-        let places: BTreeMap<_, _> =
-            self.now.iter().map(|(key, session)| (*key, place(session, sort))).collect();
+        let sort_times: BTreeMap<_, _> =
+            self.sessions.iter().map(|(key, session)| (*key, sort_time(session, sort))).collect();
         let mut always = self.matching(&filter);
-        let (mut cursor, mut got) = (None, Vec::new());
+        let (mut cursor, mut listed) = (None, Vec::new());
         loop {
             let size = self.rng.random_range(1..4);
-            let (items, next) = self.world.page(&filter, sort, size, cursor.as_deref()).await;
+            let (items, next) = self.service.page(&filter, sort, size, cursor.as_deref()).await;
             for item in items {
-                assert_eq!(item, self.now[&item.id.uuid()], "{query}");
-                assert!(meets(&item, &filter), "{query}: {item:?}");
-                got.push(item.id.uuid());
+                assert_eq!(item, self.sessions[&item.id.uuid()], "{query}");
+                assert!(matches_filter(&item, &filter), "{query}: {item:?}");
+                listed.push(item.id.uuid());
             }
             cursor = next;
             if cursor.is_none() {
@@ -147,10 +149,11 @@ impl History {
                 always = &always & &self.matching(&filter);
             }
         }
-        let distinct: BTreeSet<_> = got.iter().copied().collect();
-        assert_eq!(distinct.len(), got.len(), "duplicates: {query}");
+        let distinct: BTreeSet<_> = listed.iter().copied().collect();
+        assert_eq!(distinct.len(), listed.len(), "duplicates: {query}");
         assert!(distinct.is_superset(&always), "missing: {query}: {:?}", &always - &distinct);
-        let known: Vec<_> = got.iter().filter_map(|key| Some((*places.get(key)?, *key))).collect();
+        let known: Vec<_> =
+            listed.iter().filter_map(|key| Some((*sort_times.get(key)?, *key))).collect();
         let ordered = match sort.newest_first {
             true => known.is_sorted_by(|one, next| one > next),
             false => known.is_sorted_by(|one, next| one < next),
@@ -159,12 +162,12 @@ impl History {
     }
 }
 
-/// The position of a session in a list that begins now.
-fn place(session: &Session, sort: Sort) -> Option<DateTime<Utc>> {
+/// The time by which a list that begins now sorts a session; the id sorts by the creation.
+fn sort_time(session: &Session, sort: Sort) -> Option<DateTime<Utc>> {
     (sort.by == SortKey::UpdatedAt).then_some(session.updated_at)
 }
 
-fn meets(session: &Session, filter: &SessionFilter) -> bool {
+fn matches_filter(session: &Session, filter: &SessionFilter) -> bool {
     let SessionFilter { member, owner, title, state, updated_since } = filter;
     let has = |part: &TitlePart| {
         session.title.as_str().to_lowercase().contains(&part.as_str().to_lowercase())
@@ -182,9 +185,9 @@ async fn pages_neither_skip_nor_repeat_during_changes() {
     for seed in 0..seeds {
         // The output of a failed test names the seed.
         println!("seed {seed}");
-        let mut history = History::begin(seed).await;
+        let mut test = ModelTest::start(seed).await;
         for _ in 0..25 {
-            history.turn_pages().await;
+            test.read_pages().await;
         }
     }
 }

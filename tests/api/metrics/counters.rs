@@ -12,7 +12,7 @@ use crate::harness::process::http;
 use crate::harness::{BUIN, insert, new_app, raw, store};
 
 /// The timeout of a request body.
-const BRIEF: Duration = Duration::from_millis(200);
+const BODY_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_count_for_their_route() {
@@ -67,10 +67,10 @@ async fn requests_count_for_their_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn incomplete_body_is_not_in_the_duration_histogram() {
-    let app = spawn_with(|settings| settings.server.body_timeout = BRIEF).await;
+    let app = spawn_with(|settings| settings.server.body_timeout = BODY_TIMEOUT).await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 100\r\n\r\n{";
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let header = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 100\r\n\r\n{";
+    stream.write_all(header.as_bytes()).await.unwrap();
     assert_eq!(raw::read_response(&mut stream).await.status, 408);
 
     let metrics = scrape(&app).await;
@@ -83,7 +83,7 @@ async fn incomplete_body_is_not_in_the_duration_histogram() {
 async fn statements_and_cache_are_counted() {
     let app = spawn_with(|settings| settings.cache.enabled = true).await;
     let session = app.session(&["a", "b", "c"]).await;
-    // The cache answers only while its follower is up to date, so the test repeats the read.
+    // The cache answers only while it is synced, so the test repeats the read.
     loop {
         app.current(&session).await;
         let metrics = scrape(&app).await;
@@ -97,16 +97,20 @@ async fn statements_and_cache_are_counted() {
     app.get("00000000-0000-7000-8000-000000000000").await;
 
     let metrics = scrape(&app).await;
-    let of = |what: &str, kind: &str| {
-        metrics.has(&format!("muster_statement_{what}{{kind=\"{kind}\"}}"))
+    let statement_metric = |name: &str, kind: &str| {
+        metrics.has(&format!("muster_statement_{name}{{kind=\"{kind}\"}}"))
     };
     for kind in ["create", "update"] {
-        assert_eq!((of("items_count", kind), of("items_sum", kind)), (1.0, 1.0), "{kind}");
-        assert_eq!(of("duration_seconds_count", kind), 1.0);
-        assert_eq!(of("failures_total", kind), 0.0);
+        assert_eq!(
+            (statement_metric("items_count", kind), statement_metric("items_sum", kind)),
+            (1.0, 1.0),
+            "{kind}"
+        );
+        assert_eq!(statement_metric("duration_seconds_count", kind), 1.0);
+        assert_eq!(statement_metric("failures_total", kind), 0.0);
         assert_eq!(metrics.has(&format!("muster_queue_length{{kind=\"{kind}\"}}")), 0.0);
     }
-    assert!(of("items_count", "read") >= 1.0);
+    assert!(statement_metric("items_count", "read") >= 1.0);
     assert!(metrics.has("muster_cache_misses_total") >= 1.0);
     assert_eq!(metrics.has("muster_cache_entries"), 1.0);
     let bytes = metrics.has("muster_cache_bytes");

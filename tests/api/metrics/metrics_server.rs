@@ -8,9 +8,9 @@ use crate::harness::server::database;
 #[tokio::test(flavor = "multi_thread")]
 async fn address_in_use_error_names_the_key() {
     let database = database().await;
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut home = Home::on(&database);
-    home.set("MUSTER__METRICS__BIND", &taken.local_addr().unwrap().to_string());
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut home = Home::for_database(&database);
+    home.set("MUSTER__METRICS__BIND", &occupied.local_addr().unwrap().to_string());
     let output = tokio::task::block_in_place(|| home.run(&[]));
     output.fails(1, &["cannot listen on 127.0.0.1:", "set metrics.bind to another port"]);
 }
@@ -18,7 +18,7 @@ async fn address_in_use_error_names_the_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_served_at_the_logged_address_only() {
     let database = database().await;
-    let mut home = Home::on(&database);
+    let mut home = Home::for_database(&database);
     home.set("MUSTER__LOG__FORMAT", "json");
     let listening_event = |running: &Running| {
         running.until_stderr("that it listens", |text| {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{cgi, narrow, new_session, until_locked, until_queued};
+use super::{cgi, new_session, until_locked, until_queued, with_one_connection};
 use crate::harness::store::{count_sessions, lock_sessions};
 use crate::harness::{TestApp, raw, refusal, spawn_app_with, wait_until};
 use crate::metrics::scrape;
@@ -26,36 +26,36 @@ async fn send_request(app: &TestApp, call: &str, query: &str, body: &str) -> Tcp
 }
 
 /// Waits until this number of requests of a call were abandoned.
-async fn until_abandoned(app: &TestApp, method: &str, call: &str, many: u32) {
+async fn until_abandoned(app: &TestApp, method: &str, call: &str, count: u32) {
     let labels = format!("route=\"/cgi/session/{call}\",method=\"{method}\",status=\"4xx\"");
     let series = format!("http_requests_total{{{labels}}}");
-    wait_until("abandoned requests", async || scrape(app).await.value(&series) == f64::from(many))
+    wait_until("abandoned requests", async || scrape(app).await.value(&series) == f64::from(count))
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_request_is_not_started() {
-    let app = spawn_app_with(narrow).await;
+    let app = spawn_app_with(with_one_connection).await;
     let locked = lock_sessions(&app).await;
     let body = new_session().to_string();
     let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
         until_locked(&app).await;
-        let mut half = send_request(&app, "create", "", &body).await;
+        let mut half_closed = send_request(&app, "create", "", &body).await;
         let closed = send_request(&app, "create", "", &body).await;
-        let stays = cgi(&app, "create", "", Some(new_session()));
-        let (stays, ()) = tokio::join!(stays, async {
+        let staying = cgi(&app, "create", "", Some(new_session()));
+        let (staying, ()) = tokio::join!(staying, async {
             until_queued(&app, "create", 3).await;
             drop(closed);
-            half.shutdown().await.unwrap();
+            half_closed.shutdown().await.unwrap();
             // A client that only closed its sending side still gets a response.
-            let response = raw::read_response(&mut half).await;
+            let response = raw::read_response(&mut half_closed).await;
             let why = "the client closed the connection before the response; the outcome is \
                        unknown";
             assert_eq!((response.status, response.json()), (499, refusal(-1, why)));
             until_abandoned(&app, "POST", "create", 2).await;
             drop(locked);
         });
-        assert_eq!(stays.body["errcode"], 0, "{stays:?}");
+        assert_eq!(staying.body["errcode"], 0, "{staying:?}");
     });
     assert_eq!(first.body["errcode"], 0, "{first:?}");
     assert_eq!(count_sessions(&app.pool).await, 2);
@@ -63,7 +63,7 @@ async fn abandoned_request_is_not_started() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abandoned_change_or_read_is_not_started() {
-    let app = spawn_app_with(narrow).await;
+    let app = spawn_app_with(with_one_connection).await;
     let session = app.session(&["a", "b", "c"]).await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned();
     let locked = lock_sessions(&app).await;
@@ -95,7 +95,7 @@ async fn abandoned_change_or_read_is_not_started() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reset_or_disconnected_streams_are_abandoned() {
-    let app = spawn_app_with(narrow).await;
+    let app = spawn_app_with(with_one_connection).await;
     let locked = lock_sessions(&app).await;
     let path = format!("http://muster/cgi/session/create?accessToken={}", app.api_key);
     let post = || http::Request::post(&path).body(()).unwrap();

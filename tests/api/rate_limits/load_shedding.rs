@@ -1,7 +1,7 @@
 //! Overload: most requests are refused at once, some are served, and the service recovers
 //! afterwards.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -10,11 +10,11 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Reply, cgi, new_session, rest};
+use super::{Reply, cgi, new_session, rest, with_long_timeouts};
 use crate::harness::{TestApp, refusal, spawn_app_with, store, wait_until};
 
 /// One thread and one request in each statement, so that the queue grows quickly.
-fn narrow(settings: &mut Settings) {
+fn with_single_statements(settings: &mut Settings) {
     settings.server.workers = 1;
     settings.server.request_timeout = Duration::from_secs(8);
     settings.database.max_batch = 1;
@@ -23,34 +23,26 @@ fn narrow(settings: &mut Settings) {
     settings.delivery.enabled = false;
 }
 
-/// A statement that waits for the lock of a test ends only because the test releases the lock.
-fn with_long_timeouts(settings: &mut Settings) {
-    settings.server.request_timeout = Duration::from_secs(300);
-    settings.database.acquire_timeout = Duration::from_secs(100);
-    settings.database.statement_timeout = Duration::from_secs(100);
+/// Sends `count` creates at the same time and returns the replies in their order of arrival.
+async fn creates(app: &TestApp, count: usize) -> Vec<Reply> {
+    next_replies(&mut begin_creates(app, count), count).await
 }
 
-/// Sends `many` creates at the same time and returns the replies in their order of arrival.
-async fn creates(app: &TestApp, many: usize) -> Vec<Reply> {
-    next_answers(&mut begin_creates(app, many), many).await
-}
-
-async fn next_answers(calls: &mut JoinSet<Reply>, many: usize) -> Vec<Reply> {
+async fn next_replies(calls: &mut JoinSet<Reply>, count: usize) -> Vec<Reply> {
     let mut replies = Vec::new();
-    while replies.len() < many {
+    while replies.len() < count {
         replies.push(calls.join_next().await.unwrap().unwrap());
     }
     replies
 }
 
-fn begin_creates(app: &TestApp, many: usize) -> JoinSet<Reply> {
+fn begin_creates(app: &TestApp, count: usize) -> JoinSet<Reply> {
     let mut calls = JoinSet::new();
-    for _ in 0..many {
+    for _ in 0..count {
         let (client, key) = (app.client.clone(), app.api_key.clone());
         calls.spawn(async move {
-            let began = Instant::now();
             let path = format!("/cgi/session/create?accessToken={key}");
-            Reply::from_response(began, client.post(&path, new_session().to_string()).await).await
+            Reply::from_response(client.post(&path, new_session().to_string()).await).await
         });
     }
     calls
@@ -60,7 +52,7 @@ fn is_served(reply: &Reply) -> bool {
     reply.status == 200 && reply.body["errcode"] == 0
 }
 
-/// Whether the request was refused at once. A request that waited in vain gets another text.
+/// Whether the request was refused at once. A request that waited and timed out gets another text.
 fn is_shed(reply: &Reply) -> bool {
     let errmsg = "the service is overloaded, try again";
     reply.status == 503
@@ -70,7 +62,7 @@ fn is_shed(reply: &Reply) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_database_sheds_excess_requests_at_once() {
-    let app = spawn_app_with(narrow).await;
+    let app = spawn_app_with(with_single_statements).await;
     store::slow_down_creates(&app, 0.2).await;
     // The server must have measured slow statements first.
     creates(&app, 3).await;
@@ -80,7 +72,7 @@ async fn slow_database_sheds_excess_requests_at_once() {
     let replies = creates(&app, 100).await;
     let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| is_served(reply));
     assert!((3..50).contains(&served.len()), "{} of 100 were served", served.len());
-    // Some requests were queued because a turn was predicted, and then timed out.
+    // Some requests were queued because a start in time was predicted, and then timed out.
     let shed: Vec<_> = refused.iter().filter(|reply| is_shed(reply)).collect();
     assert!(refused.iter().all(|reply| reply.status == 503), "{refused:#?}");
     assert!(shed.len() + 10 >= refused.len(), "{} of {}", shed.len(), refused.len());
@@ -91,8 +83,8 @@ async fn slow_database_sheds_excess_requests_at_once() {
 
     store::speed_up_creates(&app).await;
     assert!(is_served(&creates(&app, 1).await[0]));
-    // The server forgets the slow statements after a few turns. Half of the forty requests would
-    // time out if each turn still elapsed as long as before.
+    // The server forgets the slow statements after a few others. Half of the forty requests would
+    // time out if each statement still took as long as before.
     wait_until("all of forty are served", async || {
         creates(&app, 1).await;
         creates(&app, 40).await.iter().all(is_served)
@@ -102,7 +94,7 @@ async fn slow_database_sheds_excess_requests_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_endpoints_answer_while_the_database_is_blocked() {
-    let app = spawn_app_with(narrow).await;
+    let app = spawn_app_with(with_single_statements).await;
     app.session(&["a", "b", "c"]).await;
     let locked = store::lock_sessions(&app).await;
     let rounds = async {
@@ -133,7 +125,7 @@ async fn other_endpoints_answer_while_the_database_is_blocked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn few_requests_wait_after_a_statement_timeout() {
     let app = spawn_app_with(|settings| {
-        narrow(settings);
+        with_single_statements(settings);
         settings.database.max_batch = 64;
     })
     .await;
@@ -154,7 +146,7 @@ async fn few_requests_wait_after_a_statement_timeout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_length_is_bounded() {
     let app = spawn_app_with(|settings| {
-        narrow(settings);
+        with_single_statements(settings);
         with_long_timeouts(settings);
         settings.limits.max_queued = 4;
     })
@@ -162,10 +154,10 @@ async fn queue_length_is_bounded() {
     let locked = store::lock_sessions(&app).await;
     let mut calls = begin_creates(&app, 40);
     // One request is in a statement, four wait, and one may be between the two.
-    let refused = next_answers(&mut calls, 34).await;
+    let refused = next_replies(&mut calls, 34).await;
     assert!(refused.iter().all(is_shed), "{refused:#?}");
     drop(locked);
-    let served = next_answers(&mut calls, 6).await;
+    let served = next_replies(&mut calls, 6).await;
     let served = served.iter().filter(|reply| is_served(reply)).count();
     assert!((5..=6).contains(&served), "{served} were served");
 }
@@ -173,7 +165,7 @@ async fn queue_length_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unbatched_requests_are_shed_too() {
     let app = spawn_app_with(|settings| {
-        narrow(settings);
+        with_single_statements(settings);
         with_long_timeouts(settings);
         settings.limits.max_queued = 3;
     })

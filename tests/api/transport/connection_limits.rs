@@ -5,8 +5,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{BRIEF, SOON};
-use crate::harness::raw::{self, send_and_disconnect};
+use super::{SHORT_TIMEOUT, WAIT_TIMEOUT};
+use crate::harness::raw::{self, send_until_closed};
 use crate::harness::{refusal, spawn_app_with};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
@@ -28,11 +28,11 @@ async fn connections_beyond_the_limit_wait_until_others_close() {
     let mut outside = TcpStream::connect(app.address).await.unwrap();
     outside.write_all(HEALTH).await.unwrap();
     assert!(
-        timeout(BRIEF, outside.readable()).await.is_err(),
+        timeout(SHORT_TIMEOUT, outside.readable()).await.is_err(),
         "a connection beyond the limit was served"
     );
     inside.pop();
-    let answer = timeout(SOON, raw::read_response(&mut outside)).await;
+    let answer = timeout(WAIT_TIMEOUT, raw::read_response(&mut outside)).await;
     assert_eq!(answer.expect("no response").status, 200);
 }
 
@@ -48,20 +48,20 @@ async fn long_paths_are_refused_in_the_format_of_each_api() {
         format!("{path}{}", "y".repeat(length - path.len()))
     };
     let why = "path and query must have at most 1024 bytes, got 1025";
-    let got = send_and_disconnect(app.address, get(&padded("/cgi/session/get", 1025), "")).await;
+    let got = send_until_closed(app.address, get(&padded("/cgi/session/get", 1025), "")).await;
     assert_eq!((got.status, got.json()), (414, refusal(100_003, why)));
 
-    let got = send_and_disconnect(app.address, get(&padded("/v1/limits", 1025), "")).await;
+    let got = send_until_closed(app.address, get(&padded("/v1/limits", 1025), "")).await;
     assert_eq!((got.status, &got.json()["code"]), (414, &json!("uri_too_long")));
     assert_eq!(got.json()["detail"], why);
     assert_eq!((&got.json()["limit"], &got.json()["got"]), (&json!(1024), &json!(1025)));
 
     let close = "Connection: close\r\n";
-    let got = send_and_disconnect(app.address, get(&padded("/cgi/session/get", 1024), close)).await;
+    let got = send_until_closed(app.address, get(&padded("/cgi/session/get", 1024), close)).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(100_000)));
 }
 
-fn many(count: usize) -> String {
+fn headers(count: usize) -> String {
     (0..count).map(|n| format!("X-{n}: y\r\n")).collect()
 }
 
@@ -86,11 +86,11 @@ async fn header_limits_are_configurable() {
         (padded(close, 2_049), 431),
         // The header limit is checked before the path.
         (padded(no_path, 2_049), 431),
-        (close(&many(18)), 200),
-        (close(&many(19)), 431),
+        (close(&headers(18)), 200),
+        (close(&headers(19)), 431),
     ] {
         let length = request.len();
-        let got = send_and_disconnect(app.address, request).await;
+        let got = send_until_closed(app.address, request).await;
         assert_eq!(got.status, status, "{length} bytes");
         assert!(got.header("x-request-id").is_some(), "{got:?}");
         assert_eq!(got.body.is_empty(), status == 431, "{got:?}");
@@ -102,19 +102,15 @@ async fn header_limits_reach_the_framework_maximum() {
     let app = spawn_app_with(|settings| settings.limits.max_header_bytes = 131_072).await;
     let close = |headers: &str| get("/healthz", &format!("Connection: close\r\n{headers}"));
     for (request, status) in [
-        (close(&many(94)), 200),
-        (close(&many(95)), 431),
+        (close(&headers(94)), 200),
+        (close(&headers(95)), 431),
         (padded(close, 120_000), 200),
-        // The unfinished head fills the framework's buffer.
+        // The unfinished header section fills the framework's buffer.
         (padded(close, 131_074)[..131_072].to_vec(), 431),
         // The path is longer than the framework's maximum.
         (get(&format!("/{}", "y".repeat(65_535)), ""), 400),
     ] {
         let length = request.len();
-        assert_eq!(
-            send_and_disconnect(app.address, request).await.status,
-            status,
-            "{length} bytes"
-        );
+        assert_eq!(send_until_closed(app.address, request).await.status, status, "{length} bytes");
     }
 }

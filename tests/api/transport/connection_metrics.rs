@@ -5,8 +5,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::slow_readers::{large, narrow};
-use super::{BRIEF, Pair, SOON, closed_soon, spawn_tls_app};
+use super::slow_readers::{connect_with_small_buffer, create_large_session};
+use super::{CertificateFiles, SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed, spawn_tls_app};
 use crate::harness::{TestApp, raw};
 use crate::metrics::{scrape, spawn_with};
 
@@ -16,7 +16,7 @@ const POST: &str = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Lengt
 const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0";
 
 /// A connection that has served a request.
-async fn used(app: &TestApp) -> TcpStream {
+async fn connect_and_request(app: &TestApp) -> TcpStream {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(HEALTH).await.unwrap();
     assert_eq!(raw::read_response(&mut stream).await.status, 200);
@@ -24,8 +24,8 @@ async fn used(app: &TestApp) -> TcpStream {
 }
 
 /// Waits until all connections have ended. Returns the numbers of connections closed during the
-/// handshake, the head, the body and the write.
-async fn cuts(app: &TestApp) -> [f64; 4] {
+/// handshake, the header section, the body and the write.
+async fn closed_by_reason(app: &TestApp) -> [f64; 4] {
     let metrics = async {
         loop {
             let metrics = scrape(app).await;
@@ -34,8 +34,8 @@ async fn cuts(app: &TestApp) -> [f64; 4] {
             }
         }
     };
-    let metrics = timeout(SOON, metrics).await.expect("connections stay open");
-    ["handshake", "head", "body", "write"].map(|reason| {
+    let metrics = timeout(WAIT_TIMEOUT, metrics).await.expect("connections stay open");
+    ["handshake", "header", "body", "write"].map(|reason| {
         metrics.has(&format!("muster_connections_closed_total{{reason=\"{reason}\"}}"))
     })
 }
@@ -47,94 +47,96 @@ async fn open_connections_are_counted_until_they_end() {
         settings.server.workers = 2;
     })
     .await;
-    let open = [used(&app).await, used(&app).await, used(&app).await];
+    let connections = [0; 3].map(|_| connect_and_request(&app));
+    let open = futures_util::future::join_all(connections).await;
     let metrics = scrape(&app).await;
     assert_eq!(metrics.has("muster_connections"), 3.0);
     // The limit is rounded up to the same number for each thread.
     assert_eq!(metrics.has("muster_connections_max"), 8.0);
     drop(open);
-    assert_eq!(cuts(&app).await, [0.0; 4], "clients closed them");
+    assert_eq!(closed_by_reason(&app).await, [0.0; 4], "clients closed them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_counted_by_reason_and_idle_clients_are_not() {
     let app = spawn_with(|settings| {
-        settings.server.header_timeout = BRIEF;
-        settings.server.body_timeout = BRIEF;
-        settings.server.write_timeout = BRIEF;
-        settings.server.keep_alive_timeout = 2 * BRIEF;
+        settings.server.header_timeout = SHORT_TIMEOUT;
+        settings.server.body_timeout = SHORT_TIMEOUT;
+        settings.server.write_timeout = SHORT_TIMEOUT;
+        settings.server.keep_alive_timeout = 2 * SHORT_TIMEOUT;
     })
     .await;
-    closed_soon(&mut used(&app).await).await;
-    assert_eq!(cuts(&app).await, [0.0; 4], "idle");
+    read_until_closed(&mut connect_and_request(&app).await).await;
+    assert_eq!(closed_by_reason(&app).await, [0.0; 4], "idle");
     // A refused request is not a slow one.
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(b"GET / HTTP/9\r\n\r\n").await.unwrap();
-    assert!(closed_soon(&mut stream).await.starts_with(b"HTTP/1.1 400 "));
-    assert_eq!(cuts(&app).await, [0.0; 4], "refused");
+    assert!(read_until_closed(&mut stream).await.starts_with(b"HTTP/1.1 400 "));
+    assert_eq!(closed_by_reason(&app).await, [0.0; 4], "refused");
 
-    closed_soon(&mut TcpStream::connect(app.address).await.unwrap()).await;
-    assert_eq!(cuts(&app).await, [1.0, 0.0, 0.0, 0.0], "silent");
+    read_until_closed(&mut TcpStream::connect(app.address).await.unwrap()).await;
+    assert_eq!(closed_by_reason(&app).await, [1.0, 0.0, 0.0, 0.0], "silent");
 
-    for (case, is_used, start, heads, bodies) in [
-        ("the first head", false, "GET /", 1.0, 0.0),
-        ("another head", true, "GET /", 2.0, 0.0),
+    for (case, is_used, start, headers, bodies) in [
+        ("the first header section", false, "GET /", 1.0, 0.0),
+        ("another header section", true, "GET /", 2.0, 0.0),
         ("a frame", false, PREFACE, 3.0, 0.0),
         ("a body", false, POST, 3.0, 1.0),
     ] {
         let mut stream = match is_used {
-            true => used(&app).await,
+            true => connect_and_request(&app).await,
             false => TcpStream::connect(app.address).await.unwrap(),
         };
         stream.write_all(start.as_bytes()).await.unwrap();
-        closed_soon(&mut stream).await;
-        assert_eq!(cuts(&app).await, [1.0, heads, bodies, 0.0], "{case}");
+        read_until_closed(&mut stream).await;
+        assert_eq!(closed_by_reason(&app).await, [1.0, headers, bodies, 0.0], "{case}");
     }
 
-    let flood = large(&app).await.repeat(16);
-    let mut stream = narrow(&app).await;
+    let flood = create_large_session(&app).await.repeat(16);
+    let mut stream = connect_with_small_buffer(&app).await;
     let sending = async { while stream.write_all(flood.as_bytes()).await.is_ok() {} };
-    timeout(SOON, sending).await.expect("the server never closes the connection");
-    assert_eq!(cuts(&app).await, [1.0, 3.0, 1.0, 1.0], "not reading");
+    timeout(WAIT_TIMEOUT, sending).await.expect("the server never closes the connection");
+    assert_eq!(closed_by_reason(&app).await, [1.0, 3.0, 1.0, 1.0], "not reading");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_handshakes_are_counted() {
-    let pair = Pair::new();
+    let certificate = CertificateFiles::new();
     let app = spawn_with(|settings| {
-        settings.server.tls = Some(pair.files());
-        settings.server.header_timeout = BRIEF;
+        settings.server.tls = Some(certificate.files());
+        settings.server.header_timeout = SHORT_TIMEOUT;
     })
     .await;
     // The client closes this connection.
-    drop(pair.connect(app.address, "http/1.1").await);
-    assert_eq!(cuts(&app).await, [0.0; 4]);
-    for (start, openings) in [(HEALTH, 1.0), (b"\x16\x03", 2.0)] {
+    drop(certificate.connect(app.address, "http/1.1").await);
+    assert_eq!(closed_by_reason(&app).await, [0.0; 4]);
+    for (start, handshakes) in [(HEALTH, 1.0), (b"\x16\x03", 2.0)] {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();
-        closed_soon(&mut stream).await;
-        assert_eq!(cuts(&app).await, [openings, 0.0, 0.0, 0.0]);
+        read_until_closed(&mut stream).await;
+        assert_eq!(closed_by_reason(&app).await, [handshakes, 0.0, 0.0, 0.0]);
     }
-    closed_soon(&mut pair.connect(app.address, "http/1.1").await).await;
-    assert_eq!(cuts(&app).await, [2.0, 1.0, 0.0, 0.0], "no request after the handshake");
+    read_until_closed(&mut certificate.connect(app.address, "http/1.1").await).await;
+    let closed = closed_by_reason(&app).await;
+    assert_eq!(closed, [2.0, 1.0, 0.0, 0.0], "no request after the handshake");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificate_expiry_is_exported() {
-    const ENDS: &str = "muster_tls_certificate_not_after_timestamp_seconds";
+    const EXPIRY: &str = "muster_tls_certificate_not_after_timestamp_seconds";
     let plain = spawn_with(|_| {}).await;
-    assert_eq!(scrape(&plain).await.has(ENDS), 0.0);
-    let pair = Pair::new();
+    assert_eq!(scrape(&plain).await.has(EXPIRY), 0.0);
+    let certificate = CertificateFiles::new();
     let end = |year: i64| DateTime::from_timestamp(year * 31_536_000, 0).unwrap();
-    pair.renew_until(end(70));
-    let app = spawn_tls_app(&pair, |settings| {
+    certificate.renew_until(end(70));
+    let app = spawn_tls_app(&certificate, |settings| {
         settings.metrics.bind = Some("127.0.0.1:0".to_owned());
     })
     .await;
     for year in [70, 71] {
-        pair.renew_until(end(year));
+        certificate.renew_until(end(year));
         let metrics =
-            async { while scrape(&app).await.has(ENDS) != end(year).timestamp() as f64 {} };
-        timeout(SOON, metrics).await.expect("the new expiry is never exported");
+            async { while scrape(&app).await.has(EXPIRY) != end(year).timestamp() as f64 {} };
+        timeout(WAIT_TIMEOUT, metrics).await.expect("the new expiry is never exported");
     }
 }

@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{BRIEF, Pair, SOON, closed_soon, closed_while, drip, impatient, spawn_tls_app, timed};
+use super::{
+    CertificateFiles, SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed, read_until_closed_while,
+    send_slowly, spawn_tls_app, spawn_with_short_timeouts,
+};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// A plaintext connection, and a task that returns how it ended.
@@ -29,7 +32,7 @@ fn get(path: &str) -> http::Request<()> {
     http::Request::get(format!("http://muster{path}")).body(()).unwrap()
 }
 
-async fn is_alive(app: &TestApp) {
+async fn assert_serves(app: &TestApp) {
     let (mut send, _) = connect(app, &client::Builder::new()).await;
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
@@ -37,9 +40,9 @@ async fn is_alive(app: &TestApp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_requests_share_a_connection() {
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| settings.server.workers = 1).await;
-    let client = pair.client().build().unwrap();
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |settings| settings.server.workers = 1).await;
+    let client = certificate.client().build().unwrap();
     let create = format!("https://{}/v1/sessions", app.address);
     let mut calls = JoinSet::new();
     for n in 0..300 {
@@ -74,12 +77,12 @@ async fn http2_works_with_prior_knowledge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_body_is_refused_and_the_connection_stays() {
-    let app = spawn_app_with(|settings| settings.server.body_timeout = BRIEF).await;
+    let app = spawn_app_with(|settings| settings.server.body_timeout = SHORT_TIMEOUT).await;
     let (mut send, _) = connect(&app, &client::Builder::new()).await;
     let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
     let (answer, mut body) = send.send_request(request, false).unwrap();
     body.send_data(Bytes::from_static(b"{"), false).unwrap();
-    let answer = timeout(SOON, answer).await.expect("no response to a stalled body").unwrap();
+    let answer = timeout(WAIT_TIMEOUT, answer).await.expect("no response").unwrap();
     assert_eq!(answer.status(), 408);
     assert!(!answer.headers().contains_key("connection"));
     let content = answer.into_body().data().await.unwrap().unwrap();
@@ -101,29 +104,31 @@ async fn unfinished_frames_and_header_blocks_time_out() {
     // `:method: GET` from the static table.
     const GET: &[u8] = &[0x82];
     let long = GET.repeat(1_000);
-    let app = impatient().await;
+    let app = spawn_with_short_timeouts().await;
     let mut calls = JoinSet::new();
-    for (case, at_once, slow) in [
+    for (case, first_part, slow) in [
         ("the head of a frame", Vec::new(), frame(1, 4, &long)),
         ("a list of headers", frame(1, 4, &long)[..9].to_vec(), long.clone()),
         ("a continued list of headers", frame(1, 0, GET), frame(9, 0, GET).repeat(100)),
         ("a frame of an unknown kind", frame(200, 0, &long)[..9].to_vec(), long.clone()),
     ] {
-        for drips in [false, true] {
-            let (at_once, slow) = ([PREFACE, &at_once].concat(), slow.clone());
+        for sends_slowly in [false, true] {
+            let (first_part, slow) = ([PREFACE, &first_part].concat(), slow.clone());
             let address = app.address;
             calls.spawn(async move {
+                let started_at = Instant::now();
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                stream.write_all(&at_once).await.unwrap();
-                let (mut reads, mut writes) = stream.split();
+                stream.write_all(&first_part).await.unwrap();
+                let (mut reader, mut writer) = stream.split();
                 let sending = async {
-                    match drips {
-                        true => drip(&mut writes, &slow).await,
-                        false => writes.write_all(&slow[..1]).await.unwrap(),
+                    match sends_slowly {
+                        true => send_slowly(&mut writer, &slow).await,
+                        false => writer.write_all(&slow[..1]).await.unwrap(),
                     }
                 };
-                let (_, elapsed) = timed(closed_while(&mut reads, sending)).await;
-                assert!(elapsed >= BRIEF / 2, "{case} {drips}: {elapsed:?}");
+                read_until_closed_while(&mut reader, sending).await;
+                let elapsed = started_at.elapsed();
+                assert!(elapsed >= SHORT_TIMEOUT, "{case} {sends_slowly}: {elapsed:?}");
             });
         }
     }
@@ -132,7 +137,7 @@ async fn unfinished_frames_and_header_blocks_time_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_server_sends_goaway_and_finishes_requests() {
-    let app = spawn_app_with(|settings| settings.server.body_timeout = 20 * SOON).await;
+    let app = spawn_app_with(|settings| settings.server.body_timeout = 20 * WAIT_TIMEOUT).await;
     let (mut idle, idle_ended) = connect(&app, &client::Builder::new()).await;
     let (answer, _) = idle.send_request(get("/healthz"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
@@ -143,7 +148,7 @@ async fn stopping_server_sends_goaway_and_finishes_requests() {
     let (answer, _) = busy.send_request(get("/healthz"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200, "the earlier request runs");
 
-    app.stopper.stop();
+    app.shutdown_signal.stop();
     let closing = async {
         loop {
             match poll_fn(|cx| busy.poll_ready(cx)).await {
@@ -152,33 +157,33 @@ async fn stopping_server_sends_goaway_and_finishes_requests() {
             }
         }
     };
-    let error = timeout(SOON, closing).await.expect("no GOAWAY");
+    let error = timeout(WAIT_TIMEOUT, closing).await.expect("no GOAWAY");
     assert!(error.is_go_away() && error.is_remote(), "{error}");
     assert_eq!(error.reason(), Some(Reason::NO_ERROR));
-    let ended = timeout(SOON, idle_ended).await.expect("the idle connection stays open");
+    let ended = timeout(WAIT_TIMEOUT, idle_ended).await.expect("the idle connection stays open");
     ended.unwrap().expect("the idle connection ended with an error");
 
     let session = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
     body.send_data(session.into(), true).unwrap();
-    let mut answer = timeout(SOON, running).await.expect("no response").unwrap();
+    let mut answer = timeout(WAIT_TIMEOUT, running).await.expect("no response").unwrap();
     assert_eq!(answer.status(), 200);
     let session = answer.body_mut().data().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&session).unwrap();
     assert_eq!(session["errcode"], 0, "{session}");
-    let _ = timeout(SOON, busy_ended).await.expect("the busy connection stays open");
+    let _ = timeout(WAIT_TIMEOUT, busy_ended).await.expect("the busy connection stays open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unread_response_times_out() {
-    let app = spawn_app_with(|settings| settings.server.write_timeout = BRIEF).await;
+    let app = spawn_app_with(|settings| settings.server.write_timeout = SHORT_TIMEOUT).await;
     let (mut send, _) = connect(&app, client::Builder::new().initial_window_size(10)).await;
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     let mut body = answer.await.unwrap().into_body();
     assert_eq!(body.data().await.unwrap().unwrap().len(), 10);
     // The client never enlarges the window.
-    let end = timeout(SOON, body.data()).await.expect("the stream is never reset").unwrap();
+    let end = timeout(WAIT_TIMEOUT, body.data()).await.expect("the stream is never reset").unwrap();
     assert_eq!(end.unwrap_err().reason(), Some(Reason::CANCEL));
-    is_alive(&app).await;
+    assert_serves(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +212,7 @@ async fn streams_and_headers_are_bounded() {
         let answer = answer.await.unwrap();
         assert_eq!(answer.status(), status, "{headers} headers of {length} bytes");
     }
-    is_alive(&app).await;
+    assert_serves(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,26 +229,26 @@ async fn reset_flood_closes_the_connection() {
         }
     };
     // Only resets that overtake their requests count, and not all do on a busy machine.
-    timeout(SOON, resetting).await.expect("the server never closes the connection");
+    timeout(WAIT_TIMEOUT, resetting).await.expect("the server never closes the connection");
     // The reason is lost if the connection breaks before it is read.
     let error = ended.await.unwrap().unwrap_err();
-    let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-    assert!(calm || error.is_io(), "{error}");
-    is_alive(&app).await;
+    let is_calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    assert!(is_calm || error.is_io(), "{error}");
+    assert_serves(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connection_is_closed() {
     let app = spawn_app_with(|settings| {
-        settings.server.header_timeout = BRIEF;
-        settings.server.keep_alive_timeout = BRIEF;
+        settings.server.header_timeout = SHORT_TIMEOUT;
+        settings.server.keep_alive_timeout = SHORT_TIMEOUT;
     })
     .await;
     // One client stops within the preface, one stops after it, and one only sends pings.
     for start in [&b"PR"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();
-        closed_soon(&mut stream).await;
+        read_until_closed(&mut stream).await;
     }
     let stream = TcpStream::connect(app.address).await.unwrap();
     let (mut send, mut connection) = client::handshake(stream).await.unwrap();
@@ -252,6 +257,6 @@ async fn idle_connection_is_closed() {
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
     let pinging = async { while pings.ping(h2::Ping::opaque()).await.is_ok() {} };
-    timeout(SOON, pinging).await.expect("still open");
-    let _ = timeout(SOON, ended).await.expect("still open");
+    timeout(WAIT_TIMEOUT, pinging).await.expect("still open");
+    let _ = timeout(WAIT_TIMEOUT, ended).await.expect("still open");
 }

@@ -19,43 +19,39 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::process::PATIENCE;
+use crate::harness::process::WAIT_TIMEOUT;
 use crate::harness::{TestApp, spawn_app_with};
 
 /// The timeouts of the servers in these tests.
-const BRIEF: Duration = Duration::from_millis(500);
-/// The limit for the server to close a connection with timeouts of [`BRIEF`]. Includes the second
-/// that a connection stays open after an early response, and slack for a busy machine.
-const SOON: Duration = PATIENCE;
+const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The interval between two bytes of a slow sender.
-const DRIP: Duration = Duration::from_millis(50);
+const SLOW_SEND_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A server with short timeouts for all parts of a request.
-async fn impatient() -> TestApp {
+async fn spawn_with_short_timeouts() -> TestApp {
     spawn_app_with(|settings| {
-        settings.server.header_timeout = BRIEF;
-        settings.server.body_timeout = BRIEF;
+        settings.server.header_timeout = SHORT_TIMEOUT;
+        settings.server.body_timeout = SHORT_TIMEOUT;
         // Only the timeouts above close a connection.
-        settings.server.keep_alive_timeout = 10 * SOON;
+        settings.server.keep_alive_timeout = 10 * WAIT_TIMEOUT;
     })
     .await
 }
 
 /// Reads until the server closes, and returns the bytes.
-async fn closed_soon(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+async fn read_until_closed(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut rest = Vec::new();
     // A close with unread bytes is a reset, which is accepted too.
-    let reading = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await;
+    let reading = tokio::time::timeout(WAIT_TIMEOUT, stream.read_to_end(&mut rest)).await;
     assert!(reading.is_ok(), "still open, after {}", String::from_utf8_lossy(&rest));
     rest
 }
 
 /// The same while `sending` runs.
-async fn closed_while(
+async fn read_until_closed_while(
     stream: &mut (impl AsyncRead + Unpin),
     sending: impl Future<Output = ()>,
 ) -> Vec<u8> {
@@ -64,14 +60,14 @@ async fn closed_while(
         std::future::pending().await
     };
     tokio::select! {
-        closed = closed_soon(stream) => closed,
+        closed = read_until_closed(stream) => closed,
         never = never => never,
     }
 }
 
 /// Sends `bytes` one at a time and repeats the last one until the other side closes.
-async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
-    let mut interval = tokio::time::interval(DRIP);
+async fn send_slowly(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    let mut interval = tokio::time::interval(SLOW_SEND_INTERVAL);
     let last = bytes.last().copied().unwrap_or(b'x');
     for byte in bytes.iter().copied().chain(std::iter::repeat(last)) {
         interval.tick().await;
@@ -81,23 +77,16 @@ async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     }
 }
 
-/// The result and the duration of a future.
-async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
-    let began = Instant::now();
-    let done = future.await;
-    (done, began.elapsed())
-}
-
 /// Files with a certificate for this machine and its key.
-struct Pair {
+struct CertificateFiles {
     directory: tempfile::TempDir,
 }
 
-impl Pair {
+impl CertificateFiles {
     fn new() -> Self {
-        let pair = Self { directory: tempfile::tempdir().unwrap() };
-        pair.renew();
-        pair
+        let certificate = Self { directory: tempfile::tempdir().unwrap() };
+        certificate.renew();
+        certificate
     }
 
     fn files(&self) -> TlsFiles {
@@ -107,20 +96,20 @@ impl Pair {
 
     /// Replaces the certificate. The key is written first, so for a moment the two do not match.
     fn renew(&self) {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let generated = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let TlsFiles { cert, key } = self.files();
-        fs::write(key, made.signing_key.serialize_pem()).unwrap();
-        fs::write(cert, made.cert.pem()).unwrap();
+        fs::write(key, generated.signing_key.serialize_pem()).unwrap();
+        fs::write(cert, generated.cert.pem()).unwrap();
     }
 
-    /// Replaces the certificate by one that expires at `ends`.
-    fn renew_until(&self, ends: DateTime<Utc>) {
+    /// Replaces the certificate by one that expires at `expires_at`.
+    fn renew_until(&self, expires_at: DateTime<Utc>) {
         let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        params.not_after = SystemTime::from(ends).into();
-        let made = rcgen::KeyPair::generate().unwrap();
+        params.not_after = SystemTime::from(expires_at).into();
+        let generated = rcgen::KeyPair::generate().unwrap();
         let TlsFiles { cert, key } = self.files();
-        fs::write(key, made.serialize_pem()).unwrap();
-        fs::write(cert, params.self_signed(&made).unwrap().pem()).unwrap();
+        fs::write(key, generated.serialize_pem()).unwrap();
+        fs::write(cert, params.self_signed(&generated).unwrap().pem()).unwrap();
     }
 
     fn cert(&self) -> Vec<u8> {
@@ -131,7 +120,7 @@ impl Pair {
     fn client(&self) -> reqwest::ClientBuilder {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cert = reqwest::Certificate::from_pem(&self.cert()).unwrap();
-        reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([cert])
+        reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).tls_certs_only([cert])
     }
 
     /// A new TLS connection that offers only `protocol`.
@@ -151,11 +140,14 @@ impl Pair {
     }
 }
 
-/// A server that speaks TLS.
-async fn spawn_tls_app(pair: &Pair, change: impl FnOnce(&mut Settings)) -> TestApp {
+/// A server with TLS.
+async fn spawn_tls_app(
+    certificate: &CertificateFiles,
+    change: impl FnOnce(&mut Settings),
+) -> TestApp {
     spawn_app_with(|settings| {
-        settings.server.tls = Some(pair.files());
-        settings.server.tls_reload_interval = BRIEF / 5;
+        settings.server.tls = Some(certificate.files());
+        settings.server.tls_reload_interval = SHORT_TIMEOUT / 5;
         change(settings);
     })
     .await

@@ -1,6 +1,7 @@
 //! TLS: protocols, timeouts, and the reload of certificates.
 
 use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use muster::clock::Clock;
@@ -10,10 +11,13 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
-use super::{BRIEF, DRIP, Pair, SOON, closed_soon, closed_while, drip, spawn_tls_app, timed};
+use super::{
+    CertificateFiles, SHORT_TIMEOUT, SLOW_SEND_INTERVAL, WAIT_TIMEOUT, read_until_closed,
+    read_until_closed_while, send_slowly, spawn_tls_app,
+};
 use crate::harness::process::Home;
 use crate::harness::{TestApp, raw};
 
@@ -25,49 +29,52 @@ fn url(app: &TestApp, path: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http1_and_http2_work_over_tls12_and_tls13() {
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |_| {}).await;
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |_| {}).await;
     let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     let create = url(&app, &format!("/cgi/session/create?accessToken={}", app.api_key));
     for (client, version) in [
-        (pair.client().http1_only(), Version::HTTP_11),
-        (pair.client(), Version::HTTP_2),
-        (pair.client().tls_version_max(tls::Version::TLS_1_2), Version::HTTP_2),
-        (pair.client().tls_version_min(tls::Version::TLS_1_3), Version::HTTP_2),
+        (certificate.client().http1_only(), Version::HTTP_11),
+        (certificate.client(), Version::HTTP_2),
+        (certificate.client().tls_version_max(tls::Version::TLS_1_2), Version::HTTP_2),
+        (certificate.client().tls_version_min(tls::Version::TLS_1_3), Version::HTTP_2),
     ] {
         let request = client.build().unwrap().post(&create).body(body.to_string());
         let answer = request.send().await.unwrap();
         assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
         assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["errcode"], 0);
     }
-    let stranger = Pair::new().client().build().unwrap();
-    assert!(stranger.get(url(&app, "/healthz")).send().await.is_err());
+    let other_client = CertificateFiles::new().client().build().unwrap();
+    assert!(other_client.get(url(&app, "/healthz")).send().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn incomplete_handshakes_time_out() {
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| settings.server.header_timeout = BRIEF).await;
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |settings| {
+        settings.server.header_timeout = SHORT_TIMEOUT;
+    })
+    .await;
     for start in [HEALTH, b"", b"\x16\x03\x01"] {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();
-        let received = closed_soon(&mut stream).await;
+        let received = read_until_closed(&mut stream).await;
         assert!(!received.starts_with(b"HTTP"), "{received:?}");
     }
     // A TLS client hello, byte by byte.
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let dripping = drip(&mut stream, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
-    timeout(SOON, dripping).await.expect("still open");
+    let sending = send_slowly(&mut stream, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    timeout(WAIT_TIMEOUT, sending).await.expect("still open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_timeouts_hold_over_tls() {
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| {
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |settings| {
         // The handshake and the first bytes of each request must fit into the timeout, even on a
         // busy machine.
-        settings.server.header_timeout = 4 * BRIEF;
-        settings.server.body_timeout = 4 * BRIEF;
+        settings.server.header_timeout = 4 * SHORT_TIMEOUT;
+        settings.server.body_timeout = 4 * SHORT_TIMEOUT;
     })
     .await;
     for (used, start) in [
@@ -75,13 +82,13 @@ async fn request_timeouts_hold_over_tls() {
         (true, "GET /healthz HTTP/1.1\r\nX-Slow: "),
         (true, "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9\r\n\r\n{"),
     ] {
-        let mut stream = pair.connect(app.address, "http/1.1").await;
+        let mut stream = certificate.connect(app.address, "http/1.1").await;
         if used {
             stream.write_all(HEALTH).await.unwrap();
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         }
         stream.write_all(start.as_bytes()).await.unwrap();
-        let received = closed_soon(&mut stream).await;
+        let received = read_until_closed(&mut stream).await;
         assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 408 "), "{start}");
     }
 }
@@ -111,62 +118,71 @@ async fn settings_acknowledged(stream: &mut TlsStream<TcpStream>) {
             );
         }
     };
-    timeout(SOON, reading).await.expect("the settings are never acknowledged");
+    timeout(WAIT_TIMEOUT, reading).await.expect("the settings are never acknowledged");
 }
 
-/// Sends the first `length` bytes of a TLS record that would carry `content`. The rest drips or is
-/// never sent. Returns the plaintext that the server sends before it closes.
-async fn closed_in_a_record(
-    mut stream: TlsStream<TcpStream>,
+/// A new connection, and the part of a TLS record that is sent over it.
+struct UnfinishedRecord {
+    /// The time before the connection was opened.
+    started_at: Instant,
+    protocol: &'static str,
+    stream: TlsStream<TcpStream>,
+    /// The number of bytes that are sent at first.
     length: usize,
-    drips: bool,
-) -> Vec<u8> {
-    let slow = records(&mut stream, &[b' '; 9999]);
-    let (mut below, mut session) = stream.into_inner();
-    let (mut reads, mut writes) = below.split();
-    let sending = async {
-        writes.write_all(&slow[..length]).await.unwrap();
-        if drips {
-            drip(&mut writes, &slow[length..]).await;
-        }
-    };
-    let bytes = closed_while(&mut reads, sending).await;
-    let mut received = Vec::new();
-    let mut bytes = bytes.as_slice();
-    while !bytes.is_empty() && session.read_tls(&mut bytes).unwrap() > 0 {
-        session.process_new_packets().unwrap();
-        // The server may close without a close_notify, which is an error here. The plaintext comes
-        // before it.
-        let _ = session.reader().read_to_end(&mut received);
-    }
-    received
+    /// Whether the other bytes are sent slowly. Otherwise they are never sent.
+    sends_slowly: bool,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn unfinished_tls_record_closes_an_idle_connection() {
-    let pair = Pair::new();
-    // Only the timeout of the record applies.
-    let app = spawn_tls_app(&pair, |settings| {
-        settings.server.header_timeout = 2 * BRIEF;
-        settings.server.body_timeout = 60 * BRIEF;
-    })
-    .await;
+impl UnfinishedRecord {
+    fn case(&self) -> String {
+        let Self { protocol, length, sends_slowly, .. } = self;
+        format!("{protocol}, {length} bytes, slowly: {sends_slowly}")
+    }
+
+    /// Sends the part of the record. Returns the plaintext that the server sends before it closes,
+    /// and the time until then.
+    async fn send(self) -> (Vec<u8>, Duration) {
+        let Self { started_at, mut stream, length, sends_slowly, .. } = self;
+        let record = records(&mut stream, &[b' '; 9999]);
+        let (mut stream, mut session) = stream.into_inner();
+        let (mut reader, mut writer) = stream.split();
+        let sending = async {
+            writer.write_all(&record[..length]).await.unwrap();
+            if sends_slowly {
+                send_slowly(&mut writer, &record[length..]).await;
+            }
+        };
+        let bytes = read_until_closed_while(&mut reader, sending).await;
+        let elapsed = started_at.elapsed();
+        let mut received = Vec::new();
+        let mut bytes = bytes.as_slice();
+        while !bytes.is_empty() && session.read_tls(&mut bytes).unwrap() > 0 {
+            session.process_new_packets().unwrap();
+            // The server may close without a close_notify, which is an error here. The plaintext
+            // comes before it.
+            let _ = session.reader().read_to_end(&mut received);
+        }
+        (received, elapsed)
+    }
+}
+
+/// Calls `test` with each kind of unfinished record, for each protocol.
+async fn for_each_unfinished_record<F>(
+    certificate: &CertificateFiles,
+    app: &TestApp,
+    test: impl Fn(UnfinishedRecord) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut calls = JoinSet::new();
     for protocol in ["http/1.1", "h2"] {
         for length in [1, 5, 100] {
-            for drips in [false, true] {
-                let mut stream = pair.connect(app.address, protocol).await;
-                calls.spawn(async move {
-                    if protocol == "h2" {
-                        stream.write_all(PREFACE).await.unwrap();
-                        settings_acknowledged(&mut stream).await;
-                    } else {
-                        stream.write_all(HEALTH).await.unwrap();
-                        assert_eq!(raw::read_response(&mut stream).await.status, 200);
-                    }
-                    let (_, elapsed) = timed(closed_in_a_record(stream, length, drips)).await;
-                    assert!(elapsed >= BRIEF, "{protocol} {length} {drips}: {elapsed:?}");
-                });
+            for sends_slowly in [false, true] {
+                let started_at = Instant::now();
+                let stream = certificate.connect(app.address, protocol).await;
+                let record =
+                    UnfinishedRecord { started_at, protocol, stream, length, sends_slowly };
+                calls.spawn(test(record));
             }
         }
     }
@@ -174,82 +190,100 @@ async fn unfinished_tls_record_closes_an_idle_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unfinished_tls_record_closes_an_idle_connection() {
+    const HEADER_TIMEOUT: Duration = SHORT_TIMEOUT.saturating_mul(2);
+    let certificate = CertificateFiles::new();
+    // Only the timeout of the record applies.
+    let app = spawn_tls_app(&certificate, |settings| {
+        settings.server.header_timeout = HEADER_TIMEOUT;
+        settings.server.body_timeout = 60 * SHORT_TIMEOUT;
+    })
+    .await;
+    for_each_unfinished_record(&certificate, &app, |mut record| async move {
+        if record.protocol == "h2" {
+            record.stream.write_all(PREFACE).await.unwrap();
+            settings_acknowledged(&mut record.stream).await;
+        } else {
+            record.stream.write_all(HEALTH).await.unwrap();
+            assert_eq!(raw::read_response(&mut record.stream).await.status, 200);
+        }
+        let case = record.case();
+        let (_, elapsed) = record.send().await;
+        assert!(elapsed >= HEADER_TIMEOUT, "{case}: {elapsed:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn body_in_an_unfinished_tls_record_gets_the_body_timeout() {
+    const BODY_TIMEOUT: Duration = SHORT_TIMEOUT.saturating_mul(5);
     const POST: &[u8] =
         b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9999\r\n\r\n";
     // `POST /cgi/gettoken` with fields of the static table, and the header of a data frame.
     const POST2: &[u8] =
         b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x04\x0d/cgi/gettoken\0\x27\x0f\0\0\0\0\0\x01";
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| {
-        settings.server.header_timeout = 2 * BRIEF;
-        settings.server.body_timeout = 5 * BRIEF;
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |settings| {
+        settings.server.header_timeout = 2 * SHORT_TIMEOUT;
+        settings.server.body_timeout = BODY_TIMEOUT;
     })
     .await;
-    let mut calls = JoinSet::new();
-    for protocol in ["http/1.1", "h2"] {
-        for length in [1, 5, 100] {
-            for drips in [false, true] {
-                let mut stream = pair.connect(app.address, protocol).await;
-                calls.spawn(async move {
-                    if protocol == "h2" {
-                        stream.write_all(&[PREFACE, POST2].concat()).await.unwrap();
-                        settings_acknowledged(&mut stream).await;
-                    } else {
-                        stream.write_all(POST).await.unwrap();
-                    }
-                    let (received, elapsed) =
-                        timed(closed_in_a_record(stream, length, drips)).await;
-                    let case = format!("{protocol} {length} {drips}: {elapsed:?}");
-                    assert!(elapsed >= 4 * BRIEF, "{case}");
-                    if protocol == "http/1.1" {
-                        assert!(received.starts_with(b"HTTP/1.1 408 "), "{case}: {received:?}");
-                    } else {
-                        // The server answers, then closes the connection as idle with an unfinished
-                        // record.
-                        let body = b"body: must arrive within 2s 500ms";
-                        let found = received.windows(body.len()).any(|part| part == body);
-                        assert!(found && elapsed >= 5 * BRIEF, "{case}: {received:?}");
-                    }
-                });
-            }
+    for_each_unfinished_record(&certificate, &app, |mut record| async move {
+        let is_h2 = record.protocol == "h2";
+        if is_h2 {
+            record.stream.write_all(&[PREFACE, POST2].concat()).await.unwrap();
+            settings_acknowledged(&mut record.stream).await;
+        } else {
+            record.stream.write_all(POST).await.unwrap();
         }
-    }
-    calls.join_all().await;
+        let case = record.case();
+        let (received, elapsed) = record.send().await;
+        assert!(elapsed >= BODY_TIMEOUT, "{case}: {elapsed:?}");
+        // Over HTTP/2, the server answers, then closes the connection as idle with an unfinished
+        // record.
+        let is_refused = match is_h2 {
+            true => String::from_utf8_lossy(&received).contains("must arrive within 2s 500ms"),
+            false => received.starts_with(b"HTTP/1.1 408 "),
+        };
+        assert!(is_refused, "{case}: {received:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_body_in_complete_records_gets_the_body_timeout() {
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| settings.server.header_timeout = BRIEF).await;
-    let mut stream = pair.connect(app.address, "http/1.1").await;
-    let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 30\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let body: Vec<u8> = (0..30).flat_map(|_| records(&mut stream, b" ")).collect();
-    let mut interval = tokio::time::interval(DRIP);
-    let (_, elapsed) = timed(async {
-        // Few chunks end at the end of a record.
-        for part in body.chunks(17) {
-            interval.tick().await;
-            stream.get_mut().0.write_all(part).await.unwrap();
-        }
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |settings| {
+        settings.server.header_timeout = SHORT_TIMEOUT;
     })
     .await;
-    assert!(elapsed > 3 * BRIEF, "{elapsed:?}");
+    let mut stream = certificate.connect(app.address, "http/1.1").await;
+    let header = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 30\r\n\r\n";
+    stream.write_all(header.as_bytes()).await.unwrap();
+    let body: Vec<u8> = (0..30).flat_map(|_| records(&mut stream, b" ")).collect();
+    let mut interval = tokio::time::interval(SLOW_SEND_INTERVAL);
+    // Sending all chunks takes longer than the header timeout. Few chunks end where a record ends.
+    let chunks: Vec<&[u8]> = body.chunks(17).collect();
+    let pauses = u32::try_from(chunks.len() - 1).unwrap();
+    assert!(SLOW_SEND_INTERVAL * pauses > 3 * SHORT_TIMEOUT, "{pauses} pauses");
+    for chunk in chunks {
+        interval.tick().await;
+        stream.get_mut().0.write_all(chunk).await.unwrap();
+    }
     assert_eq!(raw::read_response(&mut stream).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reloaded_certificate_applies_to_new_connections() {
-    let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |_| {}).await;
-    let mut open = pair.connect(app.address, "http/1.1").await;
-    pair.renew();
+    let certificate = CertificateFiles::new();
+    let app = spawn_tls_app(&certificate, |_| {}).await;
+    let mut open = certificate.connect(app.address, "http/1.1").await;
+    certificate.renew();
     let renewed = async {
-        let client = || pair.client().pool_max_idle_per_host(0).build().unwrap();
+        let client = || certificate.client().pool_max_idle_per_host(0).build().unwrap();
         while client().get(url(&app, "/healthz")).send().await.is_err() {}
     };
-    timeout(SOON, renewed).await.expect("the new certificate is never shown");
+    timeout(WAIT_TIMEOUT, renewed).await.expect("the new certificate is never shown");
     open.write_all(HEALTH).await.unwrap();
     let mut answer = [0; 15];
     open.read_exact(&mut answer).await.unwrap();
@@ -258,16 +292,17 @@ async fn reloaded_certificate_applies_to_new_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_reloads_and_keeps_a_working_certificate() {
-    let pair = Pair::new();
-    let files = pair.files();
-    let mut home = Home::lived_in();
+    let certificate = CertificateFiles::new();
+    let files = certificate.files();
+    let mut home = Home::with_database();
     home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_RELOAD_INTERVAL", "1day");
     let server = home.serve();
     let health = format!("https://{}/healthz", server.address);
-    let works = async |pair: &Pair| {
-        pair.client()
+    let works = async |certificate: &CertificateFiles| {
+        certificate
+            .client()
             .build()
             .unwrap()
             .get(&health)
@@ -275,7 +310,7 @@ async fn sighup_reloads_and_keeps_a_working_certificate() {
             .await
             .is_ok_and(|got| got.status() == 200)
     };
-    assert!(works(&pair).await);
+    assert!(works(&certificate).await);
     assert!(server.running.stdout().contains(&format!("https://{}", server.address)));
 
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
@@ -289,35 +324,35 @@ async fn sighup_reloads_and_keeps_a_working_certificate() {
     server.running.signal(Signal::HUP);
     let logged = |text: &'static str| move |log: &str| log.contains(text).then_some(());
     server.running.until_stderr("the refused reload", logged("the previous one stays in use"));
-    assert!(works(&pair).await);
+    assert!(works(&certificate).await);
     let report = home.run(&["doctor"]);
     assert_eq!(report.status.code(), Some(1));
     let found = report.stdout.lines().find(|line| line.starts_with("FAIL  tls")).unwrap();
-    assert!(found.contains("there is no private key"), "{found}");
+    assert!(found.contains("the file has no private key"), "{found}");
 
     std::fs::write(&files.key, key).unwrap();
-    pair.renew();
+    certificate.renew();
     server.running.signal(Signal::HUP);
     server.running.until_stderr("the reload", logged("the certificate has changed"));
-    assert!(works(&pair).await);
+    assert!(works(&certificate).await);
     server.stop();
 
     std::fs::write(&files.cert, "nonsense").unwrap();
-    home.run(&["serve"]).fails(2, &["server.tls_cert", "there is no certificate in it"]);
+    home.run(&["serve"]).fails(2, &["server.tls_cert", "the file has no certificate"]);
     std::fs::remove_file(&files.cert).unwrap();
     home.run(&["serve"]).fails(2, &["server.tls_cert", "cannot read", "cert"]);
 }
 
 #[test]
 fn certificate_expiry_is_logged_in_time() {
-    let pair = Pair::new();
+    let certificate = CertificateFiles::new();
     let ends_in = |days: i64| {
         let ends = Clock::system().now() + TimeDelta::days(days) + TimeDelta::hours(1);
-        pair.renew_until(ends);
+        certificate.renew_until(ends);
         ends.format("%F %T UTC").to_string()
     };
-    let files = pair.files();
-    let mut home = Home::lived_in();
+    let files = certificate.files();
+    let mut home = Home::with_database();
     home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_RELOAD_INTERVAL", "1day");

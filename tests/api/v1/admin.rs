@@ -4,13 +4,13 @@ use muster::domain::Permission;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, result};
+use super::{create_session, get, problem, result};
 use crate::harness::{BUIN, spawn_app};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn administrator_needs_a_reason_but_no_membership() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c", "d"]).await;
     let (admin, key) = app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
     let send = async |method: Method, call: &str, body: Value| {
         let builder = admin.request(method, &format!("{path}{call}")).bearer_auth(&key);
@@ -60,7 +60,7 @@ async fn administrator_needs_a_reason_but_no_membership() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_apps_act_as_members_only() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     let body = json!({ "operator": "root", "title": "after", "reason": "cleaning" });
     let found = super::refused(&app, Method::PATCH, &path, &body).await;
     assert_eq!(found, super::refusal(403, "not_a_member", "operator"));

@@ -121,9 +121,9 @@ fn followed(before: &Map<String, Value>, event: &Value) -> Map<String, Value> {
     }
     let list = |name: &str| changes[name].as_array().cloned().unwrap_or_default();
     if changes.get("member").is_none() {
-        let gone = list("delMember");
+        let removed = list("delMember");
         let mut members = after["member"].as_array().unwrap().clone();
-        members.retain(|member| !gone.contains(member));
+        members.retain(|member| !removed.contains(member));
         members.extend(list("addMember"));
         after.insert("member".to_owned(), members.into());
     }

@@ -1,14 +1,37 @@
-//! Authentication: only valid API keys are accepted.
+//! Authentication and permissions: only valid API keys are accepted, each for its operations.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster::domain::Permission;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::{problem, request};
+use super::{create_session, operations, problem, request};
 use crate::harness::{BUIN, new_app, spawn_app};
 
 const LIMITS: &str = "/v1/limits";
+
+/// The permission that each operation needs. `None`: any valid API key is enough.
+const REQUIRED_PERMISSIONS: &[(&str, Option<Permission>)] = &[
+    ("addMember", Some(Permission::SessionsWrite)),
+    ("batchGetSessions", Some(Permission::SessionsRead)),
+    ("batchSessions", Some(Permission::SessionsWrite)),
+    ("createSession", Some(Permission::SessionsWrite)),
+    ("diffSession", Some(Permission::SessionsRead)),
+    ("dissolveSession", Some(Permission::SessionsWrite)),
+    ("getLimits", None),
+    ("getMember", Some(Permission::SessionsRead)),
+    ("getSession", Some(Permission::SessionsRead)),
+    ("listEvents", Some(Permission::SessionsRead)),
+    ("listMembers", Some(Permission::SessionsRead)),
+    ("listSessions", Some(Permission::SessionsRead)),
+    ("removeMember", Some(Permission::SessionsWrite)),
+    ("replaceMembers", Some(Permission::SessionsWrite)),
+    ("restoreSession", Some(Permission::SessionsWrite)),
+    ("revertSession", Some(Permission::SessionsWrite)),
+    ("updateSession", Some(Permission::SessionsWrite)),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn valid_api_keys_are_accepted() {
@@ -64,6 +87,41 @@ async fn other_credentials_are_refused() {
         assert!(challenge.starts_with("Bearer"), "{challenge}");
         assert_eq!(is_invalid, code == "invalid_api_key", "{challenge}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_operation_needs_its_permission() {
+    let app = spawn_app().await;
+    let (session, _) = create_session(&app, &["a", "b", "c"]).await;
+    let mut keys = Vec::new();
+    for permission in Permission::ALL {
+        keys.push((permission, app.another_app(BUIN, &[permission]).await.1));
+    }
+    let required: BTreeMap<_, _> = REQUIRED_PERMISSIONS.iter().copied().collect();
+    let mut called = BTreeSet::new();
+    for (method, path, operation) in operations() {
+        if operation["security"] == json!([{}]) {
+            continue;
+        }
+        let id = operation["operationId"].as_str().unwrap();
+        let required = required.get(id);
+        let required = required.unwrap_or_else(|| panic!("REQUIRED_PERMISSIONS has no row {id}"));
+        let path = path.replace("/v1/sessions/{sessionId}", &session).replace("{account}", "b");
+        for (permission, key) in &keys {
+            // Without an operator, no request is refused for another reason with 403.
+            let builder = app.client.request(method.clone(), &path).bearer_auth(key);
+            let response = builder.json(&json!({})).send().await.unwrap();
+            let is_allowed = required
+                .is_none_or(|needed| [needed, Permission::SessionsAdmin].contains(permission));
+            let is_refused = response.status() == StatusCode::FORBIDDEN;
+            assert_eq!(is_refused, !is_allowed, "{id} with {permission:?}");
+            if is_refused {
+                assert_eq!(problem(response).await.1, "missing_permission", "{id}");
+            }
+        }
+        called.insert(id.to_owned());
+    }
+    assert!(required.keys().all(|id| called.contains(*id)), "a row has no operation: {called:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

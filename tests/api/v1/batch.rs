@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, refusal, refused, request, result, send};
+use super::{create_session, get, problem, refusal, refused, request, result, send};
 use crate::harness::{TestApp, spawn_app};
 
 const BATCH: &str = "/v1/sessions/batch";
@@ -22,7 +22,7 @@ async fn run(app: &TestApp, items: Value) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn results_follow_the_order_of_items() {
     let app = spawn_app().await;
-    let (path, session) = begin(&app, &["a", "b", "c"]).await;
+    let (path, session) = create_session(&app, &["a", "b", "c"]).await;
     let id = &session["sessionId"];
     let update = |mut fields: Value| {
         fields["sessionId"] = id.clone();
@@ -89,7 +89,7 @@ async fn results_follow_the_order_of_items() {
 #[tokio::test(flavor = "multi_thread")]
 async fn item_idempotency_keys_work() {
     let app = spawn_app().await;
-    let (_, session) = begin(&app, &["a", "b", "c"]).await;
+    let (_, session) = create_session(&app, &["a", "b", "c"]).await;
     let named = |mut item: Value, key: &str| {
         item["idempotencyKey"] = json!(key);
         item
@@ -115,15 +115,15 @@ async fn item_idempotency_keys_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_size_is_bounded() {
     let app = spawn_app().await;
-    let many = |count: usize| json!({ "items": vec![create("t"); count] });
+    let creates = |count: usize| json!({ "items": vec![create("t"); count] });
     assert_eq!(
-        result(send(&app, Method::POST, BATCH, &many(100)).await).await["items"]
+        result(send(&app, Method::POST, BATCH, &creates(100)).await).await["items"]
             .as_array()
             .unwrap()
             .len(),
         100
     );
-    for (body, limit, got) in [(many(0), 1, 0), (many(101), 100, 101)] {
+    for (body, limit, got) in [(creates(0), 1, 0), (creates(101), 100, 101)] {
         let (status, code, rest) = problem(send(&app, Method::POST, BATCH, &body).await).await;
         assert_eq!((status, code.as_str()), (400, "invalid_field"));
         assert_eq!((&rest["limit"], &rest["got"]), (&json!(limit), &json!(got)));
@@ -135,7 +135,7 @@ async fn batch_size_is_bounded() {
     ] {
         assert_eq!(refused(&app, Method::POST, BATCH, &body).await, refusal(400, code, field));
     }
-    let found = refused(&app, Method::POST, "/v1/sessions/batch?dryRun=true", &many(1)).await;
+    let found = refused(&app, Method::POST, "/v1/sessions/batch?dryRun=true", &creates(1)).await;
     assert_eq!(found, refusal(400, "unknown_parameter", "dryRun"));
 }
 
@@ -172,7 +172,7 @@ async fn duplicate_field_in_an_item_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_database_is_reported_per_item() {
     let app = spawn_app().await;
-    let (_, session) = begin(&app, &["a", "b", "c"]).await;
+    let (_, session) = create_session(&app, &["a", "b", "c"]).await;
     app.pool.close().await;
     let item = |key: &str| {
         let update = json!({ "sessionId": session["sessionId"], "operator": "a", "title": "t" });

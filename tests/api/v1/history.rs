@@ -5,12 +5,12 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, request, result, send};
+use super::{create_session, get, problem, request, result, send};
 use crate::harness::{TestApp, spawn_app};
 
 /// Creates a session with `versions` versions, ten seconds apart. Returns its path and versions.
 async fn with_history(app: &TestApp, versions: usize) -> (String, Vec<Value>) {
-    let (path, first) = begin(app, &["a", "b", "c"]).await;
+    let (path, first) = create_session(app, &["a", "b", "c"]).await;
     let mut states = vec![first];
     while states.len() < versions {
         app.clock.advance(Duration::from_secs(10));
@@ -96,7 +96,7 @@ async fn every_version_has_its_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_is_paged_in_either_order() {
+async fn history_is_paged_in_either_order() {
     let app = spawn_app().await;
     let (path, _) = with_history(&app, 7).await;
     for (order, expected) in
@@ -177,7 +177,7 @@ async fn two_versions_are_compared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn diff_includes_state_and_member_order() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c", "d"]).await;
     for change in [json!({ "delMember": ["b"] }), json!({ "addMember": ["b"] })] {
         let mut body = change;
         body["operator"] = json!("a");

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, request, result, send};
+use super::{create_session, get, problem, request, result, send};
 use crate::harness::client::Client;
 use crate::harness::process::{Home, http};
 use crate::harness::{BUIN, TestApp, spawn_app, spawn_app_with, store, wait_until};
@@ -37,7 +37,7 @@ async fn count(app: &TestApp) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_gets_the_same_answer() {
+async fn repeated_request_gets_the_same_answer() {
     let app = spawn_app().await;
     let create = || named(&app, Method::POST, "/v1/sessions", "c").json(&new("first"));
     let created = answer(create()).await;
@@ -60,18 +60,18 @@ async fn the_same_request_gets_the_same_answer() {
         // The answer to a change without effect is stored as well.
         (Method::PATCH, "", Box::new(body(json!({ "operator": "a", "title": "after" })))),
     ];
-    let ask = |place: usize| {
+    let nth_call = |place: usize| {
         let (method, call, add) = &calls[place];
         add(named(&app, method.clone(), &format!("{path}{call}"), &format!("k{place}")))
     };
     let mut answers = Vec::new();
     for place in 0..calls.len() {
         app.clock.advance(Duration::from_secs(5));
-        answers.push(answer(ask(place)).await);
+        answers.push(answer(nth_call(place)).await);
         assert_eq!((answers[place].0, answers[place].2), (200, false), "{}", answers[place].3);
     }
     for (place, first) in answers.iter().enumerate() {
-        let again = answer(ask(place)).await;
+        let again = answer(nth_call(place)).await;
         assert!(again.2, "{place}");
         assert_eq!((&again.1, &again.3), (&first.1, &first.3), "{place}");
     }
@@ -81,9 +81,9 @@ async fn the_same_request_gets_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_request_needs_another_key() {
+async fn key_is_refused_for_another_request() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     result(named(&app, Method::POST, "/v1/sessions", "k").json(&new("t")).send().await.unwrap())
         .await;
     for builder in [
@@ -104,10 +104,10 @@ async fn another_request_needs_another_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_request_leaves_its_key_free() {
+async fn refused_request_does_not_use_its_key() {
     let app = spawn_app().await;
-    let few = json!({ "operator": "a", "title": "t", "member": [] });
-    let builder = named(&app, Method::POST, "/v1/sessions", "k").json(&few);
+    let too_few = json!({ "operator": "a", "title": "t", "member": [] });
+    let builder = named(&app, Method::POST, "/v1/sessions", "k").json(&too_few);
     assert_eq!(problem(builder.send().await.unwrap()).await.0, 422);
     let builder = named(&app, Method::POST, "/v1/sessions", "k").json(&new("t"));
     assert_eq!(builder.send().await.unwrap().status(), StatusCode::CREATED);
@@ -117,27 +117,27 @@ async fn a_refused_request_leaves_its_key_free() {
 async fn keys_are_per_app_and_last_a_day() {
     let app = spawn_app().await;
     let (_, other) = app.another_app(BUIN, &[muster::domain::Permission::SessionsWrite]).await;
-    let ask = async |key: &str| {
+    let create_with = async |key: &str| {
         let builder = app.client.request(Method::POST, "/v1/sessions").bearer_auth(key);
         answer(builder.header("Idempotency-Key", "k").json(&new("t"))).await
     };
-    let first = ask(&app.api_key).await;
-    let foreign = ask(&other).await;
+    let first = create_with(&app.api_key).await;
+    let foreign = create_with(&other).await;
     assert!(!foreign.2);
     assert_ne!(first.3, foreign.3);
     app.clock.advance(Duration::from_secs(24 * 3600 - 1));
-    assert!(ask(&app.api_key).await.2);
+    assert!(create_with(&app.api_key).await.2);
     app.clock.advance(Duration::from_secs(1));
-    let later = ask(&app.api_key).await;
+    let later = create_with(&app.api_key).await;
     assert!(!later.2);
     assert_ne!(later.1, first.1);
     assert_eq!(count(&app).await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_retries_makes_one_session() {
+async fn concurrent_retries_create_one_session() {
     let app = spawn_app().await;
-    let (address, _stopper) = app.another_instance().await;
+    let (address, _shutdown_signal) = app.another_instance().await;
     let clients = [app.client.clone(), app.client.at(address)];
     let requests = (0..200).map(|place| {
         let builder = clients[place % 2].request(Method::POST, "/v1/sessions");
@@ -178,36 +178,36 @@ async fn request_batched_with_a_duplicate_succeeds() {
         settings.cache.follow_interval = Duration::from_secs(60);
     })
     .await;
-    let (address, _stopper) = app.another_instance().await;
-    let (here, there) = (app.client.clone(), app.client.at(address));
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
-    let (other, held) = begin(&app, &["a", "b", "c"]).await;
+    let (address, _shutdown_signal) = app.another_instance().await;
+    let (first_server, second_server) = (app.client.clone(), app.client.at(address));
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
+    let (other, locked_session) = create_session(&app, &["a", "b", "c"]).await;
     let change = |client: &Client, path: &str, title: &str| {
         let builder = client.request(Method::PATCH, path).bearer_auth(&app.api_key);
         builder.json(&json!({ "operator": "a", "title": title }))
     };
-    let named = || change(&here, &path, "named").header("Idempotency-Key", "k");
-    assert_eq!(answer(change(&here, &other, "other")).await.0, 200);
+    let named = || change(&first_server, &path, "named").header("Idempotency-Key", "k");
+    assert_eq!(answer(change(&first_server, &other, "other")).await.0, 200);
     // The lock blocks every change of the other session.
-    let id = held["sessionId"].as_str().unwrap();
+    let id = locked_session["sessionId"].as_str().unwrap();
     let mut lock = store::lock_session(store::connect(&app).await, id).await;
-    let held_up = tokio::spawn(answer(change(&here, &other, "held up")));
+    let blocked = tokio::spawn(answer(change(&first_server, &other, "blocked")));
     store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
     // These requests wait and form one batch. The server decides on its cached version, which is
     // outdated at that time.
     let mut others = Vec::new();
-    let mut twice = Vec::new();
+    let mut retries = Vec::new();
     for number in 0..8 {
-        others.push(tokio::spawn(answer(change(&here, &path, &format!("here {number}")))));
+        others.push(tokio::spawn(answer(change(&first_server, &path, &format!("here {number}")))));
         if number % 4 == 2 {
-            twice.push(tokio::spawn(answer(named())));
+            retries.push(tokio::spawn(answer(named())));
         }
     }
-    assert_eq!(answer(change(&there, &path, "there")).await.0, 200);
+    assert_eq!(answer(change(&second_server, &path, "there")).await.0, 200);
     store::unlock(&mut lock).await;
-    assert_eq!(held_up.await.unwrap().0, 200);
+    assert_eq!(blocked.await.unwrap().0, 200);
     let mut replayed = 0;
-    for retry in twice {
+    for retry in retries {
         let retry = retry.await.unwrap();
         assert_eq!(retry.0, 200, "{retry:?}");
         replayed += i32::from(retry.2);
@@ -221,7 +221,7 @@ async fn request_batched_with_a_duplicate_succeeds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_survive_a_killed_server() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let key = home.api_key();
     let http = http();
     let storm = |base: String| {
@@ -264,14 +264,14 @@ async fn retries_survive_a_killed_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn if_match_does_not_break_a_retry() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
-    let ask = || {
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
+    let update = || {
         let builder = named(&app, Method::PATCH, &path, "k").header("If-Match", "\"1\"");
         builder.json(&json!({ "operator": "a", "title": "two" }))
     };
-    let first = answer(ask()).await;
+    let first = answer(update()).await;
     let body = json!({ "operator": "a", "title": "three" });
     result(send(&app, Method::PATCH, &path, &body).await).await;
-    let again = answer(ask()).await;
+    let again = answer(update()).await;
     assert_eq!((again.0, again.2, again.3), (200, true, first.3));
 }

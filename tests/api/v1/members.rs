@@ -3,13 +3,13 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, refusal, refused, request, result, send};
+use super::{create_session, get, problem, refusal, refused, request, result, send};
 use crate::harness::spawn_app;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replacing_the_list_is_one_change() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     let members = format!("{path}/members");
     let body = json!({ "operator": "a", "member": ["d", "c", "a", "d"], "reason": "new team" });
     let response = send(&app, Method::PUT, &members, &body).await;
@@ -18,7 +18,7 @@ async fn replacing_the_list_is_one_change() {
     assert_eq!((&session["member"], &session["version"]), (&json!(["a", "c", "d"]), &json!(2)));
     // The same list again has no effect.
     assert_eq!(result(send(&app, Method::PUT, &members, &body).await).await, session);
-    // The member of longest standing becomes the owner if the owner is not in the list.
+    // The member that joined first becomes the owner if the owner is not in the list.
     let body = json!({ "operator": "a", "member": ["c", "d", "e"] });
     let session = result(send(&app, Method::PUT, &members, &body).await).await;
     assert_eq!((&session["owner"], &session["version"]), (&json!("c"), &json!(3)));
@@ -38,7 +38,7 @@ async fn replacing_the_list_is_one_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn single_members_are_added_and_removed() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     let by = json!({ "operator": "b", "reason": "asked to" });
     let add = async |account: &str| {
         send(&app, Method::PUT, &format!("{path}/members/{account}"), &by).await

@@ -19,6 +19,18 @@ use serde_json::{Value, json};
 
 use crate::harness::TestApp;
 
+/// All operations of the committed description: method, path and description.
+pub fn operations() -> Vec<(Method, String, Value)> {
+    let document: Value = serde_json::from_str(include_str!("../../../openapi.json")).unwrap();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let operations = paths.flat_map(|(path, operations)| {
+        operations.as_object().unwrap().iter().map(move |(method, operation)| {
+            (method.to_ascii_uppercase().parse().unwrap(), path.clone(), operation.clone())
+        })
+    });
+    operations.collect()
+}
+
 /// A request with the API key of the default app.
 pub fn request(app: &TestApp, method: Method, path: &str) -> RequestBuilder {
     app.client.request(method, path).bearer_auth(&app.api_key)
@@ -43,7 +55,7 @@ pub async fn result(response: Response) -> Value {
 }
 
 /// Creates a session of these members with the first one as owner. Returns its path and its body.
-pub async fn begin(app: &TestApp, members: &[&str]) -> (String, Value) {
+pub async fn create_session(app: &TestApp, members: &[&str]) -> (String, Value) {
     let body = json!({ "operator": members[0], "title": "before", "member": members });
     let response = send(app, Method::POST, "/v1/sessions", &body).await;
     let path = response.headers()["location"].to_str().unwrap().to_owned();

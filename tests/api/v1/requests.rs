@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{checked, problem, request};
-use crate::harness::raw::{Answer, send_and_disconnect};
+use super::{checked, problem, refusal, refused, request, result, send};
+use crate::harness::raw::{RawResponse, send_until_closed};
 use crate::harness::{spawn_app, spawn_app_with};
 
 const LIMITS: &str = "/v1/limits";
@@ -28,11 +28,11 @@ async fn unsupported_methods_get_an_allow_header() {
 async fn head_equals_get_without_body() {
     let app = spawn_app().await;
     for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
-        let whole = request(&app, Method::GET, path).send().await.unwrap();
+        let get = request(&app, Method::GET, path).send().await.unwrap();
         let head = request(&app, Method::HEAD, path).send().await.unwrap();
-        assert_eq!((whole.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
+        assert_eq!((get.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
         for name in ["content-type", "content-length"] {
-            assert_eq!(head.headers()[name], whole.headers()[name], "{path}");
+            assert_eq!(head.headers()[name], get.headers()[name], "{path}");
         }
         assert!(head.bytes().await.unwrap().is_empty(), "{path}");
     }
@@ -60,6 +60,36 @@ async fn unknown_parameters_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whole_numbers_follow_the_rule_of_cgi() {
+    let app = spawn_app().await;
+    let sessions = "/v1/sessions";
+    let new = json!({ "operator": 1, "title": "t", "member": [10232, 10233.0, 1e3, "x"] });
+    let created = result(send(&app, Method::POST, sessions, &new).await).await;
+    assert_eq!(created["member"], json!(["1", "10232", "10233", "1000", "x"]), "{created}");
+    let path = format!("{sessions}/{}", created["sessionId"].as_str().unwrap());
+    let path = path.replace(['{', '}'], "");
+    for (method, path, body) in [
+        (Method::PATCH, path.clone(), json!({ "operator": 1.0, "owner": 10232, "addMember": [7] })),
+        (Method::PUT, format!("{path}/members/8"), json!({ "operator": 10232 })),
+        (Method::POST, format!("{path}/revert"), json!({ "operator": 10232.0, "version": 2.0 })),
+    ] {
+        result(send(&app, method, &path, &body).await).await;
+    }
+    let update = json!({ "sessionId": created["sessionId"], "operator": 10232, "version": 4.0, "delMember": [7] });
+    let batch = json!({ "items": [{ "update": update }] });
+    let done = result(send(&app, Method::POST, "/v1/sessions/batch", &batch).await).await;
+    assert_eq!(done["items"][0]["status"], 200, "{done}");
+    // Both APIs show the same accounts.
+    let cgi = app.current(&created).await;
+    assert_eq!(cgi["member"], json!(["1", "10232", "10233", "1000", "x"]), "{cgi}");
+    for wrong in [json!(1.5), json!(-0.0), json!(1e300), json!(true), json!([1]), json!({})] {
+        let body = json!({ "operator": "a", "title": "t", "member": ["b", wrong, "c"] });
+        let got = refused(&app, Method::POST, sessions, &body).await;
+        assert_eq!(got, refusal(400, "invalid_field", "member[1]"), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn problem_has_the_request_id() {
     let app = spawn_app().await;
     let builder = request(&app, Method::GET, "/v1/nothing").header("X-Request-Id", "mine-0.1");
@@ -68,11 +98,11 @@ async fn problem_has_the_request_id() {
 }
 
 /// A request without credentials and with an incomplete body.
-fn open(head: &str, body: &str) -> Vec<u8> {
-    format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{head}\r\n\r\n{body}").into_bytes()
+fn open(header: &str, body: &str) -> Vec<u8> {
+    format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{header}\r\n\r\n{body}").into_bytes()
 }
 
-fn check_problem(got: &Answer, status: u16, code: &str, rest: &Value) {
+fn check_problem(got: &RawResponse, status: u16, code: &str, rest: &Value) {
     assert_eq!(got.header("content-type"), Some("application/problem+json"));
     assert_eq!(got.header("connection"), Some("close"));
     let found = checked(got.status, got.header("x-request-id").unwrap(), got.json());
@@ -89,20 +119,15 @@ async fn body_limit_holds_for_every_client() {
     let chunked = "Transfer-Encoding: chunked";
     let large = json!({ "detail": "body: at most 1024 bytes", "field": "body", "limit": 1024 });
     let announced = open("Content-Length: 1025", "");
-    check_problem(
-        &send_and_disconnect(app.address, announced).await,
-        413,
-        "body_too_large",
-        &large,
-    );
+    check_problem(&send_until_closed(app.address, announced).await, 413, "body_too_large", &large);
     let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
-    check_problem(&send_and_disconnect(app.address, chunks).await, 413, "body_too_large", &large);
+    check_problem(&send_until_closed(app.address, chunks).await, 413, "body_too_large", &large);
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
-    for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
-        let got = send_and_disconnect(app.address, open(head, start)).await;
+    for (header, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
+        let got = send_until_closed(app.address, open(header, start)).await;
         check_problem(&got, 408, "body_timeout", &slow);
     }
-    let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
-    let got = send_and_disconnect(app.address, open(chunked, "nonsense\r\n")).await;
+    let broken = json!({ "detail": "body: incomplete, the client stopped sending or the framing is invalid", "field": "body" });
+    let got = send_until_closed(app.address, open(chunked, "nonsense\r\n")).await;
     check_problem(&got, 400, "body_incomplete", &broken);
 }

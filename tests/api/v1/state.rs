@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, refusal, refused, request, result, send};
+use super::{create_session, get, problem, refusal, refused, request, result, send};
 use crate::harness::{TestApp, spawn_app};
 
 async fn dissolve(app: &TestApp, path: &str, query: &str) -> reqwest::Response {
@@ -11,9 +11,9 @@ async fn dissolve(app: &TestApp, path: &str, query: &str) -> reqwest::Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dissolved_session_can_be_read_and_not_changed() {
+async fn dissolved_session_can_be_read_but_not_changed() {
     let app = spawn_app().await;
-    let (path, before) = begin(&app, &["a", "b", "c"]).await;
+    let (path, before) = create_session(&app, &["a", "b", "c"]).await;
     let (status, code, _) = problem(dissolve(&app, &path, "operator=b").await).await;
     assert_eq!((status, code.as_str()), (403, "not_the_owner"));
     let response = dissolve(&app, &path, "operator=a&reason=it+is+over").await;
@@ -64,7 +64,7 @@ async fn a_dissolved_session_can_be_read_and_not_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revert_errors_name_the_version_field() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     let body = json!({ "operator": "a", "addMember": ["d"] });
     result(send(&app, Method::PATCH, &path, &body).await).await;
     let body = json!({ "operator": "b", "version": 1 });
@@ -75,7 +75,7 @@ async fn revert_errors_name_the_version_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revert_restores_a_past_version() {
     let app = spawn_app().await;
-    let (path, first) = begin(&app, &["a", "b", "c", "d"]).await;
+    let (path, first) = create_session(&app, &["a", "b", "c", "d"]).await;
     let body = json!({
         "operator": "a", "title": "after", "owner": "b", "addMember": ["e"], "delMember": ["c"],
         "attributes": { "x": 1 }

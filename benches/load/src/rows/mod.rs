@@ -1,23 +1,23 @@
 //! The measurements: each row has a reference and a subject, measured one after the other.
 
-mod alone;
 mod callbacks;
 mod idle;
 mod reads;
 mod row;
+mod single_client;
 mod sizes;
 mod writes;
 
-use self::alone::{Alone, Beside};
 pub use self::row::{CLIENTS, CONNECTIONS, Figures, Row, THREADS};
+use self::single_client::{Reference, SingleClient};
 use self::sizes::Clients;
 
 /// A row's name, its description and its goal.
-pub struct Described {
+pub struct RowDefinition {
     /// The name, as in the JSON.
     pub name: &'static str,
     /// The subject and the reference.
-    pub what: &'static str,
+    pub description: &'static str,
     /// The goal of the ratio.
     pub goal: Goal,
     /// Creates the row.
@@ -36,13 +36,18 @@ pub enum Goal {
 }
 
 macro_rules! row {
-    ($name:literal, $goal:expr, $row:expr, $what:literal) => {
-        Described { name: $name, what: $what, goal: $goal, row: || Box::new($row) }
+    ($name:literal, $goal:expr, $row:expr, $description:literal) => {
+        RowDefinition {
+            name: $name,
+            description: $description,
+            goal: $goal,
+            row: || Box::new($row),
+        }
     };
 }
 
 /// All rows, in the order in which they are measured.
-pub const ALL: [Described; 27] = [
+pub const ALL: [RowDefinition; 27] = [
     row!(
         "get_cached",
         Goal::AtLeast(0.80),
@@ -52,7 +57,7 @@ pub const ALL: [Described; 27] = [
     row!(
         "get_idle",
         Goal::AtLeast(0.90),
-        idle::Beside::default(),
+        idle::IdleConnections::default(),
         "`session/get` from memory beside 10,000 idle connections; beside the same without them. Ratio of rates"
     ),
     row!(
@@ -76,133 +81,133 @@ pub const ALL: [Described; 27] = [
     row!(
         "hot_session",
         Goal::AtLeast(5.0),
-        writes::Hot::default(),
+        writes::HotSession::default(),
         "`session/update` of one session by 64 clients that name no version; beside pgbench with the same guarded statement on one connection. Ratio of rates"
     ),
     row!(
         "alone_create",
         Goal::AtMost(1.15),
-        Alone::creates(Beside::Service),
+        SingleClient::creates(Reference::Service),
         "`session/create` by one client; beside the straightforward service, whose actix handler opens the request, runs the same statement through sqlx and seals the answer, and does nothing else. Ratio of the two p50: smaller is better"
     ),
     row!(
         "alone_update",
         Goal::AtMost(1.15),
-        Alone::updates(Beside::Service),
+        SingleClient::updates(Reference::Service),
         "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get",
         Goal::AtMost(1.15),
-        Alone::gets(Beside::Service),
+        SingleClient::gets(Reference::Service),
         "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
     ),
     row!(
         "alone_get_cold",
         Goal::AtMost(1.15),
-        Alone::cold_gets(Beside::Service),
+        SingleClient::cold_gets(Reference::Service),
         "`session/get` by one client over 50,000 sessions without a cache; likewise"
     ),
     row!(
         "alone_create_statement",
         Goal::AtMost(1.15),
-        Alone::creates(Beside::Statement),
-        "`session/create` by one client; beside the statement alone, run through sqlx by the client itself, with no service between it and the database: what HTTP and another process on the way take. Ratio of the two p50"
+        SingleClient::creates(Reference::Statement),
+        "`session/create` by one client; beside the statement alone, run through sqlx by the client itself, with no service between it and the database: the cost of HTTP and of another process. Ratio of the two p50"
     ),
     row!(
         "alone_update_statement",
         Goal::AtMost(1.15),
-        Alone::updates(Beside::Statement),
+        SingleClient::updates(Reference::Statement),
         "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get_statement",
         Goal::AtMost(1.15),
-        Alone::gets(Beside::Statement),
+        SingleClient::gets(Reference::Statement),
         "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
     ),
     row!(
         "alone_get_cold_statement",
         Goal::AtMost(1.15),
-        Alone::cold_gets(Beside::Statement),
+        SingleClient::cold_gets(Reference::Statement),
         "`session/get` by one client over 50,000 sessions without a cache; likewise"
     ),
     row!(
         "callbacks",
         Goal::AtLeast(0.6),
-        callbacks::Delivered::BARE,
+        callbacks::DeliveryRate::SEQUENTIAL,
         "Callbacks of a backlog, delivered to one receiver; beside a bare reqwest loop that sends it the same bytes. Ratio of rates"
     ),
     row!(
         "callbacks_at_once",
         Goal::None,
-        callbacks::Delivered::AT_ONCE,
+        callbacks::DeliveryRate::CONCURRENT,
         "The same; beside as many such loops at once as Muster sends to one app (16 by default). Ratio of rates"
     ),
     row!(
         "create_subscribed",
         Goal::None,
-        callbacks::Subscribed::default(),
+        callbacks::CreateWithSubscriber::default(),
         "`session/create` of 5 members with one subscriber, whose callbacks are being sent; beside the same without. Ratio of rates"
     ),
     row!(
         "create_3",
         Goal::None,
-        sizes::Create::new(3, Clients::Alone),
-        "`session/create` of 3 members by one client; beside the same. Ratio of growths: (time of one of these / time of one with 3 members) / (bytes of these / bytes with 3 members), time being the p50. For 3 members it is 1 but for noise"
+        sizes::Create::new(3, Clients::Single),
+        "`session/create` of 3 members by one client; beside the same. Ratio of growths: (time of one of these / time of one with 3 members) / (bytes of these / bytes with 3 members), time being the p50. For 3 members it is 1 apart from noise"
     ),
     row!(
         "create_100",
         Goal::AtMost(1.0),
-        sizes::Create::new(100, Clients::Alone),
+        sizes::Create::new(100, Clients::Single),
         "`session/create` of 100 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "create_2000",
         Goal::AtMost(1.0),
-        sizes::Create::new(2_000, Clients::Alone),
+        sizes::Create::new(2_000, Clients::Single),
         "`session/create` of 2000 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "get_3",
         Goal::None,
-        sizes::Get::new(3, Clients::Alone),
-        "`session/get` of 3 members by one client; beside the same. Ratio of growths: 1 but for noise"
+        sizes::Get::new(3, Clients::Single),
+        "`session/get` of 3 members by one client; beside the same. Ratio of growths: 1 apart from noise"
     ),
     row!(
         "get_100",
         Goal::AtMost(1.0),
-        sizes::Get::new(100, Clients::Alone),
+        sizes::Get::new(100, Clients::Single),
         "`session/get` of 100 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "get_2000",
         Goal::AtMost(1.0),
-        sizes::Get::new(2_000, Clients::Alone),
+        sizes::Get::new(2_000, Clients::Single),
         "`session/get` of 2000 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "create_100_at_once",
         Goal::None,
-        sizes::Create::new(100, Clients::AtOnce),
-        "`session/create` of 100 members on 64 connections; beside 3 members on as many. Ratio of growths, time being 1 / rate: what small ones save by sharing statements counts against large ones"
+        sizes::Create::new(100, Clients::Concurrent),
+        "`session/create` of 100 members on 64 connections; beside 3 members on as many. Ratio of growths, time being 1 / rate: small sessions save time by sharing statements, which counts against large ones"
     ),
     row!(
         "create_2000_at_once",
         Goal::None,
-        sizes::Create::new(2_000, Clients::AtOnce),
+        sizes::Create::new(2_000, Clients::Concurrent),
         "`session/create` of 2000 members on 64 connections; likewise"
     ),
     row!(
         "get_100_at_once",
         Goal::None,
-        sizes::Get::new(100, Clients::AtOnce),
+        sizes::Get::new(100, Clients::Concurrent),
         "`session/get` of 100 members on 64 connections; likewise"
     ),
     row!(
         "get_2000_at_once",
         Goal::None,
-        sizes::Get::new(2_000, Clients::AtOnce),
+        sizes::Get::new(2_000, Clients::Concurrent),
         "`session/get` of 2000 members on 64 connections; likewise"
     ),
 ];

@@ -1,8 +1,8 @@
 //! One row: its reference, its subject, and the figures of both.
 
-use crate::generator::Seen;
+use crate::environment::Environment;
+use crate::generator::LoadResult;
 use crate::latency::Latencies;
-use crate::stage::Stage;
 use crate::usage::Usage;
 
 /// Kept connections of the load.
@@ -11,8 +11,8 @@ pub const CONNECTIONS: usize = 64;
 pub const THREADS: usize = 2;
 /// Clients of pgbench.
 pub const CLIENTS: u64 = 16;
-/// Turns of a round with one client.
-pub(super) const TURNS: u32 = 20;
+/// Time slices of a round with one client.
+pub(super) const SLICES: u32 = 20;
 
 /// One measurement.
 #[derive(Clone, Debug, Default)]
@@ -34,39 +34,39 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(super) fn of_load((seen, usage): (Seen, Usage)) -> Self {
+    pub(super) fn from_load((result, usage): (LoadResult, Usage)) -> Self {
         Self {
-            rate: seen.rate,
-            latencies: seen.latencies,
-            bytes: seen.bytes,
+            rate: result.rate,
+            latencies: result.latencies,
+            bytes: result.bytes,
             usage,
-            failed: seen.failed,
-            failures: seen.failures,
-            opened: seen.opened,
+            failed: result.failed,
+            failures: result.failures,
+            opened: result.opened,
         }
     }
 
-    pub(super) fn of_rate(rate: f64, usage: Usage) -> Self {
+    pub(super) fn from_rate(rate: f64, usage: Usage) -> Self {
         Self { rate, usage, ..Self::default() }
     }
 
-    /// Adds one of `turns` turns of equal duration.
-    pub fn add(&mut self, turn: Self, turns: u32) {
-        let part = 1.0 / f64::from(turns);
-        self.rate += part * turn.rate;
-        self.bytes += part * turn.bytes;
-        self.latencies.extend(turn.latencies);
-        self.usage.server_cores += part * turn.usage.server_cores;
-        self.usage.database_cores += part * turn.usage.database_cores;
-        self.usage.server_mib = turn.usage.server_mib;
-        self.usage.database_mib = turn.usage.database_mib;
-        self.failed += turn.failed;
-        self.failures.extend(turn.failures);
-        self.opened += turn.opened;
+    /// Adds one of `slices` slices of equal duration.
+    pub fn add(&mut self, slice: Self, slices: u32) {
+        let share = 1.0 / f64::from(slices);
+        self.rate += share * slice.rate;
+        self.bytes += share * slice.bytes;
+        self.latencies.extend(slice.latencies);
+        self.usage.server_cores += share * slice.usage.server_cores;
+        self.usage.database_cores += share * slice.usage.database_cores;
+        self.usage.server_mib = slice.usage.server_mib;
+        self.usage.database_mib = slice.usage.database_mib;
+        self.failed += slice.failed;
+        self.failures.extend(slice.failures);
+        self.opened += slice.opened;
     }
 
     /// Counts a failed check.
-    pub(super) fn wrong(&mut self, failure: String) {
+    pub(super) fn add_failure(&mut self, failure: String) {
         self.failed += 1;
         self.failures.push(failure);
     }
@@ -78,15 +78,15 @@ pub trait Row {
     ///
     /// # Errors
     /// If the preparation fails.
-    fn prepare(&mut self, _stage: &mut Stage) -> anyhow::Result<()> {
+    fn prepare(&mut self, _stage: &mut Environment) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// The number of turns in a round. Reference and subject alternate.
+    /// The number of slices in a round. Reference and subject alternate.
     ///
-    /// Many turns for one client: the latency of a request and of the disk changes from one second
+    /// Many slices for one client: the latency of a request and of the disk changes from one second
     /// to the next by more than the difference that is measured.
-    fn turns(&self) -> u32 {
+    fn slices(&self) -> u32 {
         1
     }
 
@@ -94,13 +94,13 @@ pub trait Row {
     ///
     /// # Errors
     /// If the reference cannot be measured.
-    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures>;
+    fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures>;
 
     /// Measures Muster.
     ///
     /// # Errors
     /// If Muster cannot be measured.
-    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures>;
+    fn subject(&mut self, env: &mut Environment) -> anyhow::Result<Figures>;
 
     /// The ratio of the rates, unless the row defines another.
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
@@ -108,16 +108,17 @@ pub trait Row {
     }
 }
 
-/// The digits of ids of this moment, so that new rows go where Muster's do.
-pub(super) fn prefix_of_now() -> String {
+/// The digits of ids of this moment, so that new rows are inserted at the same place as those of
+/// Muster.
+pub(super) fn current_id_prefix() -> String {
     format!("{:012x}70008", muster::clock::Clock::system().now().timestamp_millis())
 }
 
 /// The variables of every script.
-pub(super) fn values(stage: &Stage, prefix: &str) -> Vec<(&'static str, String)> {
+pub(super) fn values(env: &Environment, prefix: &str) -> Vec<(&'static str, String)> {
     vec![
         ("prefix", prefix.to_owned()),
-        ("buin", stage.app.buin.to_string()),
-        ("app", stage.app.id.clone()),
+        ("buin", env.app.buin.to_string()),
+        ("app", env.app.id.clone()),
     ]
 }

@@ -2,54 +2,54 @@
 
 use anyhow::Context as _;
 
-use super::row::{CONNECTIONS, Figures, Row, THREADS, TURNS};
+use super::row::{CONNECTIONS, Figures, Row, SLICES, THREADS};
 use crate::accounts;
+use crate::environment::Environment;
 use crate::generator::{self, Script};
 use crate::scripts::{Creates, Gets};
-use crate::stage::Stage;
 
-/// The size with which all sizes are compared.
-const SMALL: u64 = 3;
+/// The number of members with which all sizes are compared.
+const BASELINE_MEMBERS: u64 = 3;
 /// Sessions of each size that are read.
-const READ: usize = 64;
+const SESSIONS_READ: usize = 64;
 
 /// The number of concurrent clients.
 #[derive(Clone, Copy)]
 pub(super) enum Clients {
     /// One client: the time of a request is its p50.
-    Alone,
+    Single,
     /// All connections: the time of a request is 1 / rate.
-    AtOnce,
+    Concurrent,
 }
 
 impl Clients {
     fn threads(self) -> usize {
         match self {
-            Self::Alone => 1,
-            Self::AtOnce => THREADS,
+            Self::Single => 1,
+            Self::Concurrent => THREADS,
         }
     }
 
-    fn turns(self) -> u32 {
+    fn slices(self) -> u32 {
         match self {
-            Self::Alone => TURNS,
-            Self::AtOnce => 1,
+            Self::Single => SLICES,
+            Self::Concurrent => 1,
         }
     }
 
-    fn ask<S: Script>(self, stage: &mut Stage, scripts: &mut [S]) -> anyhow::Result<Figures> {
+    fn load<S: Script>(self, env: &mut Environment, scripts: &mut [S]) -> anyhow::Result<Figures> {
         let connections = match self {
-            Self::Alone => 1,
-            Self::AtOnce => CONNECTIONS / THREADS,
+            Self::Single => 1,
+            Self::Concurrent => CONNECTIONS / THREADS,
         };
-        Ok(Figures::of_load(stage.load(None, scripts, connections)?))
+        Ok(Figures::from_load(env.load(None, scripts, connections)?))
     }
 
     /// The growth of time divided by the growth of bytes.
     fn growth(self, large: &Figures, small: &Figures) -> f64 {
         let time = |figures: &Figures| match self {
-            Self::Alone => figures.latencies.percentile(50),
-            Self::AtOnce => 1.0 / figures.rate,
+            Self::Single => figures.latencies.percentile(50),
+            Self::Concurrent => 1.0 / figures.rate,
         };
         (time(large) / time(small)) / (large.bytes / small.bytes)
     }
@@ -69,23 +69,23 @@ impl Create {
 }
 
 impl Row for Create {
-    fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let of =
-            |count| (0..self.clients.threads()).map(|_| Creates::new(&stage.app, count)).collect();
-        (self.small, self.large) = (of(SMALL), of(self.members));
+    fn prepare(&mut self, env: &mut Environment) -> anyhow::Result<()> {
+        let creates =
+            |count| (0..self.clients.threads()).map(|_| Creates::new(&env.app, count)).collect();
+        (self.small, self.large) = (creates(BASELINE_MEMBERS), creates(self.members));
         Ok(())
     }
 
-    fn turns(&self) -> u32 {
-        self.clients.turns()
+    fn slices(&self) -> u32 {
+        self.clients.slices()
     }
 
-    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.clients.ask(stage, &mut self.small)
+    fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
+        self.clients.load(env, &mut self.small)
     }
 
-    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.clients.ask(stage, &mut self.large)
+    fn subject(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
+        self.clients.load(env, &mut self.large)
     }
 
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
@@ -107,22 +107,22 @@ impl Get {
 }
 
 impl Row for Get {
-    fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        self.small = gets(stage, self.clients.threads(), SMALL)?;
-        self.large = gets(stage, self.clients.threads(), self.members)?;
+    fn prepare(&mut self, env: &mut Environment) -> anyhow::Result<()> {
+        self.small = gets(env, self.clients.threads(), BASELINE_MEMBERS)?;
+        self.large = gets(env, self.clients.threads(), self.members)?;
         Ok(())
     }
 
-    fn turns(&self) -> u32 {
-        self.clients.turns()
+    fn slices(&self) -> u32 {
+        self.clients.slices()
     }
 
-    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.clients.ask(stage, &mut self.small)
+    fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
+        self.clients.load(env, &mut self.small)
     }
 
-    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.clients.ask(stage, &mut self.large)
+    fn subject(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
+        self.clients.load(env, &mut self.large)
     }
 
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
@@ -131,17 +131,18 @@ impl Row for Get {
 }
 
 /// Creates sessions of a size, and returns reads of them.
-fn gets(stage: &Stage, threads: usize, members: u64) -> anyhow::Result<Vec<Gets>> {
-    let app = &stage.app;
+fn gets(env: &Environment, threads: usize, members: u64) -> anyhow::Result<Vec<Gets>> {
+    let app = &env.app;
     let create = || {
-        let first = accounts::any_first();
-        let answer = generator::ask(stage.port(), &app.envelope, &app.create(first, members))?;
+        let first = accounts::random_first();
+        let answer = generator::call(env.port(), &app.envelope, &app.create(first, members))?;
         let id = answer["sessionId"].as_str().context("no sessionId")?;
         anyhow::Ok((id.trim_matches(['{', '}']).to_owned(), first))
     };
     (0..threads)
         .map(|_| {
-            let sessions = (0..READ / threads).map(|_| create()).collect::<Result<_, _>>()?;
+            let sessions =
+                (0..SESSIONS_READ / threads).map(|_| create()).collect::<Result<_, _>>()?;
             Ok(Gets::new(app, sessions, members))
         })
         .collect()

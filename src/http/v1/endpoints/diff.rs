@@ -36,7 +36,8 @@ impl TryFrom<DiffQuery> for (Version, Version) {
 
     fn try_from(query: DiffQuery) -> Result<Self, Problem> {
         let version = |name: &str, number| {
-            Version::new(number).map_err(|why| Problem::invalid(Code::InvalidParameter, name, &why))
+            Version::new(number)
+                .map_err(|error| Problem::invalid(Code::InvalidParameter, name, &error))
         };
         Ok((version("from", query.from)?, version("to", query.to)?))
     }

@@ -19,7 +19,7 @@ use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::view::{SessionState, rfc3339};
-use crate::service::{HistoryPage, Sessions};
+use crate::service::{HistoryPage, InvalidCursor, Sessions};
 
 type EventsRequest = Authorized<CanRead, (SessionPath, Query<EventsQuery>)>;
 
@@ -84,16 +84,21 @@ impl TryFrom<(SessionId, EventsQuery)> for HistoryPage {
     type Error = Problem;
 
     fn try_from((id, query): (SessionId, EventsQuery)) -> Result<Self, Problem> {
-        let wrong = |why| Problem::for_field(Code::InvalidParameter, "cursor", why);
+        let invalid = |reason| Problem::for_field(Code::InvalidParameter, "cursor", reason);
         let limit = page::limit(query.limit)?;
         let after = match query.cursor.as_deref().map(EventCursor::read) {
             None => None,
-            Some(None) => return Err(wrong("must be the nextCursor of another page")),
+            Some(None) => {
+                return Err(page::invalid_cursor(
+                    InvalidCursor::Malformed,
+                    query.cursor.as_deref(),
+                ));
+            }
             Some(Some(EventCursor(_, of, _))) if of != id => {
-                return Err(wrong("belongs to another session"));
+                return Err(invalid("belongs to another session"));
             }
             Some(Some(EventCursor(order, ..))) if order != query.order => {
-                return Err(wrong("belongs to the other order"));
+                return Err(invalid("belongs to the other order"));
             }
             Some(Some(EventCursor(_, _, version))) => Some(version),
         };
@@ -289,10 +294,10 @@ mod tests {
     #[test]
     fn cursor_is_bound_to_session_and_order() {
         let version = Version::new(i64::MAX).unwrap();
-        let longest =
+        let max_length =
             EventCursor(EventOrder::Desc, SessionId::new(uuid::Uuid::max()), version).to_string();
-        assert!(longest.len() <= 128, "{longest}");
-        assert_eq!(read(&longest, EventOrder::Desc), Err("invalid_parameter"));
+        assert!(max_length.len() <= 128, "{max_length}");
+        assert_eq!(read(&max_length, EventOrder::Desc), Err("invalid_parameter"));
         let version = Version::new(7).unwrap();
         let cursor = EventCursor(EventOrder::Desc, ID.parse().unwrap(), version).to_string();
         assert_eq!(read(&cursor, EventOrder::Desc), Ok(Some(7)));

@@ -7,14 +7,14 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::part::RequestPart;
-use crate::domain::{Permission, Permissions, SessionId};
+use crate::domain::{MessageForm, Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
+use crate::http::auth::bearer::{self, Repeated};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
@@ -87,6 +87,10 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
 async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
     check_any_permission(caller.app().permissions, any_of)?;
+    // An endpoint that needs no permission has no message of a session.
+    if !any_of.is_empty() {
+        caller.require_form(MessageForm::Plain)?;
+    }
     Ok(caller)
 }
 
@@ -102,29 +106,20 @@ fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(
 
 /// The API key of a request; access tokens are for the other API.
 fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
-    let mut headers = request.headers().get_all(AUTHORIZATION);
-    let header = headers.next().and_then(|header| header.to_str().ok());
-    let (_, key) = header
-        .and_then(|header| header.trim().split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
-        .ok_or(AuthError::MissingToken)?;
-    if headers.next().is_some() {
-        return Err(Problem::for_field(
-            Code::InvalidApiKey,
-            "Authorization",
-            "appears more than once",
-        ));
-    }
-    let key = key.trim_start();
+    let twice = |Repeated| {
+        Problem::for_field(Code::InvalidApiKey, "Authorization", "appears more than once")
+    };
+    let key = bearer::find(request.headers()).map_err(twice)?.ok_or(AuthError::MissingToken)?;
     if ApiKey::parse(key).is_none() {
-        let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
-        return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", why));
+        let reason = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
+        return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", reason));
     }
     Ok(key)
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::AUTHORIZATION;
     use actix_web::test::TestRequest;
 
     use super::*;
@@ -136,21 +131,24 @@ mod tests {
     #[test]
     fn any_of_the_permissions_is_enough() {
         use Permission::{Callbacks, SessionsAdmin, SessionsRead, SessionsWrite};
-        for (held, reads, writes) in [
+        for (granted, reads, writes) in [
             (&[][..], false, false),
             (&[Callbacks], false, false),
             (&[SessionsRead], true, false),
             (&[SessionsWrite], false, true),
             (&[SessionsAdmin], true, true),
         ] {
-            let held = held.iter().copied().collect();
-            assert_eq!(check_any_permission(held, AnyKey::ANY_OF), Ok(()));
+            let granted = granted.iter().copied().collect();
+            assert_eq!(check_any_permission(granted, AnyKey::ANY_OF), Ok(()));
             let expected = |allowed: bool, least| {
                 if allowed { Ok(()) } else { Err(AuthError::MissingPermission(least)) }
             };
-            assert_eq!(check_any_permission(held, CanRead::ANY_OF), expected(reads, SessionsRead));
             assert_eq!(
-                check_any_permission(held, CanWrite::ANY_OF),
+                check_any_permission(granted, CanRead::ANY_OF),
+                expected(reads, SessionsRead)
+            );
+            assert_eq!(
+                check_any_permission(granted, CanWrite::ANY_OF),
                 expected(writes, SessionsWrite)
             );
         }

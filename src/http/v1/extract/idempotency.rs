@@ -1,18 +1,13 @@
 //! `Idempotency-Key`: a request that is sent twice with the same key is executed once.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderName;
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::Parameter;
 
 use super::parameter::{in_header, text};
 use super::part::RequestPart;
 use crate::domain::IdempotencyKey;
+use crate::http::shared::idempotency::{self, HEADER_NAME};
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-
-pub(crate) const HEADER_NAME: &str = "Idempotency-Key";
-pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The key of a request, if the request has one.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,31 +15,27 @@ pub(crate) struct IdempotencyKeyHeader(pub(crate) Option<IdempotencyKey>);
 
 impl ErrorCodes for IdempotencyKeyHeader {
     fn codes() -> Vec<Code> {
-        vec![Code::InvalidHeader, Code::KeyReused]
+        vec![Code::InvalidHeader, Code::IdempotencyKeyReused]
     }
 }
 
 impl RequestPart for IdempotencyKeyHeader {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
-        let wrong = |why: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, why);
-        let mut keys = request.headers().get_all(HEADER);
-        let Some(key) = keys.next() else { return Ok(Self(None)) };
-        if keys.next().is_some() {
-            return Err(wrong("appears more than once"));
-        }
-        let key = key.to_str().map_err(|_| wrong("only visible ASCII"))?;
+        let wrong = |reason: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, reason);
+        let key = idempotency::find(request.headers()).map_err(wrong)?;
+        let Some(key) = key else { return Ok(Self(None)) };
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         let scope = [request.method().as_str(), target];
         parse_key((Code::InvalidHeader, HEADER_NAME), key, &scope, body).map(|key| Self(Some(key)))
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The caller's key of this request, kept for 24 hours for each app. The same \
-                     request with the same key is executed once: a repetition gets the same \
+        let description = "The caller's key of this request, kept for 24 hours for each app. The \
+                     same request with the same key is executed once: a repetition gets the same \
                      response, with `Idempotency-Replayed: true`. Another request with that key is \
                      refused. Headers are not compared.";
         let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
-        vec![in_header(HEADER_NAME, about, key)]
+        vec![in_header(HEADER_NAME, description, key)]
     }
 }
 
@@ -56,18 +47,8 @@ pub(crate) fn parse_key(
     scope: &[&str],
     body: &[u8],
 ) -> Result<IdempotencyKey, Problem> {
-    let mut digest = Sha256::new();
-    for part in scope {
-        digest.update(part);
-        digest.update([0]);
-    }
-    // The maps of serde_json are sorted, so the order of fields has no effect.
-    match serde_json::from_slice::<Value>(body) {
-        Ok(value) => digest.update(value.to_string()),
-        Err(_) => digest.update(body),
-    }
-    IdempotencyKey::new(key, digest.finalize().into())
-        .map_err(|why| Problem::invalid(code, field, &why))
+    IdempotencyKey::new(key, idempotency::digest(scope, body))
+        .map_err(|error| Problem::invalid(code, field, &error))
 }
 
 #[cfg(test)]
@@ -75,6 +56,7 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::http::shared::idempotency::HEADER;
 
     fn read(keys: &[&str]) -> Result<Option<String>, &'static str> {
         let add = |request: TestRequest, key: &&str| request.append_header((HEADER, *key));

@@ -8,9 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::Version;
 use crate::http::v1::problem::{Code, Problem};
-
-/// 2^53. Up to this limit `f64` represents every whole number exactly.
-const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+use crate::wire::whole_number;
 
 /// A version: 1 when the session is created, plus 1 for each change.
 #[derive(Clone, Copy, Debug, ToSchema)]
@@ -20,7 +18,8 @@ pub(crate) struct VersionNumber(i64);
 impl VersionNumber {
     /// The version in the field `version` of a body.
     pub(crate) fn read(self) -> Result<Version, Problem> {
-        Version::new(self.0).map_err(|why| Problem::invalid(Code::InvalidField, "version", &why))
+        Version::new(self.0)
+            .map_err(|error| Problem::invalid(Code::InvalidField, "version", &error))
     }
 }
 
@@ -44,12 +43,8 @@ impl<'de> Deserialize<'de> for VersionNumber {
             }
 
             fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
-                if number.fract() != 0.0 || number.abs() > MAX_EXACT_INTEGER {
-                    return Err(E::invalid_value(Unexpected::Float(number), &self));
-                }
-                // The number is whole and at most 2^53, so the conversion is exact.
-                #[expect(clippy::cast_possible_truncation, reason = "checked the line before")]
-                Ok(number as i64)
+                whole_number(number)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
             }
         }
 
@@ -75,7 +70,17 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap(), number, "{text}");
         }
-        for text in ["3.5", "9223372036854775808", "1e30", "\"3\"", "null", "true", "[3]"] {
+        for text in [
+            "3.5",
+            "-0",
+            "9007199254740994.0",
+            "9223372036854775808",
+            "1e30",
+            "\"3\"",
+            "null",
+            "true",
+            "[3]",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

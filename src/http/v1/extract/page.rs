@@ -1,7 +1,8 @@
-//! The number of items in a page of a list.
+//! The parameters of a page of a list: the number of items, and the cursor.
 
+use crate::domain::quoted;
 use crate::http::v1::problem::{Code, Problem};
-use crate::service::PageSize;
+use crate::service::{InvalidCursor, PageSize};
 
 /// The number of items in a page if the request has no `limit`.
 pub(crate) const DEFAULT: usize = PageSize::DEFAULT.get() as usize;
@@ -18,9 +19,18 @@ pub(crate) fn size(requested: Option<i64>) -> Result<PageSize, Problem> {
     let Some(requested) = requested else { return Ok(PageSize::DEFAULT) };
     PageSize::new(requested).map_err(|_| {
         let (side, limit) = if requested < 1 { ("least", 1) } else { ("most", MAX) };
-        let why = format!("at {side} {limit}, got {requested}");
-        Problem::for_field(Code::InvalidParameter, "limit", why).with_limit(limit, requested)
+        let reason = format!("at {side} {limit}, got {requested}");
+        Problem::for_field(Code::InvalidParameter, "limit", reason).with_limit(limit, requested)
     })
+}
+
+/// The problem for the received `cursor`.
+pub(crate) fn invalid_cursor(error: InvalidCursor, cursor: Option<&str>) -> Problem {
+    let got = match error {
+        InvalidCursor::Malformed => format!(", got {}", quoted(cursor.unwrap_or_default())),
+        InvalidCursor::QueryMismatch => String::new(),
+    };
+    Problem::for_field(Code::InvalidParameter, "cursor", format_args!("{error}{got}"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use utoipa::openapi::path::Parameter;
 use super::parameter::{in_path, text};
 use super::part::RequestPart;
 use super::percent;
-use super::text::{AccountText, account};
+use super::text::AccountText;
 use crate::domain::{Account, SessionId};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
@@ -49,8 +49,8 @@ impl RequestPart for SessionPath {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The session: a UUID with or without hyphens and braces, in either case.";
-        vec![in_path("sessionId", about, text(ID_PATTERN, ID_EXAMPLE))]
+        let description = "The session: a UUID with or without hyphens and braces, in either case.";
+        vec![in_path("sessionId", description, text(ID_PATTERN, ID_EXAMPLE))]
     }
 }
 
@@ -65,7 +65,8 @@ impl RequestPart for MemberPath {
         const NAME: &str = "account";
         let text = segment(request, "{account}");
         let text = text.map_err(|error| Problem::for_field(Code::InvalidParameter, NAME, error))?;
-        account(Code::InvalidParameter, NAME, &text).map(Self)
+        let account = Account::new(&text);
+        account.map(Self).map_err(|error| Problem::invalid(Code::InvalidParameter, NAME, &error))
     }
 
     fn parameters() -> Vec<Parameter> {

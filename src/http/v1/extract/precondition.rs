@@ -23,7 +23,7 @@ enum EntityTags {
     /// `*`
     Any,
     /// In their order; empty if the header is absent.
-    These(Vec<EntityTag>),
+    List(Vec<EntityTag>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl IfNoneMatch {
     pub(crate) fn matches(&self, version: Version) -> bool {
         match &self.0 {
             EntityTags::Any => true,
-            EntityTags::These(tags) => tags.iter().any(|tag| tag.version == Some(version)),
+            EntityTags::List(tags) => tags.iter().any(|tag| tag.version == Some(version)),
         }
     }
 }
@@ -62,7 +62,7 @@ impl RequestPart for IfMatch {
         Ok(Self(match read(request, IF_MATCH, "If-Match")? {
             EntityTags::Any => None,
             // `If-Match` compares strongly (RFC 9110): a weak tag never matches.
-            EntityTags::These(tags) => {
+            EntityTags::List(tags) => {
                 let strong = tags.into_iter().filter(|tag| !tag.weak);
                 Some(strong.filter_map(|tag| tag.version).collect())
             }
@@ -70,8 +70,8 @@ impl RequestPart for IfMatch {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The accepted versions of the session, in the form of `ETag`: \"5\".";
-        vec![standard_header("If-Match", about, "\"5\"")]
+        let description = "The accepted versions of the session, in the form of `ETag`: \"5\".";
+        vec![standard_header("If-Match", description, "\"5\"")]
     }
 }
 
@@ -81,21 +81,21 @@ impl RequestPart for IfNoneMatch {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The versions that the caller already has, in the form of `ETag`: \"5\".";
-        vec![standard_header("If-None-Match", about, "\"5\"")]
+        let description = "The versions that the caller already has, in the form of `ETag`: \"5\".";
+        vec![standard_header("If-None-Match", description, "\"5\"")]
     }
 }
 
 fn read(request: &HttpRequest, header: HeaderName, name: &str) -> Result<EntityTags, Problem> {
     let wrong = || {
-        let why = "must be * or a list of entity tags such as \"5\"";
-        Problem::for_field(Code::InvalidHeader, name, why)
+        let reason = "must be * or a list of entity tags such as \"5\"";
+        Problem::for_field(Code::InvalidHeader, name, reason)
     };
     let lines: Option<Vec<&str>> =
         request.headers().get_all(header).map(|line| line.to_str().ok()).collect();
     let lines = lines.ok_or_else(wrong)?;
     if lines.is_empty() {
-        return Ok(EntityTags::These(Vec::new()));
+        return Ok(EntityTags::List(Vec::new()));
     }
     // Several header lines form one list.
     parse_tags(&lines.join(",")).ok_or_else(wrong)
@@ -119,7 +119,7 @@ fn parse_tags(list: &str) -> Option<EntityTags> {
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
     // A list may be empty: it matches no version.
-    Some(EntityTags::These(tags))
+    Some(EntityTags::List(tags))
 }
 
 /// The version of a tag. Only the form that responses use is accepted.

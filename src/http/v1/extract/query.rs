@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use actix_web::HttpRequest;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
@@ -13,6 +14,7 @@ use super::field;
 use super::field::{FieldCodes, truncate};
 use super::part::RequestPart;
 use super::percent;
+use crate::domain::quoted;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 const CODES: FieldCodes = FieldCodes {
@@ -49,10 +51,10 @@ impl<T: DeserializeOwned + IntoParams> RequestPart for Query<T> {
 }
 
 fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
-    let malformed = |why| Problem::for_field(Code::MalformedQuery, "query", why);
-    let spaced = query.replace('+', " ");
+    let malformed = |reason| Problem::for_field(Code::MalformedQuery, "query", reason);
+    let with_spaces = query.replace('+', " ");
     let mut seen = HashSet::new();
-    for pair in spaced.split('&').filter(|pair| !pair.is_empty()) {
+    for pair in with_spaces.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         percent::decode(value).map_err(malformed)?;
         let name = percent::decode(name).map_err(malformed)?;
@@ -65,8 +67,23 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         }
     }
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
-    serde_path_to_error::deserialize(pairs)
-        .map_err(|error| field::problem(&CODES, error.path(), &error.inner().to_string()))
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let name = error.path().to_string();
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| value);
+        field::problem(&CODES, error.path(), &error.inner().to_string(), value.as_deref())
+    })
+}
+
+/// The time in the parameter `name`.
+pub(crate) fn time(name: &str, text: &str) -> Result<DateTime<Utc>, Problem> {
+    DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).map_err(|_| {
+        let reason = format!(
+            "must be a time such as 2024-06-10T06:13:20Z, with + written as %2B, got {}",
+            quoted(text)
+        );
+        Problem::for_field(Code::InvalidParameter, name, reason)
+    })
 }
 
 #[cfg(test)]
@@ -109,15 +126,27 @@ mod tests {
                 "unknown_parameter",
                 "verbose: is unknown, expected one of `text`, `pageLimit`, `flag`",
             ),
-            ("text=a&pageLimit=x", "invalid_parameter", "pageLimit: must be a whole number"),
-            ("text=a&pageLimit=", "invalid_parameter", "pageLimit: must be a whole number"),
-            ("text=a&pageLimit=1.5", "invalid_parameter", "pageLimit: must be a whole number"),
+            (
+                "text=a&pageLimit=x",
+                "invalid_parameter",
+                "pageLimit: must be a whole number, got \"x\"",
+            ),
+            (
+                "text=a&pageLimit=",
+                "invalid_parameter",
+                "pageLimit: must be a whole number, got \"\"",
+            ),
+            (
+                "text=a&pageLimit=1.5",
+                "invalid_parameter",
+                "pageLimit: must be a whole number, got \"1.5\"",
+            ),
             (
                 "text=a&pageLimit=65536",
                 "invalid_parameter",
-                "pageLimit: must be a whole number closer to zero",
+                "pageLimit: must be a whole number closer to zero, got \"65536\"",
             ),
-            ("text=a&flag=yes", "invalid_parameter", "flag: must be true or false"),
+            ("text=a&flag=yes", "invalid_parameter", "flag: must be true or false, got \"yes\""),
             ("text=%", "malformed_query", "query: `%` must be followed by two hexadecimal digits"),
             ("text=%ff", "malformed_query", "query: must be UTF-8"),
             ("%ff=a&text=", "malformed_query", "query: must be UTF-8"),

@@ -1,20 +1,32 @@
 //! Text with rules: titles, accounts, reasons. The patterns repeat the checks of the domain for the
 //! API's description. Only the domain decides.
 
-use serde::Deserialize;
-use utoipa::ToSchema;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use utoipa::openapi::schema::{SchemaType, Type};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{Account, Reason, Title};
 use crate::http::v1::problem::{Code, Problem};
+use crate::wire::whole_number;
 
 /// An account: 1 to 64 Unicode characters, no control characters. Muster has no list of accounts.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(transparent)]
+#[derive(ToSchema)]
 #[schema(
     as = Account, min_length = 1, max_length = 64, example = "alice",
     pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$"
 )]
+#[expect(dead_code, reason = "only describes accounts in responses and in URLs")]
 pub(crate) struct AccountText(String);
+
+/// An account in a body: text, or a whole number, which counts as its decimal digits. The rule is
+/// that of `/cgi`.
+#[derive(Debug)]
+pub(crate) struct AccountInput(String);
 
 /// The title of a session: 1 to 64 Unicode characters, not blank, no control characters.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,6 +46,19 @@ pub(crate) struct TitleText(String);
 )]
 pub(crate) struct ReasonText(String);
 
+macro_rules! impl_read {
+    ($($text:ident => $type:ident),+) => {$(
+        impl $text {
+            /// Reads the value of a field; `code` is for an invalid value.
+            pub(crate) fn read(&self, code: Code, field: &str) -> Result<$type, Problem> {
+                $type::new(&self.0).map_err(|error| Problem::invalid(code, field, &error))
+            }
+        }
+    )+};
+}
+
+impl_read!(AccountInput => Account, TitleText => Title, ReasonText => Reason);
+
 /// The operator of a change, and its reason.
 #[derive(Clone, Debug)]
 pub(crate) struct ActorFields {
@@ -41,17 +66,63 @@ pub(crate) struct ActorFields {
     pub(crate) reason: Option<Reason>,
 }
 
-impl AccountText {
-    /// The account in a field of a body.
-    pub(crate) fn read(&self, field: &str) -> Result<Account, Problem> {
-        account(Code::InvalidField, field, &self.0)
+impl<'de> Deserialize<'de> for AccountInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AccountVisitor;
+
+        impl Visitor<'_> for AccountVisitor {
+            type Value = String;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text or a whole number")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<String, E> {
+                Ok(text.to_owned())
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<String, E> {
+                Ok(text)
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<String, E> {
+                Ok(number.to_string())
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<String, E> {
+                Ok(number.to_string())
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<String, E> {
+                let whole = whole_number(number).map(|number| number.to_string());
+                whole.ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+            }
+        }
+
+        deserializer.deserialize_any(AccountVisitor).map(Self)
     }
 }
 
-impl TitleText {
-    /// The title in a field of a body.
-    pub(crate) fn read(&self, field: &str) -> Result<Title, Problem> {
-        Title::new(&self.0).map_err(|why| Problem::invalid(Code::InvalidField, field, &why))
+impl PartialSchema for AccountInput {
+    fn schema() -> RefOr<Schema> {
+        let description = "An account: text of 1 to 64 Unicode characters without control \
+                           characters, or a whole number, which counts as its decimal digits.";
+        ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Integer]))
+            .description(Some(description))
+            .min_length(Some(1))
+            .max_length(Some(Account::MAX))
+            .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]+$"))
+            .minimum(Some(isize::MIN))
+            .maximum(Some(usize::MAX))
+            .examples(["alice"])
+            .into()
+    }
+}
+
+impl ToSchema for AccountInput {
+    fn name() -> Cow<'static, str> {
+        "AccountInput".into()
     }
 }
 
@@ -59,31 +130,26 @@ impl ActorFields {
     /// Reads `operator` and `reason` of a body or a query; `code` is for an invalid value.
     pub(crate) fn read(
         code: Code,
-        operator: &AccountText,
+        operator: &AccountInput,
         reason: Option<&ReasonText>,
     ) -> Result<Self, Problem> {
-        let operator = account(code, "operator", &operator.0)?;
-        let reason = reason.map(|text| Reason::new(&text.0)).transpose();
-        let reason = reason.map_err(|why| Problem::invalid(code, "reason", &why))?;
+        let operator = operator.read(code, "operator")?;
+        let reason = reason.map(|reason| reason.read(code, "reason")).transpose()?;
         Ok(Self { operator, reason })
     }
 }
 
-/// Reads an account; `code` is for an invalid value.
-pub(crate) fn account(code: Code, field: &str, text: &str) -> Result<Account, Problem> {
-    Account::new(text).map_err(|why| Problem::invalid(code, field, &why))
-}
-
 /// The accounts in a list of a body.
-pub(crate) fn accounts(field: &str, list: &[AccountText]) -> Result<Vec<Account>, Problem> {
-    let read_one = |(index, text): (usize, &AccountText)| text.read(&format!("{field}[{index}]"));
-    list.iter().enumerate().map(read_one).collect()
+pub(crate) fn accounts(field: &str, list: &[AccountInput]) -> Result<Vec<Account>, Problem> {
+    list.iter()
+        .enumerate()
+        .map(|(index, text)| text.read(Code::InvalidField, &format!("{field}[{index}]")))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use utoipa::PartialSchema as _;
 
     use super::*;
 
@@ -91,6 +157,7 @@ mod tests {
     fn description_states_the_limits_of_the_domain() {
         for (schema, max) in [
             (AccountText::schema(), Account::MAX),
+            (AccountInput::schema(), Account::MAX),
             (TitleText::schema(), Title::MAX),
             (ReasonText::schema(), Reason::MAX),
         ] {
@@ -101,11 +168,30 @@ mod tests {
     }
 
     #[test]
+    fn whole_number_is_an_account() {
+        let read = |json: &str| serde_json::from_str(json).map(|AccountInput(text)| text);
+        for (json, account) in [
+            ("\"alice\"", "alice"),
+            ("\"\\u0061\"", "a"),
+            ("10232", "10232"),
+            ("-7", "-7"),
+            ("10232.0", "10232"),
+            ("1e3", "1000"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            assert_eq!(read(json).unwrap(), account, "{json}");
+        }
+        for json in ["1.5", "-0", "18446744073709551616", "true", "null", "[]", "{}"] {
+            assert!(read(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
     fn errors_name_the_index() {
-        let list = [AccountText("a".to_owned()), AccountText(String::new())];
+        let list = [AccountInput("a".to_owned()), AccountInput(String::new())];
         let problem = accounts("member", &list).unwrap_err();
         assert_eq!(problem.to_string(), "invalid_field member[1]: at least 1 character, got 0");
-        let bob = AccountText("bob".to_owned());
+        let bob = AccountInput("bob".to_owned());
         let blank = ReasonText(" ".to_owned());
         let problem = ActorFields::read(Code::InvalidParameter, &bob, Some(&blank)).unwrap_err();
         assert_eq!(problem.to_string(), "invalid_parameter reason: must not be blank");

@@ -4,8 +4,8 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH};
 
-use super::idempotency;
 use super::part::RequestPart;
+use crate::http::shared::idempotency;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// Refuses `If-Match`: a new session has no version.
@@ -42,9 +42,14 @@ impl RequestPart for NoRequestHeaders {
     }
 }
 
-fn reject(request: &HttpRequest, header: HeaderName, name: &str, why: &str) -> Result<(), Problem> {
+fn reject(
+    request: &HttpRequest,
+    header: HeaderName,
+    name: &str,
+    reason: &str,
+) -> Result<(), Problem> {
     match request.headers().contains_key(header) {
-        true => Err(Problem::for_field(Code::InvalidHeader, name, why)),
+        true => Err(Problem::for_field(Code::InvalidHeader, name, reason)),
         false => Ok(()),
     }
 }

@@ -93,17 +93,21 @@ impl Problem {
     }
 
     /// A problem with one field, parameter or header. The detail begins with its name.
-    pub(crate) fn for_field(code: Code, field: impl Into<String>, why: impl fmt::Display) -> Self {
+    pub(crate) fn for_field(
+        code: Code,
+        field: impl Into<String>,
+        reason: impl fmt::Display,
+    ) -> Self {
         let field = field.into();
-        let mut problem = Self::new(code, format!("{field}: {why}"));
+        let mut problem = Self::new(code, format!("{field}: {reason}"));
         problem.0.field = Some(field);
         problem
     }
 
     /// A field, parameter or header with an invalid value.
-    pub(crate) fn invalid(code: Code, field: impl Into<String>, why: &Invalid) -> Self {
-        let problem = Self::for_field(code, field, why);
-        match why {
+    pub(crate) fn invalid(code: Code, field: impl Into<String>, error: &Invalid) -> Self {
+        let problem = Self::for_field(code, field, error);
+        match error {
             Invalid::Empty => problem.with_limit(1, 0),
             Invalid::TooLong { max, got } => problem.with_limit(*max, *got),
             Invalid::TooSmall { min, got } => problem.with_limit(*min, *got),
@@ -112,7 +116,7 @@ impl Problem {
             | Invalid::Character(_)
             | Invalid::NotVisible(_)
             | Invalid::NotANumber
-            | Invalid::NotAUuid => problem,
+            | Invalid::NotAUuid { .. } => problem,
         }
     }
 
@@ -121,8 +125,8 @@ impl Problem {
     pub(crate) fn rename_field(mut self, names: &[(&str, &str)]) -> Self {
         let Some(field) = self.0.field.take() else { return self };
         let named = names.iter().find(|(from, _)| *from == field).map(|(_, to)| *to);
-        if let (Some(to), Some(why)) = (named, self.0.detail.strip_prefix(&field)) {
-            self.0.detail = format!("{to}{why}");
+        if let (Some(to), Some(reason)) = (named, self.0.detail.strip_prefix(&field)) {
+            self.0.detail = format!("{to}{reason}");
         }
         self.0.field = Some(named.map_or(field, str::to_owned));
         self
@@ -215,7 +219,11 @@ impl Problem {
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
         let status = ApiStatus::Code(self.0.code.name());
-        response.extensions_mut().insert(ErrorReport { status, cause: self.0.cause.clone() });
+        response.extensions_mut().insert(ErrorReport {
+            status,
+            cause: self.0.cause.clone(),
+            reason: None,
+        });
         response
     }
 }
@@ -228,7 +236,11 @@ pub(crate) fn report_causes<'a>(
 ) {
     if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
         let status = ApiStatus::Code(problem.0.code.name());
-        response.extensions_mut().insert(ErrorReport { status, cause: problem.0.cause.clone() });
+        response.extensions_mut().insert(ErrorReport {
+            status,
+            cause: problem.0.cause.clone(),
+            reason: None,
+        });
     }
 }
 

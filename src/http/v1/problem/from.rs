@@ -10,7 +10,7 @@ use crate::http::middleware::timeout::NoResponse;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::retry_after_seconds;
 use crate::http::uri::UriTooLong;
-use crate::service::{AuthError, Error, InvalidCursor};
+use crate::service::{AuthError, Error};
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
@@ -27,10 +27,10 @@ impl From<Error> for Problem {
                 Self::for_field(Code::MemberNotFound, "account", "not a member of the session")
             }
             Error::IdempotencyKeyReused => {
-                Self::for_field(Code::KeyReused, "Idempotency-Key", &error)
+                Self::for_field(Code::IdempotencyKeyReused, "Idempotency-Key", &error)
             }
             Error::Contention => {
-                Self::for_field(Code::Contended, "sessionId", error_text::CONTENDED)
+                Self::for_field(Code::TooManyChanges, "sessionId", error_text::TOO_MANY_CHANGES)
                     .with_retry_after(1)
             }
             Error::Unavailable(error) => Self::new(Code::Unavailable, error_text::UNAVAILABLE)
@@ -38,10 +38,12 @@ impl From<Error> for Problem {
                 .with_cause(&error),
             Error::Overloaded { wait } => Self::new(Code::Overloaded, error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
-            Error::StatementTimeout(error) => Self::new(Code::Unavailable, error_text::TOO_SLOW)
-                .with_retry_after(1)
-                .with_cause(&error),
-            Error::OutcomeUnknown(error) => Self::new(Code::TimedOut, error_text::UNANSWERED)
+            Error::StatementTimeout(error) => {
+                Self::new(Code::Unavailable, error_text::STATEMENT_TIMEOUT)
+                    .with_retry_after(1)
+                    .with_cause(&error)
+            }
+            Error::OutcomeUnknown(error) => Self::new(Code::TimedOut, error_text::OUTCOME_UNKNOWN)
                 .with_retry_after(1)
                 .with_cause(&error),
             Error::Internal(error) => Self::internal(&error),
@@ -51,7 +53,7 @@ impl From<Error> for Problem {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        let (code, why) = match error {
+        let (code, reason) = match error {
             AuthError::MissingToken => (Code::MissingApiKey, "must be `Bearer` and an API key"),
             AuthError::UnknownToken => {
                 (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
@@ -60,12 +62,12 @@ impl From<AuthError> for Problem {
             AuthError::ExpiredToken
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
-            | AuthError::ClockSkew => (Code::InvalidApiKey, "not an API key"),
-            AuthError::MissingPermission(_) => {
+            | AuthError::InvalidProof { .. } => (Code::InvalidApiKey, "not an API key"),
+            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => {
                 return Self::new(Code::MissingPermission, error.to_string());
             }
         };
-        Self::for_field(code, "Authorization", why)
+        Self::for_field(code, "Authorization", reason)
     }
 }
 
@@ -103,19 +105,14 @@ impl From<RuleViolation> for Problem {
     }
 }
 
-impl From<InvalidCursor> for Problem {
-    fn from(why: InvalidCursor) -> Self {
-        Self::for_field(Code::InvalidParameter, "cursor", why)
-    }
-}
-
 impl From<AuthRejection> for Problem {
     fn from(rejection: AuthRejection) -> Self {
         match rejection {
             AuthRejection::Error(error) => error.into(),
-            AuthRejection::Throttled { wait } => {
-                let why = "too many invalid API keys came from this address";
-                Self::for_field(Code::TooManyFailedAttempts, "Authorization", why)
+            // This API has no sealed texts, so no request of it is held off.
+            AuthRejection::Throttled { wait } | AuthRejection::HeldOff { wait } => {
+                let reason = "too many invalid API keys came from this address";
+                Self::for_field(Code::TooManyFailedAttempts, "Authorization", reason)
                     .with_retry_after(retry_after_seconds(wait))
             }
             AuthRejection::RateLimited { wait } => {
@@ -130,13 +127,13 @@ impl From<AuthRejection> for Problem {
 }
 
 impl From<NoResponse> for Problem {
-    fn from(why: NoResponse) -> Self {
-        match why {
+    fn from(error: NoResponse) -> Self {
+        match error {
             NoResponse::TimedOut { .. } => {
-                Self::new(Code::TimedOut, why.to_string()).with_retry_after(1).with_cause(&why)
+                Self::new(Code::TimedOut, error.to_string()).with_retry_after(1).with_cause(&error)
             }
             NoResponse::ClientClosed { .. } => {
-                Self::new(Code::ClientClosedRequest, why.to_string())
+                Self::new(Code::ClientClosedRequest, error.to_string())
             }
         }
     }
@@ -174,7 +171,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::{Account, Permission, Version};
+    use crate::domain::{Account, MessageForm, Permission, Version};
 
     /// The status, the headers except `content-type`, and the body without `type`, `status` and
     /// `title`.
@@ -238,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn auth_errors_say_what_is_needed() {
+    fn auth_errors_have_their_status_and_challenge() {
         let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         let invalid = header("www-authenticate", "Bearer error=\"invalid_token\"");
         for (error, status, headers) in [
@@ -246,6 +243,7 @@ mod tests {
             (AuthError::UnknownToken, 401, invalid.clone()),
             (AuthError::ExpiredToken, 401, invalid),
             (AuthError::MissingPermission(Permission::SessionsRead), 403, vec![]),
+            (AuthError::FormNotAllowed(MessageForm::Plain), 403, vec![]),
         ] {
             let (found, found_headers, body) = response_parts(error);
             assert_eq!((found, found_headers), (status, headers), "{body}");

@@ -53,10 +53,10 @@ fn response(status: u16, codes: &[Code]) -> Response {
         .build();
     let mut response =
         ResponseBuilder::new().description(names.join(", ")).content(MEDIA_TYPE, content);
-    let text = |about: &str| {
+    let text = |description: &str| {
         HeaderBuilder::new()
             .schema(Some(Object::with_type(Type::String)))
-            .description(Some(about))
+            .description(Some(description))
             .build()
     };
     response = match status {
@@ -79,7 +79,7 @@ impl Problem {
     /// An example of a problem.
     pub(crate) fn sample(code: Code) -> Self {
         let sample = match code.sample().split_once(": ") {
-            Some((field, why)) => Self::for_field(code, field, why),
+            Some((field, reason)) => Self::for_field(code, field, reason),
             None => Self::new(code, code.sample()),
         };
         match code {

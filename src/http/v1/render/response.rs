@@ -10,11 +10,10 @@ use utoipa::{IntoResponses, ToSchema as _};
 
 use super::view::SessionView;
 use crate::domain::{Session, Version};
+use crate::http::shared::idempotency::{REPLAYED, REPLAYED_NAME};
 use crate::http::v1::extract::authorized::RequestLog;
 use crate::http::v1::extract::parameter::text;
 use crate::service::{WriteOptions, WriteOutcome};
-
-const REPLAYED: &str = "Idempotency-Replayed";
 
 /// The response to a read.
 pub(crate) fn session(session: &Session) -> HttpResponse {
@@ -78,18 +77,18 @@ pub(crate) struct CreatedResponse;
 
 impl IntoResponses for SessionResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let known = ResponseBuilder::new()
+        let not_modified = ResponseBuilder::new()
             .description("The caller already has this version: no body.")
             .header("ETag", etag());
-        described([("200", session_description("The session.")), ("304", known)])
+        described([("200", session_description("The session.")), ("304", not_modified)])
     }
 }
 
 impl IntoResponses for UpdatedResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let about = "The session after the change; with `dryRun` as it would be, without `ETag`. \
-                     If nothing changes, the session as it is.";
-        described([("200", session_description(about).header(REPLAYED, replayed()))])
+        let description = "The session after the change; with `dryRun` as it would be, without \
+                     `ETag`. If nothing changes, the session as it is.";
+        described([("200", session_description(description).header(REPLAYED_NAME, replayed()))])
     }
 }
 
@@ -99,9 +98,9 @@ impl IntoResponses for CreatedResponse {
         let location = header("The path of the session.", "^/v1/sessions/[0-9a-f-]{36}$", location);
         let created = session_description("The new session.")
             .header("Location", location)
-            .header(REPLAYED, replayed());
-        let about = "With `dryRun`: the session as it would be, with an example of an id.";
-        described([("200", content(about)), ("201", created)])
+            .header(REPLAYED_NAME, replayed());
+        let description = "With `dryRun`: the session as it would be, with an example of an id.";
+        described([("200", content(description)), ("201", created)])
     }
 }
 

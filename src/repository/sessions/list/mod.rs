@@ -31,7 +31,7 @@ use crate::repository::Pool;
 /// # Errors
 /// When the database fails, or holds an invalid value.
 pub async fn list(pool: &Pool, request: &ListRequest<'_>) -> Result<SessionListPage, Error> {
-    let as_of = match (request.sort.by, request.after.and_then(|mark| mark.time.as_ref())) {
+    let as_of = match (request.sort.by, request.after.and_then(|key| key.time.as_ref())) {
         (SortKey::CreatedAt, _) => None,
         (SortKey::UpdatedAt, Some(time)) => Some(time.as_of.clone()),
         (SortKey::UpdatedAt, None) => Some(ReadSnapshot::take(pool, request.now).await?),

@@ -49,36 +49,38 @@ pub(super) fn plan(request: &ListRequest<'_>) -> (Vec<PlanStep>, PlanStep) {
     let account_sources =
         [member.as_ref().map(|_| IndexSource::Member), owner.as_ref().map(|_| IndexSource::Owner)];
     let account_sources = account_sources.into_iter().flatten();
-    let others = [
+    let other_sources = [
         title.as_ref().map(|_| IndexSource::Title),
         updated_since.map(|_| IndexSource::Since),
         state.map(|_| IndexSource::State),
     ];
-    let others = others.into_iter().flatten();
-    let filters = account_sources.clone().count() + others.clone().count();
+    let other_sources = other_sources.into_iter().flatten();
+    let filters = account_sources.clone().count() + other_sources.clone().count();
     match request.sort.by {
         SortKey::CreatedAt => {
             let mut ordered_sources: Vec<IndexSource> = account_sources.collect();
             // Every row that is read belongs to the page if the index covers all filters.
-            let mut alone = filters == 1;
+            let mut is_covering = filters == 1;
             if ordered_sources.is_empty() {
                 ordered_sources.push(IndexSource::State);
-                alone = filters == usize::from(state.is_some());
+                is_covering = filters == usize::from(state.is_some());
             }
-            let first_window = if alone { page } else { FIRST_WINDOW };
+            let first_window = if is_covering { page } else { FIRST_WINDOW };
             let last = ordered(ordered_sources[ordered_sources.len() - 1], LAST_WINDOW);
             let mut steps: Vec<_> =
                 ordered_sources.into_iter().map(|source| ordered(source, first_window)).collect();
-            steps.extend(others.filter(|source| *source != IndexSource::State).map(unordered));
+            let other_sources = other_sources.filter(|source| *source != IndexSource::State);
+            steps.extend(other_sources.map(unordered));
             (steps, last)
         }
         SortKey::UpdatedAt => {
             // Some events belong to sessions that changed again later.
-            let alone = filters == usize::from(updated_since.is_some());
-            let first_window = if alone { FIRST_WINDOW.min(4 * page) } else { FIRST_WINDOW };
+            let is_covering = filters == usize::from(updated_since.is_some());
+            let first_window = if is_covering { FIRST_WINDOW.min(4 * page) } else { FIRST_WINDOW };
             let mut steps: Vec<_> = account_sources.map(unordered).collect();
             steps.push(ordered(IndexSource::Time, first_window));
-            steps.extend(others.filter(|source| *source != IndexSource::Since).map(unordered));
+            let other_sources = other_sources.filter(|source| *source != IndexSource::Since);
+            steps.extend(other_sources.map(unordered));
             (steps, ordered(IndexSource::Time, LAST_WINDOW))
         }
     }

@@ -31,11 +31,8 @@ impl ListRequest<'_> {
     /// The position after which the page begins.
     pub(super) fn start(&self) -> (DateTime<Utc>, Uuid) {
         let extreme = if self.sort.newest_first { LAST_KEY } else { FIRST_KEY };
-        let time = self.after.and_then(|mark| mark.time.as_ref());
-        (
-            time.map_or(extreme.0, |time| time.at),
-            self.after.map_or(extreme.1, |mark| mark.id.uuid()),
-        )
+        let time = self.after.and_then(|key| key.time.as_ref());
+        (time.map_or(extreme.0, |time| time.at), self.after.map_or(extreme.1, |key| key.id.uuid()))
     }
 
     /// The id after which a source begins that yields ids in order. In a list by change the ids of

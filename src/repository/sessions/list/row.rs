@@ -15,14 +15,14 @@ use crate::repository::sessions::stored::SessionRow;
 
 pub(super) struct CandidateRow {
     /// The number of rows that were read from the source.
-    pub(super) looked_at: i64,
-    /// The number of sessions found, at most one more than a page.
-    pub(super) found: i64,
+    pub(super) rows_read: i64,
+    /// The number of sessions found, at most one more than a page has.
+    pub(super) found_count: i64,
     /// The last row that was read.
-    pub(super) last_at: Option<DateTime<Utc>>,
+    pub(super) last_changed_at: Option<DateTime<Utc>>,
     pub(super) last_id: Option<Uuid>,
     /// The session's position in time, in a list by change.
-    pub(super) at: Option<DateTime<Utc>>,
+    pub(super) changed_at: Option<DateTime<Utc>>,
     pub(super) session_id: Option<Uuid>,
     pub(super) buin: Option<i64>,
     pub(super) title: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct CandidateRow {
 
 /// The result of one step.
 pub(super) struct StepResult {
-    looked_at: i64,
+    rows_read: i64,
     /// Whether more sessions were found than fit in the page.
     more: bool,
     /// The position of the last row that was read.
@@ -52,24 +52,24 @@ type RowPosition = (Option<DateTime<Utc>>, Uuid);
 impl StepResult {
     pub(super) fn from_rows(rows: Vec<CandidateRow>) -> Result<Self, Error> {
         let mut result =
-            Self { looked_at: 0, more: false, last: None, end: None, sessions: vec![] };
-        let mut found = 0;
+            Self { rows_read: 0, more: false, last: None, end: None, sessions: vec![] };
+        let mut found_count = 0;
         for row in rows {
-            (result.looked_at, found) = (row.looked_at, row.found);
-            result.last = row.last_id.map(|id| (row.last_at, id));
-            let at = row.at;
+            (result.rows_read, found_count) = (row.rows_read, row.found_count);
+            result.last = row.last_id.map(|id| (row.last_changed_at, id));
+            let changed_at = row.changed_at;
             if let Some(row) = row.session() {
-                result.end = Some((at, row.session_id));
+                result.end = Some((changed_at, row.session_id));
                 result.sessions.push(row.try_into()?);
             }
         }
-        result.more = usize::try_from(found).is_ok_and(|found| found > result.sessions.len());
+        result.more = usize::try_from(found_count).is_ok_and(|count| count > result.sessions.len());
         Ok(result)
     }
 
     /// Whether the page is complete: it is full, or no further session exists.
     pub(super) fn is_conclusive(&self, step: &PlanStep) -> bool {
-        self.more || self.looked_at < step.window
+        self.more || self.rows_read < step.window
     }
 
     pub(super) fn into_page(self, step: &PlanStep, as_of: Option<ReadSnapshot>) -> SessionListPage {

@@ -33,7 +33,7 @@ pub(super) async fn fetch(
             step,
             "
             (
-                select session_id, null::timestamptz as at, true as is_place
+                select session_id, null::timestamptz as changed_at, true as represents_session
                 from session_member
                 where buin = $1 and (account, session_id) < ($2, $17::uuid)
                   and account >= $2
@@ -57,7 +57,7 @@ pub(super) async fn fetch(
             step,
             "
             (
-                select session_id, null::timestamptz as at, true as is_place
+                select session_id, null::timestamptz as changed_at, true as represents_session
                 from session
                 where buin = $1 and (owner, session_id) < ($3, $17::uuid)
                   and owner >= $3
@@ -82,31 +82,31 @@ pub(super) async fn fetch(
             step,
             "
             (
-                select session_id, null::timestamptz as at, true as is_place
-                from unnest(array['active', 'dissolved']) as known (known)
+                select session_id, null::timestamptz as changed_at, true as represents_session
+                from unnest(array['active', 'dissolved']) as known_state (name)
                 cross join lateral (
                     select session_id
                     from session
-                    where buin = $1 and (state, session_id) < (known, $17::uuid)
-                      and state >= known
+                    where buin = $1 and (state, session_id) < (known_state.name, $17::uuid)
+                      and state >= known_state.name
                     order by state desc, session_id desc
                     limit case when $8::bool then $14::bigint else 0 end
-                ) as of_state
-                where $5::text is null or known = $5
+                ) as state_window
+                where $5::text is null or known_state.name = $5
                 order by session_id desc
                 limit case when $8::bool then $14::bigint else 0 end
             ) union all (
                 select session_id, null, true
-                from unnest(array['active', 'dissolved']) as known (known)
+                from unnest(array['active', 'dissolved']) as known_state (name)
                 cross join lateral (
                     select session_id
                     from session
-                    where buin = $1 and (state, session_id) > (known, $17)
-                      and state <= known
+                    where buin = $1 and (state, session_id) > (known_state.name, $17)
+                      and state <= known_state.name
                     order by state, session_id
                     limit case when $8 then 0 else $14 end
-                ) as of_state
-                where $5::text is null or known = $5
+                ) as state_window
+                where $5::text is null or known_state.name = $5
                 order by session_id
                 limit case when $8 then 0 else $14 end
             )
@@ -123,8 +123,9 @@ pub(super) async fn fetch(
             as_of,
             step,
             "
-            select session_id, created_at as at,
-                   (created_at < $11::timestamptz or pg_visible_in_snapshot(xid, $12::text::pg_snapshot))
+            select session_id, created_at as changed_at,
+                   (created_at < $11::timestamptz
+                    or pg_visible_in_snapshot(xid, $12::text::pg_snapshot))
                    and not exists (
                        select from session_event as later
                        where later.session_id = event.session_id
@@ -132,7 +133,7 @@ pub(super) async fn fetch(
                          and (later.created_at < $11
                               or pg_visible_in_snapshot(later.xid, $12::text::pg_snapshot))
                        offset 0
-                   ) as is_place
+                   ) as represents_session
             from (
                 (
                     select session_id, version, created_at, xid
@@ -160,7 +161,7 @@ pub(super) async fn fetch(
             as_of,
             step,
             "
-            select session_id, null::timestamptz as at, true as is_place
+            select session_id, null::timestamptz as changed_at, true as represents_session
             from session_title
             where grams @> (select $17::bigint[]) and grams @> (select $17::bigint[])
             limit $14::bigint
@@ -174,12 +175,12 @@ pub(super) async fn fetch(
             as_of,
             step,
             "
-            select session_id, null::timestamptz as at, not exists (
+            select session_id, null::timestamptz as changed_at, not exists (
                        select from session_event as later
                        where later.session_id = event.session_id
                          and later.version = event.version + 1
                        offset 0
-                   ) as is_place
+                   ) as represents_session
             from (
                 select session_id, version
                 from session_event

@@ -5,11 +5,12 @@
 //! keeps the planner from replacing look-ups by key with a scan of a whole table, and `limit 0`
 //! switches off the direction that was not requested.
 
-/// The statement with a source that selects `session_id`, `at` (the position in time, if the source
-/// knows it) and `is_place` (whether the row represents its session). The source may use the
-/// arguments of the statement: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6
-/// changed since, $7 by change, $8 newest first, $9 and $10 the position to begin after, $11 and
-/// $12 the read snapshot, $14 the window. Its own arguments begin with $17.
+/// The statement with a source that selects `session_id`, `changed_at` (the position in a list by
+/// change, if the source knows it) and `represents_session` (whether the row represents its
+/// session, of which the source may have several rows). The source may use the arguments of the
+/// statement: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6 changed since, $7 by
+/// change, $8 newest first, $9 and $10 the position to begin after, $11 and $12 the read snapshot,
+/// $14 the window. Its own arguments begin with $17.
 macro_rules! list {
     ($pool:expr, $request:expr, $as_of:expr, $step:expr, $source:literal $(, $argument:expr)?) => {{
         let (filter, (at, id)) = ($request.filter, $request.start());
@@ -17,7 +18,7 @@ macro_rules! list {
             CandidateRow,
             "with candidate as materialized (" + $source + ")" + r#"
             , matching as (
-                select candidate.session_id, place.at, member_count
+                select candidate.session_id, sort_key.changed_at, member_count
                 from candidate
                 cross join lateral (
                     select member_count
@@ -31,7 +32,7 @@ macro_rules! list {
                 cross join lateral (
                     select case
                         when not $7::bool then null
-                        when candidate.at is not null then candidate.at
+                        when candidate.changed_at is not null then candidate.changed_at
                         else (
                             select created_at
                             from session_event
@@ -41,15 +42,15 @@ macro_rules! list {
                             order by version desc
                             limit 1
                         )
-                    end as at
+                    end as changed_at
                     offset 0
-                ) as place
-                where is_place
+                ) as sort_key
+                where represents_session
                   and (not $15::bool or (select count(*) from candidate) < $14::bigint)
                   and case
                       when $7 and $8::bool then
-                          (place.at, candidate.session_id) < ($9::timestamptz, $10::uuid)
-                      when $7 then (place.at, candidate.session_id) > ($9, $10)
+                          (sort_key.changed_at, candidate.session_id) < ($9::timestamptz, $10::uuid)
+                      when $7 then (sort_key.changed_at, candidate.session_id) > ($9, $10)
                       when $8 then candidate.session_id < $10
                       else candidate.session_id > $10
                   end
@@ -65,51 +66,54 @@ macro_rules! list {
                       offset 0
                   ))
             ), ranked as (
-                select session_id, at, member_count, row_number() over (
-                    order by case when $8 then at end desc, case when $8 then session_id end desc,
-                             at, session_id
+                select session_id, changed_at, member_count, row_number() over (
+                    order by case when $8 then changed_at end desc,
+                             case when $8 then session_id end desc,
+                             changed_at, session_id
                 ) as rank
                 from matching
                 order by rank
                 limit $13::bigint + 1
-            ), listed as (
-                select session_id, at, rank, sum(member_count) over (order by rank) as members
+            ), cumulative as (
+                select session_id, changed_at, rank,
+                       sum(member_count) over (order by rank) as total_members
                 from ranked
             )
-            select looked_at as "looked_at!", found as "found!", last.at as "last_at?",
-                   last.session_id as "last_id?", item.at as "at?",
-                   item.session_id as "session_id?", buin as "buin?", title as "title?",
+            select rows_read as "rows_read!", found_count as "found_count!",
+                   last.changed_at as "last_changed_at?",
+                   last.session_id as "last_id?", page.changed_at as "changed_at?",
+                   page.session_id as "session_id?", buin as "buin?", title as "title?",
                    owner as "owner?", version as "version?", state as "state?",
                    attributes as "attributes?: Json<Map<String, Value>>", members as "members?",
                    created_at as "created_at?", updated_at as "updated_at?"
             from (
-                select (select count(*) from candidate) as looked_at,
-                       (select count(*) from ranked) as found
-            ) as seen
+                select (select count(*) from candidate) as rows_read,
+                       (select count(*) from ranked) as found_count
+            ) as counts
             left join lateral (
-                select at, session_id
+                select changed_at, session_id
                 from candidate
-                order by case when $8 then at end, case when $8 then session_id end,
-                         at desc, session_id desc
+                order by case when $8 then changed_at end, case when $8 then session_id end,
+                         changed_at desc, session_id desc
                 limit 1
             ) as last on true
             left join lateral (
-                select rank, at, session.*, array(
+                select rank, changed_at, session.*, array(
                            select account
                            from session_member
-                           where session_member.session_id = listed.session_id
+                           where session_member.session_id = cumulative.session_id
                            order by joined_version, position
                        ) as members
-                from listed
+                from cumulative
                 cross join lateral (
                     select session_id, buin, title, owner, version, state, attributes, created_at,
                            updated_at
                     from session
-                    where session.session_id = listed.session_id
+                    where session.session_id = cumulative.session_id
                     offset 0
                 ) as session
-                where rank <= $13 and (rank = 1 or members <= $16::bigint)
-            ) as item on true
+                where rank <= $13 and (rank = 1 or total_members <= $16::bigint)
+            ) as page on true
             order by rank
             "#,
             $request.buin.get(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{problem, request};
 use crate::harness::{BUIN, TestApp};
-use crate::list::World;
+use crate::list::TestService;
 
 const SESSIONS: &str = "/v1/sessions";
 const BATCH_GET: &str = "/v1/sessions/batch-get";
@@ -58,14 +58,14 @@ async fn refused(app: &TestApp, path: &str) -> (u16, String, Value) {
 }
 
 /// The expected error of an invalid parameter.
-fn bad(name: &str, why: &str) -> (u16, String, Value) {
+fn invalid_field(name: &str, why: &str) -> (u16, String, Value) {
     let rest = json!({ "detail": format!("{name}: {why}"), "field": name });
     (400, "invalid_parameter".to_owned(), rest)
 }
 
 /// The expected error of a value beyond a limit.
-fn beyond(name: &str, why: &str, limit: i64, got: i64) -> (u16, String, Value) {
-    let (status, code, mut rest) = bad(name, why);
+fn out_of_range(name: &str, why: &str, limit: i64, got: i64) -> (u16, String, Value) {
+    let (status, code, mut rest) = invalid_field(name, why);
     rest["limit"] = json!(limit);
     rest["got"] = json!(got);
     (status, code, rest)
@@ -82,15 +82,15 @@ fn texts<'a>(items: &'a [Value], field: &str) -> Vec<&'a str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn head_equals_get_without_body() {
-    let world = World::begin().await;
-    let id = world.create("t", &["a", "b", "c"]).await.id.uuid();
+    let service = TestService::start().await;
+    let id = service.create("t", &["a", "b", "c"]).await.id.uuid();
     let paths = ["".to_owned(), format!("/{id}/members"), format!("/{id}/members/a")];
     for path in paths.map(|rest| format!("{SESSIONS}{rest}")) {
-        let whole = request(&world.app, Method::GET, &path).send().await.unwrap();
-        let head = request(&world.app, Method::HEAD, &path).send().await.unwrap();
-        assert_eq!((whole.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
+        let get = request(&service.app, Method::GET, &path).send().await.unwrap();
+        let head = request(&service.app, Method::HEAD, &path).send().await.unwrap();
+        assert_eq!((get.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
         for name in ["content-type", "content-length"] {
-            assert_eq!(head.headers()[name], whole.headers()[name], "{path}");
+            assert_eq!(head.headers()[name], get.headers()[name], "{path}");
         }
         assert!(head.bytes().await.unwrap().is_empty(), "{path}");
     }
@@ -98,32 +98,32 @@ async fn head_equals_get_without_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_require_read_permission() {
-    let world = World::begin().await;
-    let id = world.create("t", &["a", "b", "c"]).await.id;
+    let service = TestService::start().await;
+    let id = service.create("t", &["a", "b", "c"]).await.id;
     let ids = json!({ "ids": [id.to_string()] }).to_string();
     let (lists, members) = (SESSIONS.to_owned(), format!("{SESSIONS}/{}/members", id.uuid()));
     let one = format!("{members}/a");
     let post = (Method::POST, BATCH_GET.to_owned());
     let calls = [(Method::GET, lists), (Method::GET, members), (Method::GET, one), post];
-    let (_, may_not) = world.app.another_app(BUIN, &[Permission::SessionsWrite]).await;
-    let (_, may) = world.app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
+    let (_, may_not) = service.app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let (_, may) = service.app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
     for (method, path) in calls {
-        let ask = |key: &str| {
-            let builder = world.app.client.request(method.clone(), &path).bearer_auth(key);
+        let get = |key: &str| {
+            let builder = service.app.client.request(method.clone(), &path).bearer_auth(key);
             builder.body(ids.clone()).send()
         };
-        assert_eq!(ask(&may).await.unwrap().status(), StatusCode::OK, "{path}");
+        assert_eq!(get(&may).await.unwrap().status(), StatusCode::OK, "{path}");
         let rest = json!({ "detail": "the app lacks the permission sessions:read" });
         let expected = (403, "missing_permission".to_owned(), rest);
-        assert_eq!(problem(ask(&may_not).await.unwrap()).await, expected, "{path}");
+        assert_eq!(problem(get(&may_not).await.unwrap()).await, expected, "{path}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_get_is_post_only() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE] {
-        let response = request(&world.app, method.clone(), BATCH_GET).send().await.unwrap();
+        let response = request(&service.app, method.clone(), BATCH_GET).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
         assert_eq!(response.headers()[ALLOW], "POST");
     }

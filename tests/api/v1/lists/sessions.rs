@@ -7,19 +7,19 @@ use muster::domain::Action;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{SESSIONS, all, bad, beyond, found, page, refused, texts, with};
+use super::{SESSIONS, all, found, invalid_field, out_of_range, page, refused, texts, with};
 use crate::harness::BUIN;
-use crate::list::World;
+use crate::list::TestService;
 
 const ORDERS: [&str; 4] = ["createdAt", "-createdAt", "updatedAt", "-updatedAt"];
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_sessions_are_complete() {
-    let world = World::begin().await;
-    let id = world.create("项目会议", &["b", "a", "张三"]).await.id;
-    world.app.clock.advance(Duration::from_micros(10_000_001));
-    world.act(id, Action::Dissolve).await.unwrap();
+    let service = TestService::start().await;
+    let id = service.create("项目会议", &["b", "a", "张三"]).await.id;
+    service.app.clock.advance(Duration::from_micros(10_000_001));
+    service.act(id, Action::Dissolve).await.unwrap();
     let session = json!({
         "sessionId": id.to_string(),
         "title": "项目会议",
@@ -35,12 +35,12 @@ async fn listed_sessions_are_complete() {
         "memberCount": 3
     });
     let expected = json!({ "items": [session], "nextCursor": null });
-    assert_eq!(found(&world.app, SESSIONS).await, expected);
+    assert_eq!(found(&service.app, SESSIONS).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_filter_selects_its_sessions() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     let mut ids = Vec::new();
     for (title, members) in [
         ("Release 1", ["a", "b", "c"]),
@@ -48,14 +48,14 @@ async fn each_filter_selects_its_sessions() {
         ("项目会议", ["a", "c", "d"]),
         ("ＥＴＥ 会议 100%", ["a", "b", "d/x"]),
     ] {
-        world.app.clock.advance(SECOND);
-        ids.push(world.create(title, &members).await.id);
+        service.app.clock.advance(SECOND);
+        ids.push(service.create(title, &members).await.id);
     }
-    world.app.clock.advance(SECOND);
-    let since = world.app.clock.now();
-    world.act(ids[1], Action::Dissolve).await.unwrap();
-    world.app.clock.advance(SECOND);
-    world.rename(ids[0], "Release 1a").await;
+    service.app.clock.advance(SECOND);
+    let since = service.app.clock.now();
+    service.act(ids[1], Action::Dissolve).await.unwrap();
+    service.app.clock.advance(SECOND);
+    service.rename(ids[0], "Release 1a").await;
 
     let in_utc = since.to_rfc3339_opts(SecondsFormat::Secs, true);
     let zone = chrono::FixedOffset::east_opt(8 * 3600).unwrap();
@@ -84,7 +84,7 @@ async fn each_filter_selects_its_sessions() {
     ] {
         for limit in ["1", "2", "200"] {
             let query = [filter, &[("limit", limit)]].concat();
-            let items = all(&world.app, SESSIONS, &query).await;
+            let items = all(&service.app, SESSIONS, &query).await;
             assert_eq!(texts(&items, "title"), expected, "{query:?}");
         }
     }
@@ -95,24 +95,24 @@ async fn each_filter_selects_its_sessions() {
         ["项目会议", "ＥＴＥ 会议 100%", "release 2", "Release 1a"],
         ["Release 1a", "release 2", "ＥＴＥ 会议 100%", "项目会议"],
     ]) {
-        let items = all(&world.app, SESSIONS, &[("sort", order), ("limit", "3")]).await;
+        let items = all(&service.app, SESSIONS, &[("sort", order), ("limit", "3")]).await;
         assert_eq!(texts(&items, "title"), expected, "{order}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paging_ends_during_changes() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     let mut ids = Vec::new();
     for number in 0..7 {
-        world.app.clock.advance(SECOND);
-        ids.push(world.create(&format!("{number}"), &["a", "b", "c"]).await.id);
+        service.app.clock.advance(SECOND);
+        ids.push(service.create(&format!("{number}"), &["a", "b", "c"]).await.id);
     }
     for order in ORDERS {
         let parameters = |limit| [("sort", order), ("limit", limit), ("member", "a")];
-        let whole = all(&world.app, SESSIONS, &parameters("200")).await;
-        assert_eq!(whole.len(), 7, "{order}");
-        let (mut items, mut cursor) = page(&world.app, SESSIONS, &parameters("2")).await;
+        let all_at_once = all(&service.app, SESSIONS, &parameters("200")).await;
+        assert_eq!(all_at_once.len(), 7, "{order}");
+        let (mut items, mut cursor) = page(&service.app, SESSIONS, &parameters("2")).await;
         assert_eq!(items.len(), 2, "{order}");
         let (mut pages, mut changed) = (0, 0);
         while let Some(text) = cursor {
@@ -120,11 +120,11 @@ async fn paging_ends_during_changes() {
             let title = format!("{order} {pages}");
             // In every order, earlier pages have shown some of these sessions and not the others.
             for id in [ids[0], ids[3], ids[6]] {
-                world.app.clock.advance(SECOND);
-                world.rename(id, &title).await;
+                service.app.clock.advance(SECOND);
+                service.rename(id, &title).await;
             }
             let query = [&parameters("3")[..], &[("cursor", &text)]].concat();
-            let (more, next) = page(&world.app, SESSIONS, &query).await;
+            let (more, next) = page(&service.app, SESSIONS, &query).await;
             // The page shows the current title of each session.
             let moving = ids.iter().step_by(3).map(ToString::to_string);
             for item in moving.filter_map(|id| more.iter().find(|item| item["sessionId"] == id)) {
@@ -134,42 +134,48 @@ async fn paging_ends_during_changes() {
             items.extend(more);
             cursor = next;
         }
-        assert_eq!(texts(&items, "sessionId"), texts(&whole, "sessionId"), "{order}");
+        assert_eq!(texts(&items, "sessionId"), texts(&all_at_once, "sessionId"), "{order}");
         assert!(pages == 2 && changed > 0, "{order}: {pages} {changed}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_parameters_are_named() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     let long = "项".repeat(65);
-    let time = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-    let sort = "unknown variant `title`, expected one of `createdAt`, `-createdAt`, `updatedAt`, \
-                `-updatedAt`";
+    let time = |got: &str| {
+        let why = "must be a time such as 2024-06-10T06:13:20Z, with + written as %2B, got";
+        invalid_field("updatedSince", &format!("{why} {got:?}"))
+    };
+    let sort = "must be one of `createdAt`, `-createdAt`, `updatedAt`, `-updatedAt`, got \"title\"";
     let too_long = "at most 64 characters, got 65";
     let empty = "at least 1 character, got 0";
-    let invalid = "is not a valid cursor";
+    let cursor = |got: &str| {
+        invalid_field("cursor", &format!("must be the nextCursor of another page, got {got}"))
+    };
+    let state =
+        |got: &str| invalid_field("state", &format!("must be active or dissolved, got {got:?}"));
     for (name, value, expected) in [
-        ("member", "", beyond("member", empty, 1, 0)),
-        ("member", &long, beyond("member", too_long, 64, 65)),
-        ("owner", &long, beyond("owner", too_long, 64, 65)),
-        ("title", "", beyond("title", empty, 1, 0)),
-        ("title", &long, beyond("title", too_long, 64, 65)),
-        ("state", "gone", bad("state", "must be active or dissolved")),
-        ("state", "", bad("state", "must be active or dissolved")),
-        ("updatedSince", "", bad("updatedSince", time)),
-        ("updatedSince", "1718000000", bad("updatedSince", time)),
-        ("updatedSince", "2024-06-10", bad("updatedSince", time)),
-        ("sort", "title", bad("sort", sort)),
-        ("limit", "0", beyond("limit", "at least 1, got 0", 1, 0)),
-        ("limit", "-1", beyond("limit", "at least 1, got -1", 1, -1)),
-        ("limit", "201", beyond("limit", "at most 200, got 201", 200, 201)),
-        ("limit", "many", bad("limit", "must be a whole number")),
-        ("cursor", "", bad("cursor", invalid)),
-        ("cursor", "null", bad("cursor", invalid)),
-        ("cursor", &"A".repeat(7_000), bad("cursor", invalid)),
+        ("member", "", out_of_range("member", empty, 1, 0)),
+        ("member", &long, out_of_range("member", too_long, 64, 65)),
+        ("owner", &long, out_of_range("owner", too_long, 64, 65)),
+        ("title", "", out_of_range("title", empty, 1, 0)),
+        ("title", &long, out_of_range("title", too_long, 64, 65)),
+        ("state", "gone", state("gone")),
+        ("state", "", state("")),
+        ("updatedSince", "", time("")),
+        ("updatedSince", "1718000000", time("1718000000")),
+        ("updatedSince", "2024-06-10", time("2024-06-10")),
+        ("sort", "title", invalid_field("sort", sort)),
+        ("limit", "0", out_of_range("limit", "at least 1, got 0", 1, 0)),
+        ("limit", "-1", out_of_range("limit", "at least 1, got -1", 1, -1)),
+        ("limit", "201", out_of_range("limit", "at most 200, got 201", 200, 201)),
+        ("limit", "many", invalid_field("limit", "must be a whole number, got \"many\"")),
+        ("cursor", "", cursor("\"\"")),
+        ("cursor", "null", cursor("\"null\"")),
+        ("cursor", &"A".repeat(7_000), cursor(&format!("\"{}\"…", "A".repeat(64)))),
     ] {
-        assert_eq!(refused(&world.app, &with(SESSIONS, &[(name, value)])).await, expected);
+        assert_eq!(refused(&service.app, &with(SESSIONS, &[(name, value)])).await, expected);
     }
     for (query, code, field) in [
         ("member=%01", "invalid_parameter", "member"),
@@ -179,23 +185,23 @@ async fn invalid_parameters_are_named() {
         ("limit=1&limit=2", "duplicate_parameter", "limit"),
         ("updated_since=2024-06-10T06:13:20Z", "unknown_parameter", "updated_since"),
     ] {
-        let (status, found, rest) = refused(&world.app, &format!("{SESSIONS}?{query}")).await;
+        let (status, found, rest) = refused(&service.app, &format!("{SESSIONS}?{query}")).await;
         assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)), "{query}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cursor_is_bound_to_its_query() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     for title in ["1", "2", "3"] {
-        world.app.clock.advance(SECOND);
-        world.create(title, &["a", "b", "c"]).await;
+        service.app.clock.advance(SECOND);
+        service.create(title, &["a", "b", "c"]).await;
     }
-    let (_, cursor) = page(&world.app, SESSIONS, &[("member", "a"), ("limit", "1")]).await;
+    let (_, cursor) = page(&service.app, SESSIONS, &[("member", "a"), ("limit", "1")]).await;
     let cursor = ("cursor", cursor.as_deref().unwrap());
     // The limit may differ between pages, and a default value may be given explicitly.
     let query = [("member", "a"), ("limit", "2"), ("sort", "-createdAt"), cursor];
-    let (items, next) = page(&world.app, SESSIONS, &query).await;
+    let (items, next) = page(&service.app, SESSIONS, &query).await;
     assert_eq!((texts(&items, "title"), next), (vec!["2", "1"], None));
     let why = "belongs to another list: filters and sort must stay the same on every page";
     for query in [
@@ -206,18 +212,21 @@ async fn cursor_is_bound_to_its_query() {
         &[("member", "a"), ("sort", "createdAt"), cursor],
         &[("member", "a"), ("sort", "-updatedAt"), cursor],
     ] {
-        assert_eq!(refused(&world.app, &with(SESSIONS, query)).await, bad("cursor", why));
+        assert_eq!(
+            refused(&service.app, &with(SESSIONS, query)).await,
+            invalid_field("cursor", why)
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_another_enterprise_are_hidden() {
-    let world = World::begin().await;
+    let service = TestService::start().await;
     for title in ["1", "2"] {
-        world.create(title, &["a", "b", "c"]).await;
+        service.create(title, &["a", "b", "c"]).await;
     }
-    let (_, cursor) = page(&world.app, SESSIONS, &[("limit", "1")]).await;
-    let (_, key) = world.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
+    let (_, cursor) = page(&service.app, SESSIONS, &[("limit", "1")]).await;
+    let (_, key) = service.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
     for query in [
         &[][..],
         &[("member", "a")],
@@ -228,29 +237,29 @@ async fn sessions_of_another_enterprise_are_hidden() {
         &[("sort", "updatedAt")],
         &[("cursor", cursor.as_deref().unwrap())],
     ] {
-        let builder = world.app.client.request(Method::GET, &with(SESSIONS, query));
+        let builder = service.app.client.request(Method::GET, &with(SESSIONS, query));
         let response = builder.bearer_auth(&key).send().await.unwrap();
         let found: serde_json::Value = response.json().await.unwrap();
         assert_eq!(found, json!({ "items": [], "nextCursor": null }), "{query:?}");
         // The same query finds sessions with the app of the own enterprise.
-        assert!(!all(&world.app, SESSIONS, query).await.is_empty(), "{query:?}");
+        assert!(!all(&service.app, SESSIONS, query).await.is_empty(), "{query:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_size_follows_the_limits() {
-    let world = World::begin().await;
-    let limits = found(&world.app, "/v1/limits").await;
+    let service = TestService::start().await;
+    let limits = found(&service.app, "/v1/limits").await;
     let default_limit = limits["defaultPageLimit"].as_u64().unwrap();
     for number in 0..=default_limit {
-        world.create(&number.to_string(), &["a", "b", "c"]).await;
+        service.create(&number.to_string(), &["a", "b", "c"]).await;
     }
-    let (items, next) = page(&world.app, SESSIONS, &[]).await;
+    let (items, next) = page(&service.app, SESSIONS, &[]).await;
     assert_eq!((items.len() as u64, next.is_some()), (default_limit, true));
     let max_limit = limits["maxPageLimit"].as_u64().unwrap();
-    let (items, next) = page(&world.app, SESSIONS, &[("limit", &max_limit.to_string())]).await;
+    let (items, next) = page(&service.app, SESSIONS, &[("limit", &max_limit.to_string())]).await;
     assert_eq!((items.len() as u64, next), (default_limit + 1, None));
     let beyond = (max_limit + 1).to_string();
-    let (status, _, rest) = refused(&world.app, &with(SESSIONS, &[("limit", &beyond)])).await;
+    let (status, _, rest) = refused(&service.app, &with(SESSIONS, &[("limit", &beyond)])).await;
     assert_eq!((status, &rest["limit"]), (400, &json!(max_limit)));
 }

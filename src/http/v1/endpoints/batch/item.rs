@@ -14,7 +14,7 @@ use crate::http::v1::extract::number::VersionNumber;
 use crate::http::v1::extract::object::Object;
 use crate::http::v1::extract::parameter::text;
 use crate::http::v1::extract::path::ID_PATTERN;
-use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
+use crate::http::v1::extract::text::{AccountInput, ReasonText, TitleText};
 use crate::http::v1::extract::write::authority;
 use crate::http::v1::problem::{Code, Problem};
 use crate::service::{Caller, Sessions, WriteOptions, WriteOutcome};
@@ -72,15 +72,15 @@ struct BatchUpdate {
     /// The version that the session must have.
     version: Option<VersionNumber>,
     /// The account that acts.
-    operator: AccountText,
+    operator: AccountInput,
     reason: Option<ReasonText>,
     title: Option<TitleText>,
     /// The new owner, who must be a member after the change. Only the owner may set it.
-    owner: Option<AccountText>,
+    owner: Option<AccountInput>,
     /// Accounts to add.
-    add_member: Option<Vec<AccountText>>,
+    add_member: Option<Vec<AccountInput>>,
     /// Members to remove.
-    del_member: Option<Vec<AccountText>>,
+    del_member: Option<Vec<AccountInput>>,
     /// A JSON merge patch (RFC 7396) of the attributes.
     attributes: Option<Object>,
 }
@@ -95,10 +95,9 @@ impl TryFrom<BatchUpdate> for ItemUpdate {
     type Error = Problem;
 
     fn try_from(update: BatchUpdate) -> Result<Self, Problem> {
-        let id = update
-            .session_id
-            .parse()
-            .map_err(|why: Invalid| Problem::invalid(Code::InvalidSessionId, "sessionId", &why))?;
+        let id = update.session_id.parse().map_err(|error: Invalid| {
+            Problem::invalid(Code::InvalidSessionId, "sessionId", &error)
+        })?;
         let version = update.version.map(VersionNumber::read).transpose()?;
         let patch = UpdateBody {
             operator: update.operator,

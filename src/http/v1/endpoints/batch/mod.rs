@@ -54,9 +54,9 @@ impl TryFrom<Batch> for Vec<Result<ParsedItem, Problem>> {
     type Error = Problem;
 
     fn try_from(batch: Batch) -> Result<Self, Problem> {
-        let wrong = |why: &str, limit: usize, got: usize| {
-            let why = format!("at {why} {limit}, got {got}");
-            Problem::for_field(Code::InvalidField, "items", why).with_limit(limit, got)
+        let wrong = |side: &str, limit: usize, got: usize| {
+            let reason = format!("at {side} {limit}, got {got}");
+            Problem::for_field(Code::InvalidField, "items", reason).with_limit(limit, got)
         };
         match batch.items.len() {
             0 => Err(wrong("least", 1, 0)),

@@ -48,8 +48,8 @@ impl TryFrom<BatchGetBody> for UniqueSessionIds {
 
     fn try_from(body: BatchGetBody) -> Result<Self, Problem> {
         let wrong = |side: &str, limit: usize, got: usize| {
-            let why = format!("at {side} {limit}, got {got}");
-            Problem::for_field(Code::InvalidField, "ids", why).with_limit(limit, got)
+            let reason = format!("at {side} {limit}, got {got}");
+            Problem::for_field(Code::InvalidField, "ids", reason).with_limit(limit, got)
         };
         match body.ids.len() {
             0 => return Err(wrong("least", 1, 0)),
@@ -57,8 +57,9 @@ impl TryFrom<BatchGetBody> for UniqueSessionIds {
             got => return Err(wrong("most", MAX_IDS, got)),
         }
         let parse_id = |(index, text): (usize, &String)| {
+            let field = || format!("ids[{index}]");
             let id = text.parse::<SessionId>();
-            id.map_err(|why| Problem::invalid(Code::InvalidField, format!("ids[{index}]"), &why))
+            id.map_err(|error| Problem::invalid(Code::InvalidField, field(), &error))
         };
         let ids: Vec<_> = body.ids.iter().enumerate().map(parse_id).collect::<Result<_, _>>()?;
         let mut seen = HashSet::new();
@@ -93,14 +94,15 @@ fn as_texts<S: Serializer>(ids: &[SessionId], serializer: S) -> Result<S::Ok, S:
 }
 
 fn request_ids() -> Array {
-    let about = "UUIDs with or without hyphens and braces, in either case. A \
+    let description = "UUIDs with or without hyphens and braces, in either case. A \
                  repeated id counts once, at its first place.";
-    ids(ID_PATTERN, REQUEST_ID_EXAMPLE).min_items(Some(1)).description(Some(about)).build()
+    ids(ID_PATTERN, REQUEST_ID_EXAMPLE).min_items(Some(1)).description(Some(description)).build()
 }
 
 fn response_ids() -> Array {
-    let about = "The ids that no session of the enterprise has, in the same order, each once.";
-    ids(RESPONSE_ID_PATTERN, RESPONSE_ID_EXAMPLE).description(Some(about)).build()
+    let description =
+        "The ids that no session of the enterprise has, in the same order, each once.";
+    ids(RESPONSE_ID_PATTERN, RESPONSE_ID_EXAMPLE).description(Some(description)).build()
 }
 
 fn ids(pattern: &str, example: &str) -> ArrayBuilder {

@@ -106,7 +106,9 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), Query(params)) = request.parts;
     let size = page::size(params.limit)?;
-    let query = MembersQuery::new(id, size, params.cursor.as_deref())?;
+    let cursor = params.cursor.as_deref();
+    let query =
+        MembersQuery::new(id, size, cursor).map_err(|error| page::invalid_cursor(error, cursor))?;
     let members = sessions.members(&request.caller, &query).await?;
     let items = members.items.iter().map(MemberView::from).collect();
     Ok(HttpResponse::Ok().json(MemberPage { items, next_cursor: members.next }))

@@ -1,16 +1,16 @@
 //! `GET /v1/sessions`: the sessions that match a filter, page by page.
 
 use actix_web::{HttpResponse, web};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::{self, SessionFilter, Sort, SortKey, TitlePart};
+use crate::domain::{self, Account, SessionFilter, Sort, SortKey, TitlePart, quoted};
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::page;
+use crate::http::v1::extract::query;
 use crate::http::v1::extract::query::Query;
-use crate::http::v1::extract::text::{AccountText, account};
+use crate::http::v1::extract::text::AccountText;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::view;
 use crate::http::v1::render::view::{SessionState, SessionView};
@@ -89,8 +89,10 @@ impl TryFrom<ListSessionsQuery> for ListQuery {
     type Error = Problem;
 
     fn try_from(params: ListSessionsQuery) -> Result<Self, Problem> {
-        let parse_account = |name, text: Option<String>| {
-            text.map(|text| account(Code::InvalidParameter, name, &text)).transpose()
+        let parse_time = |text: &str| query::time("updatedSince", text);
+        let parse_account = |name: &str, text: Option<String>| {
+            let account = text.as_deref().map(Account::new).transpose();
+            account.map_err(|error| Problem::invalid(Code::InvalidParameter, name, &error))
         };
         let filter = SessionFilter {
             member: parse_account("member", params.member)?,
@@ -100,24 +102,22 @@ impl TryFrom<ListSessionsQuery> for ListQuery {
             updated_since: params.updated_since.as_deref().map(parse_time).transpose()?,
         };
         let size = page::size(params.limit)?;
-        Ok(Self::new(filter, params.sort.into(), size, params.cursor.as_deref())?)
+        let cursor = params.cursor.as_deref();
+        Self::new(filter, params.sort.into(), size, cursor)
+            .map_err(|error| page::invalid_cursor(error, cursor))
     }
 }
 
 fn parse_title(text: &str) -> Result<TitlePart, Problem> {
-    TitlePart::new(text).map_err(|why| Problem::invalid(Code::InvalidParameter, "title", &why))
+    TitlePart::new(text).map_err(|error| Problem::invalid(Code::InvalidParameter, "title", &error))
 }
 
 fn parse_state(text: &str) -> Result<domain::State, Problem> {
     let matching = domain::State::ALL.into_iter().find(|state| state.name() == text);
-    let why = "must be active or dissolved";
-    matching.ok_or_else(|| Problem::for_field(Code::InvalidParameter, "state", why))
-}
-
-fn parse_time(text: &str) -> Result<DateTime<Utc>, Problem> {
-    let why = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-    let wrong = |_| Problem::for_field(Code::InvalidParameter, "updatedSince", why);
-    Ok(DateTime::parse_from_rfc3339(text).map_err(wrong)?.to_utc())
+    matching.ok_or_else(|| {
+        let reason = format!("must be active or dissolved, got {}", quoted(text));
+        Problem::for_field(Code::InvalidParameter, "state", reason)
+    })
 }
 
 /// A part of a list of sessions.

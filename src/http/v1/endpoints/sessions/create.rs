@@ -11,7 +11,7 @@ use crate::http::v1::extract::idempotency::IdempotencyKeyHeader;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
 use crate::http::v1::extract::query::Query;
-use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, TitleText, accounts};
+use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
 use crate::http::v1::extract::unsupported_headers::NoIfMatch;
 use crate::http::v1::extract::write::{DryRun, HasDryRun as _};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
@@ -32,11 +32,11 @@ type CreateRequest =
 }))]
 pub(crate) struct CreateBody {
     /// The creator: the owner, and a member whether listed or not.
-    operator: AccountText,
+    operator: AccountInput,
     title: TitleText,
     /// The other members. A repeated account counts once. `/v1/limits` has the minimum and the
     /// maximum number of members, operator included.
-    member: Vec<AccountText>,
+    member: Vec<AccountInput>,
     #[serde(default)]
     r#type: Option<SessionType>,
     /// Data of the app: at most 16 KiB as compact JSON. Members that are `null` are dropped.
@@ -50,7 +50,7 @@ impl TryFrom<CreateBody> for NewSession {
     fn try_from(body: CreateBody) -> Result<Self, Problem> {
         let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
         let SessionType::Multi = body.r#type.unwrap_or_default();
-        let title = body.title.read("title")?;
+        let title = body.title.read(Code::InvalidField, "title")?;
         let members = accounts("member", &body.member)?;
         let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
         let attributes = Attributes::new(&attributes.unwrap_or_default())?;
@@ -65,7 +65,7 @@ pub(crate) struct CreateErrors;
 impl ErrorCodes for CreateErrors {
     fn codes() -> Vec<Code> {
         let own = [Code::TooFewMembers, Code::TooManyMembers, Code::AttributesTooLarge];
-        [own.to_vec(), vec![Code::Contended]].concat()
+        [own.to_vec(), vec![Code::TooManyChanges]].concat()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::http::v1::extract::parameter::standard_header;
 use crate::http::v1::extract::part::RequestPart;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::precondition::IfNoneMatch;
+use crate::http::v1::extract::query;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response;
@@ -50,13 +51,9 @@ impl TryFrom<AsOfQuery> for AsOf {
             (None, None) => Ok(Self::Now),
             (Some(version), None) => match Version::new(version) {
                 Ok(version) => Ok(Self::Version(version)),
-                Err(why) => Err(Problem::invalid(Code::InvalidParameter, "version", &why)),
+                Err(error) => Err(Problem::invalid(Code::InvalidParameter, "version", &error)),
             },
-            (None, Some(at)) => {
-                let why = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-                let wrong = |_| Problem::for_field(Code::InvalidParameter, "at", why);
-                Ok(Self::Time(DateTime::parse_from_rfc3339(&at).map_err(wrong)?.to_utc()))
-            }
+            (None, Some(at)) => query::time("at", &at).map(Self::Time),
             (Some(_), Some(_)) => Err(Problem::for_field(
                 Code::InvalidParameter,
                 "at",
@@ -84,10 +81,10 @@ impl RequestPart for NoCache {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "`no-cache`: the response has every change that other servers have \
+        let description = "`no-cache`: the response has every change that other servers have \
                      acknowledged. Without it, such changes appear a moment later. Other values \
                      have no effect.";
-        vec![standard_header("Cache-Control", about, "no-cache")]
+        vec![standard_header("Cache-Control", description, "no-cache")]
     }
 }
 

@@ -11,7 +11,7 @@ use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::path::{MemberPath, SessionPath};
-use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, accounts};
+use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, accounts};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::response::UpdatedResponse;
@@ -34,10 +34,10 @@ const FIELD_NAMES: [(&str, &str); 2] = [("member", "account"), ("delMember", "ac
 }))]
 pub(crate) struct MembersBody {
     /// The account that acts.
-    operator: AccountText,
+    operator: AccountInput,
     reason: Option<ReasonText>,
     /// All members, owner included. Remaining members keep their places; new ones follow.
-    member: Vec<AccountText>,
+    member: Vec<AccountInput>,
 }
 
 impl TryFrom<MembersBody> for ChangeRequest {

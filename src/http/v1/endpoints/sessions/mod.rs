@@ -47,7 +47,7 @@ impl ErrorCodes for ChangeErrors {
             Code::NotAMember,
             Code::MissingReason,
             Code::VersionConflict,
-            Code::Contended,
+            Code::TooManyChanges,
         ]
     }
 }

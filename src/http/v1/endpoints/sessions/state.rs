@@ -11,7 +11,7 @@ use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::number::VersionNumber;
 use crate::http::v1::extract::path::SessionPath;
-use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText};
+use crate::http::v1::extract::text::{AccountInput, AccountText, ActorFields, ReasonText};
 use crate::http::v1::extract::write::{HasDryRun, WriteParams};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response::UpdatedResponse;
@@ -27,8 +27,8 @@ type RevertRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Revert
 #[into_params(parameter_in = Query)]
 pub(crate) struct OperatorQuery {
     /// The account that acts.
-    #[param(inline)]
-    operator: AccountText,
+    #[param(inline, value_type = AccountText)]
+    operator: AccountInput,
     /// The reason, for the history. Required when acting as administrator.
     #[param(inline)]
     reason: Option<ReasonText>,
@@ -45,7 +45,7 @@ pub(crate) struct OperatorQuery {
 #[schema(as = Operator, example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
 pub(crate) struct OperatorBody {
     /// The account that acts.
-    operator: AccountText,
+    operator: AccountInput,
     reason: Option<ReasonText>,
 }
 
@@ -66,7 +66,7 @@ const FIELD_NAMES: [(&str, &str); 4] = [
 }))]
 pub(crate) struct RevertBody {
     /// The account that acts.
-    operator: AccountText,
+    operator: AccountInput,
     reason: Option<ReasonText>,
     /// The version whose content the session gets.
     version: VersionNumber,

@@ -11,7 +11,7 @@ use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
 use crate::http::v1::extract::path::SessionPath;
-use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, TitleText, accounts};
+use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response::UpdatedResponse;
@@ -28,16 +28,16 @@ type UpdateRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Update
 }))]
 pub(crate) struct UpdateBody {
     /// The account that acts.
-    pub(crate) operator: AccountText,
+    pub(crate) operator: AccountInput,
     pub(crate) reason: Option<ReasonText>,
     pub(crate) title: Option<TitleText>,
     /// The new owner, who must be a member after the change. Only the owner may set it.
-    pub(crate) owner: Option<AccountText>,
+    pub(crate) owner: Option<AccountInput>,
     /// Accounts to add.
-    pub(crate) add_member: Option<Vec<AccountText>>,
+    pub(crate) add_member: Option<Vec<AccountInput>>,
     /// Members to remove. Only the owner may remove other members, unless `removeMembers` of
     /// `/v1/limits` is `member`.
-    pub(crate) del_member: Option<Vec<AccountText>>,
+    pub(crate) del_member: Option<Vec<AccountInput>>,
     /// A JSON merge patch (RFC 7396) of the attributes: members that are `null` are removed. The
     /// result may have at most 16 KiB.
     pub(crate) attributes: Option<Object>,
@@ -48,8 +48,8 @@ impl TryFrom<UpdateBody> for ChangeRequest {
 
     fn try_from(body: UpdateBody) -> Result<Self, Problem> {
         let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
-        let title = body.title.map(|title| title.read("title")).transpose()?;
-        let owner = body.owner.map(|owner| owner.read("owner")).transpose()?;
+        let title = body.title.map(|title| title.read(Code::InvalidField, "title")).transpose()?;
+        let owner = body.owner.map(|owner| owner.read(Code::InvalidField, "owner")).transpose()?;
         let add = accounts("addMember", &body.add_member.unwrap_or_default())?;
         let remove = accounts("delMember", &body.del_member.unwrap_or_default())?;
         let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
