@@ -230,7 +230,8 @@ impl Home {
         self.connect_as("muster").await
     }
 
-    async fn connect_as(&self, role: &str) -> PgConnection {
+    /// A connection as another role.
+    pub async fn connect_as(&self, role: &str) -> PgConnection {
         let options = PgConnectOptions::new_without_pgpass()
             .socket(self.postgres())
             .username(role)
