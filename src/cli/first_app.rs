@@ -39,7 +39,7 @@ pub(super) async fn ensure(
     let unusable = || format!("{} cannot be used: remove it", path.display());
     let saved = read(&path)?;
     let saved_app = saved.as_ref().map(Credentials::parse).transpose().with_context(unusable)?;
-    let Some(first_app) = first_app::choose(admin, saved_app).await.map_err(explain)? else {
+    let Some(chosen) = first_app::choose(admin, saved_app).await.map_err(explain)? else {
         // An operator created the first app by hand, or removed the file.
         return Ok(None);
     };
@@ -47,8 +47,8 @@ pub(super) async fn ensure(
         Some(saved) => current_url(saved.url, url).await,
         None => url.to_owned(),
     };
-    save(&path, &Credentials::new(url, &first_app))?;
-    first_app::create(admin, &first_app, FILE_NAME).await.with_context(unusable)?;
+    save(&path, &Credentials::new(url, &chosen.credentials))?;
+    first_app::create(admin, &chosen, FILE_NAME).await.with_context(unusable)?;
     Ok(Some(path))
 }
 

@@ -49,7 +49,7 @@ pub enum Invalid {
     /// Not a UUID in an accepted form.
     #[error("must be a UUID, got {got}")]
     NotAUuid {
-        /// The received text, as [`quoted`] returns it.
+        /// The received text, in quotes, escaped, and cut after 64 characters.
         got: String,
     },
 }

@@ -171,14 +171,8 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
 }
 
 fn has_earlier_text(version: i64, checksum: &[u8]) -> bool {
-    EARLIER_CHECKSUMS.iter().any(|(earlier, hex)| {
-        *earlier == version && checksum.iter().map(|byte| format!("{byte:02x}")).eq(pairs(hex))
-    })
-}
-
-/// The bytes of a hexadecimal text, two digits each.
-fn pairs(hex: &str) -> impl Iterator<Item = &str> {
-    (0..hex.len() / 2).map(|index| &hex[2 * index..2 * index + 2])
+    let hex: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+    EARLIER_CHECKSUMS.contains(&(version, &hex))
 }
 
 /// Writes the present checksums over the earlier ones, because sqlx refuses to migrate a database

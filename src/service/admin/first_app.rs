@@ -21,6 +21,14 @@ pub struct FirstApp {
     pub api_key: ApiKey,
 }
 
+/// A first app whose credentials can be saved before it is created.
+pub struct ChosenApp {
+    /// The credentials.
+    pub credentials: FirstApp,
+    /// The database has no apps.
+    is_missing: bool,
+}
+
 /// Chooses the credentials: `saved` with the current AES key of the app, or new ones if the
 /// database has no apps. `None` if the database has apps and no credentials are saved. Writes
 /// nothing.
@@ -30,25 +38,27 @@ pub struct FirstApp {
 pub async fn choose(
     admin: &AdminContext,
     saved: Option<FirstApp>,
-) -> Result<Option<FirstApp>, Error> {
+) -> Result<Option<ChosenApp>, Error> {
     let apps = apps::list(admin).await?;
-    let Some(mut chosen) = saved.or_else(|| apps.is_empty().then(FirstApp::generate)) else {
+    let is_missing = apps.is_empty();
+    let Some(mut credentials) = saved.or_else(|| is_missing.then(FirstApp::generate)) else {
         return Ok(None);
     };
-    let is_chosen = |app: &App| app.buin == chosen.buin && app.app_id == chosen.app_id;
+    let is_chosen = |app: &App| app.buin == credentials.buin && app.app_id == credentials.app_id;
     if let Some(stored) = apps.into_iter().find(|stored| is_chosen(&stored.app)) {
-        chosen.aes_key = stored.aes_key;
+        credentials.aes_key = stored.aes_key;
     }
-    Ok(Some(chosen))
+    Ok(Some(ChosenApp { credentials, is_missing }))
 }
 
-/// Creates the app if the database has no apps, and its API key unless the database has the key,
+/// Creates the app if the database had no apps, and its API key unless the database has the key,
 /// valid or revoked. Credentials of another database are ignored. `label` names the key.
 ///
 /// # Errors
 /// A secret cannot be opened, or the database fails.
-pub async fn create(admin: &AdminContext, first: &FirstApp, label: &str) -> Result<(), Error> {
-    if apps::list(admin).await?.is_empty() {
+pub async fn create(admin: &AdminContext, chosen: &ChosenApp, label: &str) -> Result<(), Error> {
+    let first = &chosen.credentials;
+    if chosen.is_missing {
         match apps::create(admin, first.registered()).await {
             // Another server on this database has created the app from the same file.
             Ok(_) | Err(Error::AppExists { .. }) => {}

@@ -125,6 +125,23 @@ async fn each_operation_needs_its_permission() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_permission_is_enough_for_a_call() {
+    let app = spawn_app().await;
+    let (session, _) = create_session(&app, &["a", "b", "c"]).await;
+    let (_, reader) = app.another_app(BUIN, &[Permission::SessionsRead]).await;
+    let (_, writer) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    for (method, path, key) in [
+        (Method::GET, session.clone(), &reader),
+        (Method::GET, format!("{session}/events"), &reader),
+        (Method::GET, format!("{session}/diff?from=1&to=1"), &reader),
+        (Method::DELETE, format!("{session}/members/x?operator=a"), &writer),
+    ] {
+        let response = app.client.request(method, &path).bearer_auth(key).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unavailable_database_gives_retry_after() {
     let app = spawn_app().await;
     app.pool.close().await;

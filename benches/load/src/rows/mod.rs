@@ -153,61 +153,61 @@ pub const ALL: [RowDefinition; 27] = [
     row!(
         "create_3",
         Goal::None,
-        sizes::Create::new(3, Clients::Single),
+        sizes::create(3, Clients::Single),
         "`session/create` of 3 members by one client; beside the same. Ratio of growths: (time of one of these / time of one with 3 members) / (bytes of these / bytes with 3 members), time being the p50. For 3 members it is 1 apart from noise"
     ),
     row!(
         "create_100",
         Goal::AtMost(1.0),
-        sizes::Create::new(100, Clients::Single),
+        sizes::create(100, Clients::Single),
         "`session/create` of 100 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "create_2000",
         Goal::AtMost(1.0),
-        sizes::Create::new(2_000, Clients::Single),
+        sizes::create(2_000, Clients::Single),
         "`session/create` of 2000 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "get_3",
         Goal::None,
-        sizes::Get::new(3, Clients::Single),
+        sizes::get(3, Clients::Single),
         "`session/get` of 3 members by one client; beside the same. Ratio of growths: 1 apart from noise"
     ),
     row!(
         "get_100",
         Goal::AtMost(1.0),
-        sizes::Get::new(100, Clients::Single),
+        sizes::get(100, Clients::Single),
         "`session/get` of 100 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "get_2000",
         Goal::AtMost(1.0),
-        sizes::Get::new(2_000, Clients::Single),
+        sizes::get(2_000, Clients::Single),
         "`session/get` of 2000 members by one client; beside 3 members. Ratio of growths: smaller is better"
     ),
     row!(
         "create_100_at_once",
         Goal::None,
-        sizes::Create::new(100, Clients::Concurrent),
+        sizes::create(100, Clients::Concurrent),
         "`session/create` of 100 members on 64 connections; beside 3 members on as many. Ratio of growths, time being 1 / rate: small sessions save time by sharing statements, which counts against large ones"
     ),
     row!(
         "create_2000_at_once",
         Goal::None,
-        sizes::Create::new(2_000, Clients::Concurrent),
+        sizes::create(2_000, Clients::Concurrent),
         "`session/create` of 2000 members on 64 connections; likewise"
     ),
     row!(
         "get_100_at_once",
         Goal::None,
-        sizes::Get::new(100, Clients::Concurrent),
+        sizes::get(100, Clients::Concurrent),
         "`session/get` of 100 members on 64 connections; likewise"
     ),
     row!(
         "get_2000_at_once",
         Goal::None,
-        sizes::Get::new(2_000, Clients::Concurrent),
+        sizes::get(2_000, Clients::Concurrent),
         "`session/get` of 2000 members on 64 connections; likewise"
     ),
 ];

@@ -55,24 +55,30 @@ impl Clients {
     }
 }
 
-pub(super) struct Create {
+/// Sessions of two sizes under the same load.
+pub(super) struct Sizes<S> {
     members: u64,
     clients: Clients,
-    small: Vec<Creates>,
-    large: Vec<Creates>,
+    /// Makes one script for each thread, for sessions with this many members.
+    scripts: fn(&Environment, usize, u64) -> anyhow::Result<Vec<S>>,
+    small: Vec<S>,
+    large: Vec<S>,
 }
 
-impl Create {
-    pub(super) fn new(members: u64, clients: Clients) -> Self {
-        Self { members, clients, small: Vec::new(), large: Vec::new() }
-    }
+/// Creates of sessions with this many members.
+pub(super) fn create(members: u64, clients: Clients) -> Sizes<Creates> {
+    Sizes { members, clients, scripts: creates, small: Vec::new(), large: Vec::new() }
 }
 
-impl Row for Create {
+/// Reads of sessions with this many members.
+pub(super) fn get(members: u64, clients: Clients) -> Sizes<Gets> {
+    Sizes { members, clients, scripts: gets, small: Vec::new(), large: Vec::new() }
+}
+
+impl<S: Script> Row for Sizes<S> {
     fn prepare(&mut self, env: &mut Environment) -> anyhow::Result<()> {
-        let creates =
-            |count| (0..self.clients.threads()).map(|_| Creates::new(&env.app, count)).collect();
-        (self.small, self.large) = (creates(BASELINE_MEMBERS), creates(self.members));
+        self.small = (self.scripts)(env, self.clients.threads(), BASELINE_MEMBERS)?;
+        self.large = (self.scripts)(env, self.clients.threads(), self.members)?;
         Ok(())
     }
 
@@ -93,41 +99,8 @@ impl Row for Create {
     }
 }
 
-pub(super) struct Get {
-    members: u64,
-    clients: Clients,
-    small: Vec<Gets>,
-    large: Vec<Gets>,
-}
-
-impl Get {
-    pub(super) fn new(members: u64, clients: Clients) -> Self {
-        Self { members, clients, small: Vec::new(), large: Vec::new() }
-    }
-}
-
-impl Row for Get {
-    fn prepare(&mut self, env: &mut Environment) -> anyhow::Result<()> {
-        self.small = gets(env, self.clients.threads(), BASELINE_MEMBERS)?;
-        self.large = gets(env, self.clients.threads(), self.members)?;
-        Ok(())
-    }
-
-    fn slices(&self) -> u32 {
-        self.clients.slices()
-    }
-
-    fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
-        self.clients.load(env, &mut self.small)
-    }
-
-    fn subject(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
-        self.clients.load(env, &mut self.large)
-    }
-
-    fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
-        self.clients.growth(subject, reference)
-    }
+fn creates(env: &Environment, threads: usize, members: u64) -> anyhow::Result<Vec<Creates>> {
+    Ok((0..threads).map(|_| Creates::new(&env.app, members)).collect())
 }
 
 /// Creates sessions of a size, and returns reads of them.
