@@ -5,9 +5,9 @@
 //!
 //! | variables | this process | PostgreSQL's programs |
 //! | --- | --- | --- |
-//! | [`IGNORED`]: which database, and how it behaves | removed | removed |
+//! | `IGNORED`: which database, and how it behaves | removed | removed |
 //! | `PGPASSWORD`, `PGPASSFILE`, `PGSSL…`: access to an external database | completes the URL | removed |
-//! | [`INHERITED`]: where programs and libraries are | kept | kept |
+//! | `INHERITED`: where programs and libraries are | kept | kept |
 //! | all others, with any secret among them | kept | removed |
 //!
 //! The programs of a backup get the options of their connection on top.
