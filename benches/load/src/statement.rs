@@ -158,7 +158,7 @@ impl Statements {
             let text = std::fs::read(entry?.path())?;
             // Queries without parameters have another form and are not needed.
             if let Ok(mut prepared) = serde_json::from_slice::<Prepared>(&text) {
-                prepared.query = prepared.query.split_whitespace().collect::<Vec<_>>().join(" ");
+                prepared.query = one_line(&prepared.query);
                 all.push(prepared);
             }
         }
@@ -220,6 +220,12 @@ impl Statements {
             update = self.update,
         )
     }
+}
+
+/// The query in one line, without comments: a comment would end only at the end of the line.
+fn one_line(query: &str) -> String {
+    let code = query.lines().filter_map(|line| line.split("--").next());
+    code.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
 fn with_variables(kind: Kind, query: &str, count: usize) -> anyhow::Result<String> {
@@ -284,6 +290,12 @@ mod tests {
         {
             assert!(!statement.contains('$'), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn comments_do_not_swallow_the_rest_of_a_statement() {
+        let query = "\n    select 1 -- the first\n    -- all rows\n    from item\n";
+        assert_eq!(one_line(query), "select 1 from item");
     }
 
     #[test]
