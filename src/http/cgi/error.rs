@@ -2,6 +2,7 @@
 
 mod from;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use crate::wire::{Errcode, Malformed};
 #[derive(Debug)]
 pub(super) struct CgiError {
     errcode: Errcode,
-    errmsg: String,
-    /// The `errmsg` of the sealed form, if it differs: nothing of a sealed message is echoed.
+    errmsg: Cow<'static, str>,
+    /// The `errmsg` of the sealed form, which has nothing of the message. Without it, the sealed form
+    /// has a constant `errmsg` as it is, and of any other only the field.
     sealed_errmsg: Option<Box<str>>,
     status: StatusCode,
     /// The allowed methods, if the request used another one.
@@ -38,7 +40,7 @@ pub(super) struct CgiError {
 
 impl CgiError {
     /// An error with HTTP status 200, the usual status of this API.
-    pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
+    pub(super) fn new(errcode: Errcode, errmsg: impl Into<Cow<'static, str>>) -> Self {
         let (status, errmsg) = (StatusCode::OK, errmsg.into());
         Self {
             errcode,
@@ -52,9 +54,15 @@ impl CgiError {
         }
     }
 
+    /// An error whose `errmsg` has nothing of the request, so that the sealed form has it as well.
+    pub(super) fn without_values(errcode: Errcode, errmsg: String) -> Self {
+        let sealed_errmsg = errmsg.clone();
+        Self::new(errcode, errmsg).with_sealed_errmsg(sealed_errmsg)
+    }
+
     /// A required field is missing.
-    pub(super) fn missing(errcode: Errcode, field: &str) -> Self {
-        Self::new(errcode, format!("{field}: is missing"))
+    pub(super) fn missing(errcode: Errcode, field: &'static str) -> Self {
+        Self::without_values(errcode, format!("{field}: is missing"))
     }
 
     /// A field has an invalid value.
@@ -78,7 +86,7 @@ impl CgiError {
 
     pub(super) fn not_found() -> Self {
         let errmsg = format!("path: {}", error_text::NO_SUCH_ENDPOINT);
-        Self::new(Errcode::BadRequest, errmsg).with_status(StatusCode::NOT_FOUND)
+        Self::without_values(Errcode::BadRequest, errmsg).with_status(StatusCode::NOT_FOUND)
     }
 
     /// The vendor's server has this call, Muster does not.
@@ -97,13 +105,13 @@ impl CgiError {
         Self { cause: Some(cause_chain(error)), ..self }
     }
 
-    fn unavailable(errmsg: impl Into<String>) -> Self {
+    fn unavailable(errmsg: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Errcode::Internal, errmsg)
             .with_status(StatusCode::SERVICE_UNAVAILABLE)
             .with_retry_after(1)
     }
 
-    fn timed_out(errmsg: impl Into<String>) -> Self {
+    fn timed_out(errmsg: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Errcode::Internal, errmsg)
             .with_status(StatusCode::GATEWAY_TIMEOUT)
             .with_retry_after(1)
@@ -118,14 +126,17 @@ impl CgiError {
     /// message together from sealed texts, and the errors of Muster must not read it to them.
     pub(super) fn without_echo(mut self) -> Self {
         if let Some(errmsg) = self.sealed_errmsg.take() {
-            self.errmsg = errmsg.into();
+            self.errmsg = Cow::Owned(errmsg.into());
+        } else if let Cow::Owned(errmsg) = &self.errmsg {
+            let field = errmsg.split([':', '[']).next().unwrap_or_default();
+            self.errmsg = Cow::Owned(format!("{field}: is invalid"));
         }
         self
     }
 
     /// Too many attempts. The protocol has no code for this case. Clients try again after any other
     /// status.
-    fn throttled(errmsg: &str, wait: Duration) -> Self {
+    fn throttled(errmsg: &'static str, wait: Duration) -> Self {
         Self::new(Errcode::Internal, errmsg)
             .with_status(StatusCode::TOO_MANY_REQUESTS)
             .with_retry_after(retry_after_seconds(wait))
@@ -184,5 +195,25 @@ impl ResponseError for CgiError {
             reason: self.reason.as_deref().map(str::to_owned),
         });
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_with_values_is_reduced_to_its_field_in_the_sealed_form() {
+        for (errmsg, sealed) in [
+            ("title: unknown letter in \"secret\"", "title: is invalid"),
+            ("member[3]: secret", "member: is invalid"),
+        ] {
+            let error = CgiError::new(Errcode::BadRequest, errmsg.to_owned());
+            assert_eq!(error.without_echo().errmsg, sealed);
+        }
+        let constant = CgiError::new(Errcode::BadRequest, "title: must not be blank");
+        assert_eq!(constant.without_echo().errmsg, "title: must not be blank");
+        let missing = CgiError::missing(Errcode::BadRequest, "title");
+        assert_eq!(missing.without_echo().errmsg, "title: is missing");
     }
 }

@@ -95,7 +95,7 @@ fn title(body: &JsonObject<'_>) -> Result<Option<Title>, CgiError> {
 }
 
 /// A required account.
-fn account(body: &JsonObject<'_>, field: &str) -> Result<Account, CgiError> {
+fn account(body: &JsonObject<'_>, field: &'static str) -> Result<Account, CgiError> {
     let text = body.account(field)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, field))?;
     Account::new(&text).map_err(|error| CgiError::invalid(field, &error))
 }

@@ -22,7 +22,7 @@ impl From<Error> for CgiError {
             Error::Rejected(violation) => violation.into(),
             Error::SessionNotFound => {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
-                Self::new(Errcode::SessionUnknown, errmsg)
+                Self::without_values(Errcode::SessionUnknown, errmsg)
             }
             // No endpoint of this API causes this error or the next one.
             Error::VersionNotFound => {
@@ -33,10 +33,11 @@ impl From<Error> for CgiError {
             }
             Error::IdempotencyKeyReused => {
                 let errmsg = format!("{}: used for another request", idempotency::HEADER_NAME);
-                Self::new(Errcode::BadRequest, errmsg)
+                Self::without_values(Errcode::BadRequest, errmsg)
             }
             Error::Contention => {
-                Self::unavailable(format!("sessionId: {}", error_text::TOO_MANY_CHANGES))
+                let errmsg = format!("sessionId: {}", error_text::TOO_MANY_CHANGES);
+                Self::unavailable(errmsg.clone()).with_sealed_errmsg(errmsg)
             }
             Error::Unavailable(error) => {
                 Self::unavailable(error_text::UNAVAILABLE).with_cause(&error)
@@ -75,7 +76,7 @@ impl From<AuthError> for CgiError {
             AuthError::WrongEnterprise => "buin",
             AuthError::InvalidProof { .. } => "encrypt",
         };
-        let mut result = Self::new(errcode, format!("{field}: {error}"));
+        let mut result = Self::without_values(errcode, format!("{field}: {error}"));
         if let AuthError::InvalidProof { fault, .. } = error {
             result.reason = Some(fault.to_string().into());
         }
@@ -164,6 +165,6 @@ impl From<FieldError> for CgiError {
 
 impl From<OpenError> for CgiError {
     fn from(error: OpenError) -> Self {
-        Self::new(Errcode::CannotDecrypt, format!("encrypt: {error}"))
+        Self::without_values(Errcode::CannotDecrypt, format!("encrypt: {error}"))
     }
 }
