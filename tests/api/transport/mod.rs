@@ -2,6 +2,7 @@
 
 mod connection_limits;
 mod connection_metrics;
+mod framing;
 mod http2;
 mod slow_readers;
 mod slow_senders;
