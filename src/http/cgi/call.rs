@@ -92,8 +92,9 @@ impl<N> PostRequest<N> {
     pub(super) fn write_options(&self) -> Result<WriteOptions, CgiError> {
         let request = &self.base.request;
         let wrong = |reason: &str| {
+            // The key is in a header, not in the message.
             let errmsg = format!("{}: {reason}", idempotency::HEADER_NAME);
-            CgiError::new(Errcode::BadRequest, errmsg)
+            CgiError::without_values(Errcode::BadRequest, errmsg)
         };
         let Some(key) = idempotency::find(request.headers()).map_err(wrong)? else {
             return Ok(WriteOptions::default());
