@@ -3,6 +3,7 @@
 //!
 //! Panics, and messages of other crates through `log`, are logged too.
 
+mod cause_chain;
 mod collector;
 mod span;
 mod trace;
@@ -19,6 +20,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use self::cause_chain::cause_chain;
 pub use self::span::{Span, trace_single_statement, trace_statement};
 pub use self::trace::Trace;
 pub use self::traces::{Traces, TracesError};

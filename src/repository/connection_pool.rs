@@ -1,7 +1,7 @@
 //! A pool of connections whose places cannot be lost.
 //!
 //! Each connection is owned together with its place, a permit of a semaphore. The place is free as
-//! soon as the connection is dropped, for whatever reason, and without any I/O. A connection goes
+//! soon as the connection is dropped, for any reason and without any I/O. A connection goes
 //! back to the pool only if its state is known.
 //!
 //! The surprise: a statement runs in a task of its own, so a caller that is dropped neither

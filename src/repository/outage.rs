@@ -4,12 +4,13 @@
 //! Attempts to connect decide. A server tries again at least every few seconds, also without
 //! requests, so the end is noticed soon.
 
-use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::Error;
 use tokio::time::Instant;
+
+use crate::telemetry::cause_chain;
 
 /// The interval between two lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Outage {
             return;
         }
         let report = self.next_report(result.is_ok(), now);
-        let cause = result.as_ref().err().map(cause);
+        let cause = result.as_ref().err().map(|error| cause_chain(error));
         match report {
             None => {}
             Some(OutageReport::Began) => tracing::error!(
@@ -92,20 +93,6 @@ impl Outage {
     }
 }
 
-/// The texts of an error and its causes. A text that an earlier one contains is left out.
-fn cause(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        source = error.source();
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +133,7 @@ mod tests {
     #[test]
     fn a_cause_appears_once() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let text = cause(&Error::Io(refused));
+        let text = cause_chain(&Error::Io(refused));
         assert_eq!(text.matches("connection refused").count(), 1, "{text}");
     }
 }

@@ -142,10 +142,8 @@ impl<N> GetRequest<N> {
         let text = text
             .filter(|text| !text.is_empty())
             .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
-        let wrong = |error: Invalid| {
-            CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {error}"))
-                .with_sealed_errmsg(format!("sessionId: {}", error.without_value()))
-        };
+        let wrong =
+            |error: Invalid| CgiError::invalid(Errcode::SessionIdInvalid, "sessionId", &error);
         let id = text.parse().map_err(wrong)?;
         RequestContext::with(&self.request, |context| context.set_session(id));
         Ok(id)

@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::domain::Invalid;
 use crate::http::endpoint::ApiError;
 use crate::http::middleware::request_context::{ApiStatus, ErrorReport};
-use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::{self, retry_after_seconds};
+use crate::telemetry::cause_chain;
 use crate::wire::{Errcode, Malformed};
 
 /// An error response.
@@ -56,8 +56,7 @@ impl CgiError {
 
     /// An error whose `errmsg` has nothing of the request, so that the sealed form has it as well.
     pub(super) fn without_values(errcode: Errcode, errmsg: String) -> Self {
-        let sealed_errmsg = errmsg.clone();
-        Self::new(errcode, errmsg).with_sealed_errmsg(sealed_errmsg)
+        Self::new(errcode, errmsg).shown_to_sealed()
     }
 
     /// A required field is missing.
@@ -66,10 +65,9 @@ impl CgiError {
     }
 
     /// A field has an invalid value.
-    pub(super) fn invalid(field: impl fmt::Display, error: &Invalid) -> Self {
+    pub(super) fn invalid(errcode: Errcode, field: impl fmt::Display, error: &Invalid) -> Self {
         let sealed_errmsg = format!("{field}: {}", error.without_value());
-        Self::new(Errcode::BadRequest, format!("{field}: {error}"))
-            .with_sealed_errmsg(sealed_errmsg)
+        Self::new(errcode, format!("{field}: {error}")).with_sealed_errmsg(sealed_errmsg)
     }
 
     /// The text at `location`, such as `body`, cannot be read.
@@ -120,6 +118,12 @@ impl CgiError {
     /// Sets the text for the sealed form, which has nothing of the message.
     pub(super) fn with_sealed_errmsg(self, errmsg: impl Into<Box<str>>) -> Self {
         Self { sealed_errmsg: Some(errmsg.into()), ..self }
+    }
+
+    /// Keeps the text for the sealed form, because it has nothing of the message.
+    fn shown_to_sealed(self) -> Self {
+        let errmsg = self.errmsg.to_string();
+        self.with_sealed_errmsg(errmsg)
     }
 
     /// The error without anything of the message, for a sealed request. An attacker can put a

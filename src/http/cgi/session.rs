@@ -86,24 +86,26 @@ fn version(body: &JsonObject<'_>) -> Result<Option<Version>, CgiError> {
         return Err(CgiError::new(Errcode::BadRequest, errmsg)
             .with_sealed_errmsg(format!("version: at most {}", i64::MAX)));
     };
-    Version::new(number).map(Some).map_err(|error| CgiError::invalid("version", &error))
+    Version::new(number)
+        .map(Some)
+        .map_err(|error| CgiError::invalid(Errcode::BadRequest, "version", &error))
 }
 
 fn title(body: &JsonObject<'_>) -> Result<Option<Title>, CgiError> {
     let title = body.text("title")?.map(Title::new).transpose();
-    title.map_err(|error| CgiError::invalid("title", &error))
+    title.map_err(|error| CgiError::invalid(Errcode::BadRequest, "title", &error))
 }
 
 /// A required account.
 fn account(body: &JsonObject<'_>, field: &'static str) -> Result<Account, CgiError> {
     let text = body.account(field)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, field))?;
-    Account::new(&text).map_err(|error| CgiError::invalid(field, &error))
+    Account::new(&text).map_err(|error| CgiError::invalid(Errcode::BadRequest, field, &error))
 }
 
 fn accounts(body: &JsonObject<'_>, field: &str) -> Result<Vec<Account>, CgiError> {
     body.accounts(field, |index, text| {
         Account::new(text).map_err(|error| {
-            CgiError::invalid(format_args!("{field}[{index}]"), &error)
+            CgiError::invalid(Errcode::BadRequest, format_args!("{field}[{index}]"), &error)
                 .with_sealed_errmsg(format!("{field}: {}", error.without_value()))
         })
     })

@@ -1,6 +1,5 @@
 //! Code that several APIs share, so that no API imports another. No file here names an API.
 
-pub(super) mod cause_chain;
 pub(super) mod error_text;
 pub(super) mod idempotency;
 pub(super) mod permission;

@@ -37,7 +37,7 @@ impl From<Error> for CgiError {
             }
             Error::Contention => {
                 let errmsg = format!("sessionId: {}", error_text::TOO_MANY_CHANGES);
-                Self::unavailable(errmsg.clone()).with_sealed_errmsg(errmsg)
+                Self::unavailable(errmsg).shown_to_sealed()
             }
             Error::Unavailable(error) => {
                 Self::unavailable(error_text::UNAVAILABLE).with_cause(&error)

@@ -15,8 +15,8 @@ use super::code::Code;
 use crate::domain::{Invalid, Version};
 use crate::http::endpoint::ApiError;
 use crate::http::middleware::request_context::{ApiStatus, ErrorReport, RequestContext};
-use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::{error_text, retry_after};
+use crate::telemetry::cause_chain;
 
 /// The media type of a problem.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";

@@ -4,7 +4,8 @@ use std::iter::successors;
 
 /// The text of an error and of each of its causes, outermost first. A cause is left out if the text
 /// so far contains it, because some errors repeat their cause.
-pub(crate) fn cause_chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn cause_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     for cause in successors(error.source(), |error| error.source()) {
         let cause = cause.to_string();
