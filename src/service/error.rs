@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::{MessageForm, Permission, RuleViolation};
 use crate::repository;
 
@@ -22,6 +24,12 @@ pub enum Error {
     /// The session has no such version, or did not exist at the given time.
     #[error("the session has no such version")]
     VersionNotFound,
+    /// A change up to the given time may still be committed.
+    #[error("changes are complete only until {settled_until}")]
+    TimeNotSettled {
+        /// The time up to which every change is committed.
+        settled_until: DateTime<Utc>,
+    },
     /// The account is not a member of the session.
     #[error("the account is not a member of the session")]
     MemberNotFound,

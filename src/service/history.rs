@@ -1,12 +1,21 @@
 //! Earlier versions of sessions, their events, and differences between versions.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::{Caller, Error, Sessions};
 use crate::domain::{Changes, Event, Session, SessionId, Version};
 use crate::repository;
+use crate::repository::commit_horizon::CommitHorizon;
 use crate::repository::history::{self, UpTo};
 use crate::telemetry::trace_single_statement;
+
+/// The maximum time that a read waits for the changes up to its time.
+const MAX_SETTLE_WAIT: Duration = Duration::from_secs(1);
+/// The pause between two looks at the running changes.
+const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A session at two of its versions, and the difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,17 +59,19 @@ impl Sessions {
         }
     }
 
-    /// The session at a point in time.
+    /// The session at a point in time. The result is the same whenever it is asked for: a time at
+    /// which a change may still be committed is awaited for up to a second, and then refused.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`] if the session was created later, or
-    /// the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`] if the session was created later,
+    /// [`Error::TimeNotSettled`], or the database fails.
     pub async fn at_time(
         &self,
         caller: &Caller,
         id: SessionId,
         at: DateTime<Utc>,
     ) -> Result<Session, Error> {
+        self.await_settled(caller, id, at).await?;
         match self.replay_up_to(caller, id, UpTo::Time(at)).await? {
             Some(session) => Ok(session),
             None => {
@@ -117,6 +128,31 @@ impl Sessions {
         let (from, to) = (at(from)?, at(to)?);
         let changes = from.changes_to(&to);
         Ok(SessionDiff { from, to, changes })
+    }
+
+    /// Waits until every change up to `at` is committed.
+    async fn await_settled(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        at: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let give_up_at = Instant::now() + MAX_SETTLE_WAIT;
+        loop {
+            let fixed_time = self.shared().clock.fixed_time();
+            let pool = self.admit(caller)?;
+            let reading = CommitHorizon::read(&pool, fixed_time);
+            let horizon = trace_single_statement("sessions.horizon", reading).await?;
+            if at <= horizon.settled_until {
+                return Ok(());
+            }
+            if at > horizon.now + MAX_SETTLE_WAIT || Instant::now() >= give_up_at {
+                self.get_uncached(caller, id).await?;
+                return Err(Error::TimeNotSettled { settled_until: horizon.settled_until });
+            }
+            drop(pool);
+            tokio::time::sleep(SETTLE_POLL_INTERVAL).await;
+        }
     }
 
     async fn replay_up_to(

@@ -94,30 +94,29 @@ impl Sessions {
     ) -> Result<WriteOutcome, Error> {
         let at = self.shared.clock.now();
         let reason = new.reason.clone();
-        let session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
-        let session = Arc::new(CachedSession::from(session));
+        let mut session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
         if options.dry_run {
-            return Ok(WriteOutcome::fresh(session));
+            return Ok(WriteOutcome::fresh(CachedSession::from(session)));
         }
         loop {
             let creating = CreateCommand {
                 app: caller.app_context().clone(),
-                session: session.clone(),
                 fill_token: self.shared.cache.begin_fill(session.id),
+                session,
                 reason: reason.clone(),
                 key: options.idempotency_key.clone(),
             };
             match self.queues.creates.submit(creating, self.shared.deadline_for(caller)).await? {
-                CreateOutcome::Written => return Ok(WriteOutcome::fresh(session)),
-                CreateOutcome::DuplicateKey if options.idempotency_key.is_none() => {
+                CreateOutcome::Written(session) => return Ok(WriteOutcome::fresh(session)),
+                CreateOutcome::DuplicateKey(_) if options.idempotency_key.is_none() => {
                     return Err(Error::Contention);
                 }
                 // Boxed: the future is large and seldom needed.
-                CreateOutcome::DuplicateKey => {
+                CreateOutcome::DuplicateKey(unwritten) => {
                     match Box::pin(self.replay(caller, options)).await? {
                         Some(outcome) => return Ok(outcome),
                         // The key has expired since the conflict.
-                        None => continue,
+                        None => session = *unwritten,
                     }
                 }
             }

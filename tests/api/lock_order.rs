@@ -182,7 +182,8 @@ async fn sessions_are_locked_in_one_order() {
                         steps: vec![VersionedChange { change, provenance }],
                     })
                     .collect();
-                sessions::update_if_version(&mut connection, &change_sets).await.unwrap();
+                let at = clock.fixed_time();
+                sessions::update_if_version(&mut connection, &change_sets, at).await.unwrap();
             }
         });
     }
@@ -225,7 +226,7 @@ async fn create_with_keys(
             provenance: provenance(&app_id, &account, Some(key)),
         })
         .collect();
-    sessions::insert(connection, &records).await
+    sessions::insert(connection, &records, clock.fixed_time()).await.map(drop)
 }
 
 /// The same requests reach two servers in different order. One of the statements waits for the

@@ -115,7 +115,7 @@ impl DirectStatement for CreateStatement {
             provenance: provenance(&self.app_id, &session.owner),
         };
         let started_at = Instant::now();
-        sessions::insert(connection, &[record]).await?;
+        sessions::insert(connection, &[record], None).await?;
         Ok(started_at.elapsed())
     }
 }
@@ -160,7 +160,7 @@ impl DirectStatement for UpdateStatement {
             VersionedChange { change: &change, provenance: provenance(&self.app_id, &operator) };
         let change_set = ChangeSet { before: session, steps: vec![step] };
         let started_at = Instant::now();
-        let written = sessions::update_if_version(connection, &[change_set]).await?;
+        let written = sessions::update_if_version(connection, &[change_set], None).await?;
         let elapsed = started_at.elapsed();
         anyhow::ensure!(written.len() == 1, "{} sessions written instead of one", written.len());
         self.sessions[index] = change.after;

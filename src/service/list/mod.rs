@@ -8,6 +8,8 @@ pub use query::{InvalidPageSize, ListQuery, MembersQuery, PageSize};
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
+
 use super::{Caller, Error, Sessions};
 use crate::domain::{Account, Member, Session, SessionId};
 use crate::repository;
@@ -23,28 +25,41 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// A page of a list of sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedSessions {
+    /// The sessions in order. A page may be short or empty although more pages follow.
+    pub items: Vec<Session>,
+    /// The cursor of the next page; `None` on the last page.
+    pub next: Option<String>,
+    /// The time up to which all pages together have every change. `None` in lists by creation
+    /// without a time of change.
+    pub complete_until: Option<DateTime<Utc>>,
+}
+
 impl Sessions {
     /// A page of the sessions of the caller's enterprise that match a filter.
     ///
     /// All pages together contain each session that matches the filter the whole time exactly once,
-    /// even if sessions change meanwhile. A page is short if its sessions have more than 10,000
+    /// even if sessions change meanwhile. A list that a time of change orders or bounds leaves out
+    /// the sessions whose last change was later than the commit horizon. A page is short if its sessions have more than 10,000
     /// members together, or if too many sessions had to be examined.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn list(&self, caller: &Caller, query: &ListQuery) -> Result<Page<Session>, Error> {
+    pub async fn list(&self, caller: &Caller, query: &ListQuery) -> Result<ListedSessions, Error> {
         let request = ListRequest {
             buin: caller.app().buin,
             filter: query.filter(),
             sort: query.sort(),
             after: query.after(),
             limit: query.size().get(),
-            now: self.shared().clock.now(),
+            fixed_time: self.shared().clock.fixed_time(),
         };
         let pool = self.admit(caller)?;
         let page = trace_single_statement("sessions.list", sessions::list(&pool, &request)).await?;
         let next = page.next.map(|key| query.cursor(&key));
-        Ok(Page { items: page.sessions, next })
+        Ok(ListedSessions { items: page.sessions, next, complete_until: page.complete_until })
     }
 
     /// The sessions with these ids in the caller's enterprise, in the order of `ids`.

@@ -24,10 +24,11 @@ impl From<Error> for CgiError {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::new(Errcode::SessionUnknown, errmsg)
             }
-            // No endpoint of this API causes this error or the next one.
+            // No endpoint of this API causes this error or the next two.
             Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
+            Error::TimeNotSettled { .. } => Self::new(Errcode::BadRequest, error.to_string()),
             Error::MemberNotFound => {
                 Self::new(Errcode::BadRequest, "member: not a member of the session")
             }

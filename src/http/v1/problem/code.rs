@@ -91,6 +91,8 @@ codes! {
         "method: only GET, HEAD"
     BodyTimeout "body_timeout" 408 "The body arrived too slowly"
         "body: must arrive within 4s"
+    TimeNotSettled "time_not_settled" 409 "A change up to this time may still be committed"
+        "at: must be at most 2024-06-10T06:13:29.999999Z, up to which all changes are committed"
     SessionDissolved "session_dissolved" 410 "The session is dissolved"
         "sessionId: the session is dissolved"
     VersionConflict "version_conflict" 412 "The session has another version"

@@ -1,6 +1,8 @@
 //! Only this file turns the errors of the layers below into problems. The matches have no `_` arm,
 //! so a new error does not compile until it has a code.
 
+use chrono::SecondsFormat;
+
 use super::body::Problem;
 use super::code::Code;
 use crate::domain::RuleViolation;
@@ -22,6 +24,12 @@ impl From<Error> for Problem {
             }
             Error::VersionNotFound => {
                 Self::for_field(Code::VersionNotFound, "version", "the session has no such version")
+            }
+            Error::TimeNotSettled { settled_until } => {
+                let until = settled_until.to_rfc3339_opts(SecondsFormat::Micros, true);
+                let reason =
+                    format!("must be at most {until}, up to which all changes are committed");
+                Self::for_field(Code::TimeNotSettled, "at", reason).with_retry_after(1)
             }
             Error::MemberNotFound => {
                 Self::for_field(Code::MemberNotFound, "account", "not a member of the session")

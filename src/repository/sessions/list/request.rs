@@ -23,8 +23,8 @@ pub struct ListRequest<'a> {
     pub after: Option<&'a SeekKey>,
     /// The largest number of sessions in a page.
     pub limit: u16,
-    /// The current time.
-    pub now: DateTime<Utc>,
+    /// The time of the database in tests; `None`: the time of its clock.
+    pub fixed_time: Option<DateTime<Utc>>,
 }
 
 impl ListRequest<'_> {
@@ -54,6 +54,9 @@ pub struct SessionListPage {
     pub sessions: Vec<Session>,
     /// The end of this page; `None` if no further session can exist.
     pub next: Option<SeekKey>,
+    /// The time up to which all pages together have every change. `None` in lists by creation
+    /// without a time of change.
+    pub complete_until: Option<DateTime<Utc>>,
 }
 
 /// Positions before and after all sessions.

@@ -31,7 +31,9 @@ pub(crate) struct AsOfQuery {
     /// The session as it was at this version.
     #[param(minimum = 1, example = 3)]
     version: Option<i64>,
-    /// The session as it was at this time (RFC 3339). Must not be combined with `version`.
+    /// The session as it was at this time (RFC 3339). Must not be combined with `version`. The
+    /// response is the same whenever it is asked for: a time at which a change may still be
+    /// committed, such as one in the future, is refused.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
     at: Option<String>,
 }
@@ -93,7 +95,7 @@ struct GetSessionErrors;
 
 impl ErrorCodes for GetSessionErrors {
     fn codes() -> Vec<Code> {
-        vec![Code::SessionNotFound, Code::VersionNotFound]
+        vec![Code::SessionNotFound, Code::VersionNotFound, Code::TimeNotSettled]
     }
 }
 
