@@ -44,11 +44,15 @@ impl Session {
         if !self.members.contains(&request.operator) && !request.is_by_admin()? {
             return Err(RuleViolation::NotAMember { operator: request.operator.clone() });
         }
-        if let Some(expected) = &request.precondition
-            && !expected.is_satisfied_by(self.version)
-        {
-            let expected = expected.clone();
-            return Err(RuleViolation::VersionConflict { expected, current: self.version });
+        if let Some(precondition) = &request.precondition {
+            let current = self.version;
+            if !precondition.accepts(current) {
+                let expected = precondition.clone();
+                return Err(RuleViolation::VersionConflict { expected, current });
+            }
+            if precondition.excludes(current) {
+                return Err(RuleViolation::VersionExcluded { current });
+            }
         }
 
         let (kind, changes) = match &request.action {

@@ -38,7 +38,7 @@ pub use id::{AppId, Buin, SessionId, Version};
 pub use idempotency::IdempotencyKey;
 pub use member::Member;
 pub use message_form::{AllowedForms, MessageForm, UnknownForms};
-pub use precondition::VersionPrecondition;
+pub use precondition::{ExcludedVersions, VersionPrecondition};
 pub use request::{Action, Authority, Request, Update};
 pub use rule_violation::{OwnerOnlyAction, RuleViolation};
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};

@@ -30,7 +30,9 @@ use super::render::view;
                        of the owner, if the request has a `reason`. The history records operator, \
                        app and reason.\n\nEvery error is an `application/problem+json` with a stable \
                        `code`. Every endpoint with `GET` also has `HEAD`. Unknown fields and \
-                       parameters are refused."
+                       parameters are refused. No condition (`If-Match`, `If-None-Match`, \
+                       `If-Modified-Since`, `If-Unmodified-Since`, `If-Range`) is ignored: it is \
+                       evaluated, or refused with `invalid_header`."
     ),
     paths(
         list::sessions::list,

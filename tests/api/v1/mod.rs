@@ -4,6 +4,7 @@ mod admin;
 mod agreement;
 mod authorization;
 mod batch;
+mod conditions;
 mod description;
 mod history;
 mod idempotency;

@@ -97,7 +97,9 @@ impl From<RuleViolation> for CgiError {
             RuleViolation::TooFewMembers { .. } => (Errcode::TooFewMembers, "member"),
             RuleViolation::TooManyMembers { .. } => (Errcode::TooManyMembers, "member"),
             RuleViolation::Dissolved => (Errcode::SessionDissolved, "sessionId"),
-            RuleViolation::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
+            RuleViolation::VersionConflict { .. } | RuleViolation::VersionExcluded { .. } => {
+                (Errcode::VersionConflict, "version")
+            }
         };
         Self::new(errcode, format!("{field}: {violation}"))
             .with_sealed_errmsg(format!("{field}: {}", violation.without_values()))

@@ -7,10 +7,12 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use actix_web::http::Method;
 use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::conditions;
 use super::part::RequestPart;
 use crate::domain::{MessageForm, Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
@@ -52,6 +54,10 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
             uri::check_len(&request)?;
             let body = body::read(&request, &mut payload).await?;
             let caller = authenticate(&request, N::ANY_OF).await?;
+            let is_read = [Method::GET, Method::HEAD].contains(request.method());
+            if !P::HAS_CONDITIONS && !is_read {
+                conditions::refuse(&request, "the endpoint has no version to match")?;
+            }
             let parts = P::read(&request, &body)?;
             Ok(Self { caller, parts, log: RequestLog(request), permission: PhantomData })
         })
@@ -77,6 +83,8 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
             Code::BodyTooLarge,
             Code::UriTooLong,
         ]);
+        // The header of a condition that the endpoint does not support.
+        codes.push(Code::InvalidHeader);
         if !N::ANY_OF.is_empty() {
             codes.push(Code::MissingPermission);
         }
@@ -124,8 +132,8 @@ mod tests {
 
     use super::*;
     use crate::http::shared::permission::{AnyKey, CanRead, CanWrite};
+    use crate::http::v1::extract::conditions::WriteConditions;
     use crate::http::v1::extract::json::Json;
-    use crate::http::v1::extract::precondition::IfMatch;
     use crate::http::v1::extract::query::{NoParams, Query};
 
     #[test]
@@ -154,7 +162,7 @@ mod tests {
         }
     }
 
-    type Parts = (Query<NoParams>, IfMatch, Json<NoParams>);
+    type Parts = (Query<NoParams>, WriteConditions, Json<NoParams>);
 
     #[test]
     fn request_parts_are_read_in_order() {

@@ -97,6 +97,8 @@ codes! {
         "sessionId: the session is dissolved"
     VersionConflict "version_conflict" 412 "The session has another version"
         "If-Match: expected 1, the current version is 2"
+    PreconditionFailed "precondition_failed" 412 "A condition of the request does not hold"
+        "If-None-Match: the current version is 2"
     BodyTooLarge "body_too_large" 413 "The body is too large"
         "body: at most 1048576 bytes"
     UriTooLong "uri_too_long" 414 "The path and query are too long"

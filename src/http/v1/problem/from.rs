@@ -93,6 +93,7 @@ impl From<RuleViolation> for Problem {
             RuleViolation::TooManyMembers { .. } => (Code::TooManyMembers, "member"),
             RuleViolation::Dissolved => (Code::SessionDissolved, "sessionId"),
             RuleViolation::VersionConflict { .. } => (Code::VersionConflict, "version"),
+            RuleViolation::VersionExcluded { .. } => (Code::PreconditionFailed, "If-None-Match"),
         };
         let problem = Self::for_field(code, field, &violation);
         match violation {
@@ -101,7 +102,8 @@ impl From<RuleViolation> for Problem {
             | RuleViolation::AttributesTooLarge { max: limit, got } => {
                 problem.with_limit(limit, got)
             }
-            RuleViolation::VersionConflict { current, .. } => problem.with_current_version(current),
+            RuleViolation::VersionConflict { current, .. }
+            | RuleViolation::VersionExcluded { current } => problem.with_current_version(current),
             RuleViolation::NotAMember { .. }
             | RuleViolation::RemovalNotAllowed { .. }
             | RuleViolation::OwnerOnly { .. }

@@ -20,11 +20,6 @@ pub(crate) fn session(session: &Session) -> HttpResponse {
     HttpResponse::Ok().insert_header(tag(session.version)).json(SessionView::from(session))
 }
 
-/// The response to a read if the caller already has this version.
-pub(crate) fn not_modified(version: Version) -> HttpResponse {
-    HttpResponse::NotModified().insert_header(tag(version)).finish()
-}
-
 /// The response to a change.
 pub(crate) fn updated(outcome: &WriteOutcome, options: &WriteOptions) -> HttpResponse {
     build(HttpResponse::Ok(), outcome, options)
@@ -66,7 +61,7 @@ fn tag(version: Version) -> (actix_web::http::header::HeaderName, String) {
     (ETAG, format!("\"{version}\""))
 }
 
-/// [`session`] and [`not_modified`] in the description.
+/// [`session`] in the description, and the response to a caller that already has this version.
 pub(crate) struct SessionResponse;
 
 /// [`updated`] in the description.

@@ -89,6 +89,7 @@ pub(crate) async fn add(
     request: AddMemberRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), MemberPath(account), write, Json(operator)) = request.parts;
+    write.conditions.refuse_any_tag()?;
     let action = Action::Update(Update::for_members(vec![account], Vec::new())?);
     let change_request = ChangeRequest { actor: operator.try_into()?, action };
     let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
@@ -113,6 +114,7 @@ pub(crate) async fn remove(
     request: RemoveMemberRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), MemberPath(account), write) = request.parts;
+    write.conditions.refuse_any_tag()?;
     let action = Action::Update(Update::for_members(Vec::new(), vec![account])?);
     let change_request = ChangeRequest { actor: (&write.query).try_into()?, action };
     let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
