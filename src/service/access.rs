@@ -282,6 +282,13 @@ impl Caller {
         Ok(())
     }
 
+    /// Whether the app may read sessions. A write of another app shows nothing of the session.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        let has = |permission| self.app_context.app.permissions.contains(permission);
+        has(Permission::SessionsRead) || has(Permission::SessionsAdmin)
+    }
+
     /// Checks that the app may use a form of messages.
     ///
     /// # Errors

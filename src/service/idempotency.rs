@@ -4,11 +4,10 @@
 //! is read from the history. The key of a rejected request is not stored: nothing was done, so the
 //! request may be sent again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::sessions::{WriteOptions, WriteOutcome};
-use super::{Caller, Error, Pruner, Sessions};
+use super::{CachedSession, Caller, Error, Pruner, Sessions};
 use crate::domain::Session;
 use crate::repository;
 use crate::repository::history::{self, UpTo};
@@ -47,7 +46,8 @@ impl Sessions {
         let events = trace_single_statement("history.until", reading).await?;
         let session = Session::replay(stored.session_id, app.buin, events)
             .map_err(repository::Error::from)?;
-        Ok(Some(WriteOutcome { session: Arc::new(session.into()), replayed: true }))
+        let outcome = WriteOutcome::new(CachedSession::from(session));
+        Ok(Some(WriteOutcome { replayed: true, ..outcome }))
     }
 
     /// Stores the key of a request that changed nothing. `false`: another request has used the key

@@ -10,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
 use super::error::CgiError;
 use super::message::RequestBody;
-use super::render::{plain_response, sealed_response, to_json};
+use super::render::{plain_response, sealed_response, to_json, to_version_json};
 use crate::domain::{IdempotencyKey, Invalid, MessageForm, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
@@ -114,7 +114,10 @@ impl<N> PostRequest<N> {
     ) -> Result<HttpResponse, CgiError> {
         match result {
             Ok(outcome) => {
-                let mut response = self.base.respond(&outcome.session);
+                let mut response = match &outcome.session {
+                    Some(session) => self.base.respond(session),
+                    None => self.base.respond_json(outcome.session_id, &to_version_json(&outcome)),
+                };
                 if outcome.replayed {
                     let yes = HeaderValue::from_static("true");
                     response.headers_mut().insert(idempotency::REPLAYED, yes);
@@ -152,14 +155,18 @@ impl<N> GetRequest<N> {
     /// A response whose result is a session. The request context records the session here: a new
     /// session had no id before.
     pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
-        let json = session.json(to_json);
+        self.respond_json(session.id, session.json(to_json))
+    }
+
+    /// A response with this JSON about a session.
+    fn respond_json(&self, id: SessionId, json: &[u8]) -> HttpResponse {
         let response = if self.sealed {
             sealed_response(&self.caller.app_context().envelope, json)
         } else {
             plain_response(json)
         };
         RequestContext::with(&self.request, |context| {
-            context.set_session(session.id);
+            context.set_session(id);
             context.mark_succeeded();
         });
         response

@@ -55,7 +55,7 @@ impl TestService {
             reason: None,
         };
         let done = self.sessions.create(&self.caller, new, &WriteOptions::default()).await.unwrap();
-        (**done.session).clone()
+        (**done.session.unwrap()).clone()
     }
 
     /// Performs an action as the owner.
@@ -64,7 +64,7 @@ impl TestService {
         let request = Request::for_member(owner, action);
         let options = WriteOptions::default();
         let done = self.sessions.update(&self.caller, id, request, &options).await?;
-        Ok((**done.session).clone())
+        Ok((**done.session.unwrap()).clone())
     }
 
     pub async fn rename(&self, id: SessionId, title: &str) -> Session {

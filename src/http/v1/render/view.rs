@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::{Account, Session, SessionId};
 use crate::http::shared::render::{as_text, as_texts};
 use crate::http::v1::extract::text::{AccountText, TitleText};
+use crate::service::WriteOutcome;
 
 /// An example of a session, for the description.
 pub(crate) fn sample() -> Value {
@@ -67,6 +68,30 @@ pub(crate) struct SessionView<'a> {
     /// The number of members.
     #[schema(minimum = 1)]
     member_count: usize,
+}
+
+/// The result of a write: the session, or only its version for an app that may not read it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum WrittenView<'a> {
+    Session(SessionView<'a>),
+    #[serde(rename_all = "camelCase")]
+    Version {
+        #[serde(serialize_with = "as_text")]
+        session_id: SessionId,
+        version: i64,
+    },
+}
+
+impl<'a> From<&'a WriteOutcome> for WrittenView<'a> {
+    fn from(outcome: &'a WriteOutcome) -> Self {
+        match &outcome.session {
+            Some(session) => Self::Session(SessionView::from(&***session)),
+            None => {
+                Self::Version { session_id: outcome.session_id, version: outcome.version.get() }
+            }
+        }
+    }
 }
 
 /// The type of a session, always `multi`.

@@ -17,7 +17,7 @@ use crate::http::v1::extract::unsupported_headers::NoRequestHeaders;
 use crate::http::v1::problem;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::view;
-use crate::http::v1::render::view::SessionView;
+use crate::http::v1::render::view::{SessionView, WrittenView};
 use crate::service::{Caller, Sessions};
 use item::{ItemBody, ItemResult, ParsedItem};
 
@@ -85,10 +85,11 @@ struct ItemResponse<'a> {
     /// The status that a separate request would get.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
-    /// The session after the item, if the item succeeded.
-    #[schema(nullable = false)]
+    /// The session after the item, if the item succeeded. After an update, an app without
+    /// `sessions:read` gets only `sessionId` and `version`.
+    #[schema(value_type = Option<SessionView<'a>>, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<SessionView<'a>>,
+    session: Option<WrittenView<'a>>,
     /// `true` if an earlier request with the same key has executed the item.
     #[schema(required = false, example = true)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -105,8 +106,7 @@ impl<'a> From<&'a ItemResult> for ItemResponse<'a> {
             Ok((status, outcome)) => (*status, outcome.replayed),
             Err(problem) => (problem.status(), false),
         };
-        let session =
-            result.as_ref().ok().map(|(_, outcome)| SessionView::from(&**outcome.session));
+        let session = result.as_ref().ok().map(|(_, outcome)| WrittenView::from(outcome));
         let error = result.as_ref().err().map(|problem| problem.body(None));
         Self { status, session, replayed, error }
     }
