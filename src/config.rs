@@ -15,6 +15,7 @@ mod layer;
 mod limits;
 mod log_filter;
 mod otlp;
+mod policy;
 mod problem;
 mod read;
 mod secrets;
@@ -36,6 +37,7 @@ pub use self::layer::DEFAULTS;
 pub use self::limits::LimitsConfig;
 pub use self::log_filter::{InvalidLogFilter, LogFilter};
 pub use self::otlp::{OtlpEndpoint, TracingConfig};
+pub use self::policy::{PolicyConfig, RemovalLimit, RemoveMembers};
 pub use self::problem::{ConfigError, ConfigProblem};
 use self::read::Reader;
 pub use self::secrets::SecretsConfig;
@@ -104,25 +106,6 @@ pub struct TokenConfig {
     pub expire_in: Duration,
     /// The maximum difference between the time in a request and the server's time; whole seconds.
     pub max_clock_skew: Duration,
-}
-
-/// `[policy]`: rules that differ between companies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyConfig {
-    /// The members that may remove other members from a session.
-    pub remove_members: RemoveMembers,
-    /// Whether a sealed create or update that was received before is refused.
-    pub refuse_replayed_writes: bool,
-}
-
-/// The members that may remove other members from a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RemoveMembers {
-    /// `"owner"`: only the session's owner.
-    #[default]
-    Owner,
-    /// `"member"`: every member.
-    Member,
 }
 
 /// `[cache]`: the cache of sessions in memory.
@@ -221,13 +204,7 @@ impl Settings {
                 ),
             },
             limits: LimitsConfig::read(reader),
-            policy: PolicyConfig {
-                remove_members: reader.choice(
-                    "policy.remove_members",
-                    &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
-                ),
-                refuse_replayed_writes: reader.boolean("policy.refuse_replayed_writes"),
-            },
+            policy: PolicyConfig::read(reader),
             cache: CacheConfig {
                 enabled: reader.boolean("cache.enabled"),
                 max_bytes: reader.number("cache.max_bytes", 1_048_576..=1_099_511_627_776),

@@ -13,7 +13,7 @@ pub struct LimitsConfig {
     pub max_header_bytes: u32,
     /// The maximum number of headers of a request.
     pub max_headers: usize,
-    /// The minimum number of members of a session; at least 1 and at most
+    /// The minimum number of members of a new session; at least 1 and at most
     /// [`LimitsConfig::max_members`].
     pub min_members: usize,
     /// The maximum number of members of a session.

@@ -83,6 +83,7 @@ const OTHERS: Env<'_> = &[
     ("limits.burst", "7"),
     ("limits.max_failed_attempts", "8"),
     ("policy.remove_members", "member"),
+    ("policy.removal", "down_to_one"),
     ("policy.refuse_replayed_writes", "true"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
@@ -161,6 +162,7 @@ fn others() -> Settings {
         },
         policy: PolicyConfig {
             remove_members: RemoveMembers::Member,
+            removal: RemovalLimit::DownToOne,
             refuse_replayed_writes: true,
         },
         cache: CacheConfig { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
@@ -257,6 +259,7 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
             },
             policy: PolicyConfig {
                 remove_members: RemoveMembers::Owner,
+                removal: RemovalLimit::KeepMinimum,
                 refuse_replayed_writes: false,
             },
             cache: CacheConfig {
@@ -484,6 +487,7 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("limits.min_members = 0", "expected a whole number from 1 to 100000"),
         ("limits.max_members = 100001", "expected a whole number from 1 to 100000"),
         ("policy.remove_members = \"Owner\"", "expected \"owner\" or \"member\""),
+        ("policy.removal = \"one\"", "expected \"keep_minimum\" or \"down_to_one\""),
         ("log.format = \"xml\"", "expected \"pretty\" or \"json\""),
     ] {
         let message = problem(&line.replace("a list", "[1]"), &[]);

@@ -60,8 +60,10 @@ pub enum State {
 /// The limits and policies that an operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The minimum number of members.
+    /// The minimum number of members of a new session.
     pub min_members: usize,
+    /// The number of members that must stay if members leave or are removed: at least 1.
+    pub min_remaining: usize,
     /// The maximum number of members.
     pub max_members: usize,
     /// The policy on the removal of members.
@@ -128,10 +130,7 @@ impl Session {
 
 impl Rules {
     pub(super) fn check_min_members(&self, got: usize) -> Result<(), RuleViolation> {
-        if got < self.min_members {
-            return Err(RuleViolation::TooFewMembers { min: self.min_members, got });
-        }
-        Ok(())
+        check_min(self.min_members, got)
     }
 
     pub(super) fn check_max_members(&self, got: usize) -> Result<(), RuleViolation> {
@@ -140,6 +139,14 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+/// Checks a number of members.
+pub(super) fn check_min(min: usize, got: usize) -> Result<(), RuleViolation> {
+    if got < min {
+        return Err(RuleViolation::TooFewMembers { min, got });
+    }
+    Ok(())
 }
 
 /// Drops duplicates and keeps the order of first appearance.
@@ -173,7 +180,12 @@ mod tests {
     }
 
     fn create(creator: &str, members: &[&str]) -> Result<Session, RuleViolation> {
-        let rules = Rules { min_members: 3, max_members: 4, remove_members: RemovePolicy::Owner };
+        let rules = Rules {
+            min_members: 3,
+            min_remaining: 3,
+            max_members: 4,
+            remove_members: RemovePolicy::Owner,
+        };
         let new = NewSession {
             title: Title::new("t").unwrap(),
             creator: Account::new(creator).unwrap(),

@@ -38,8 +38,12 @@ const PLANS: [&[(&str, &str)]; 4] = [
     &[("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")],
 ];
 
-const RULES: Rules =
-    Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
+const RULES: Rules = Rules {
+    min_members: 1,
+    min_remaining: 1,
+    max_members: 2_000,
+    remove_members: RemovePolicy::Owner,
+};
 
 async fn spawn() -> TestApp {
     spawn_app_with(|settings| settings.delivery.enabled = false).await

@@ -32,8 +32,12 @@ pub fn provenance<'a>(app_id: &'a AppId, operator: &'a Account) -> Provenance<'a
 }
 
 /// The default rules without a minimum of members.
-pub const RULES: Rules =
-    Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
+pub const RULES: Rules = Rules {
+    min_members: 1,
+    min_remaining: 1,
+    max_members: 2_000,
+    remove_members: RemovePolicy::Owner,
+};
 
 /// The result of repeated runs of a statement.
 #[derive(Debug)]

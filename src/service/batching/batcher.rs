@@ -175,7 +175,12 @@ mod tests {
     /// Submits `numbers` together. Returns the numbers that failed, and all executions.
     async fn execute(numbers: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<(Attempt, Vec<u32>)>) {
         let options = SessionOptions {
-            rules: Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner },
+            rules: Rules {
+                min_members: 1,
+                min_remaining: 1,
+                max_members: 9,
+                remove_members: RemovePolicy::Owner,
+            },
             limits: PoolLimits {
                 max_connections: 1,
                 acquire_timeout: SECOND,
