@@ -41,12 +41,12 @@ pub use self::locks::{
     lock_sessions, running_statements, unlock, unlock_all_sessions, wait_for_blocked_statement,
 };
 pub use self::sessions::{
-    begin_late_update, dissolve_sessions, inconsistent_sessions, insert_many_sessions,
-    key_collations, numbered_sessions, numbered_titles, overwrite_session, overwrite_sessions,
-    rename_event_table, rename_title_column, rename_xid_column, restore_event_table,
-    set_invalid_titles, set_member_count, set_oversized_title, slow_down_creates,
-    slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes, stored_owner,
-    stored_version,
+    begin_late_update, dissolve_sessions, inconsistent_sessions, insert_foreign_titles,
+    insert_many_sessions, key_collations, numbered_sessions, numbered_titles, overwrite_session,
+    overwrite_sessions, rename_event_table, rename_title_column, rename_xid_column,
+    restore_event_table, set_invalid_titles, set_member_count, set_oversized_title,
+    slow_down_creates, slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes,
+    stored_owner, stored_version, title_rows_read, vacuum_titles,
 };
 pub use muster::domain::{AttemptRecord, DeliveryFilter, DeliverySummary};
 pub use muster::repository::Pool;

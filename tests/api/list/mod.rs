@@ -36,13 +36,14 @@ const ORDERS: [Sort; 4] = [
 impl TestService {
     pub async fn start() -> Self {
         let app = spawn_app().await;
-        // The caller is authenticated once, and the timeout of each request counts from then.
-        let mut settings = app.settings.clone();
-        settings.server.request_timeout = Duration::from_secs(3_600);
-        let options = session_options(&settings);
-        let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options, Arc::default());
+        let sessions = sessions_of(&app, &app.pool);
         let caller = authenticated(&app, &app.api_key).await;
         Self { app, sessions, caller }
+    }
+
+    /// Uses another pool for the same database.
+    fn use_pool(&mut self, pool: &store::Pool) {
+        self.sessions = sessions_of(&self.app, pool);
     }
 
     /// Creates a session of these members with the first one as owner.
@@ -112,6 +113,14 @@ impl TestService {
         }
         titles
     }
+}
+
+fn sessions_of(app: &TestApp, pool: &store::Pool) -> Sessions {
+    // The caller is authenticated once, and the timeout of each request counts from then.
+    let mut settings = app.settings.clone();
+    settings.server.request_timeout = Duration::from_secs(3_600);
+    let options = session_options(&settings);
+    Sessions::new(pool.clone(), app.clock.clone(), options, Arc::default())
 }
 
 /// The caller that has this API key.

@@ -156,8 +156,9 @@ pub(super) async fn fetch(
             ) as event
             "
         ),
-        // The condition is repeated as a subquery, so that the planner expects few rows. Only this
-        // index is useful, for common grams too.
+        // The array is the form in which the index has the enterprise. The condition on grams is
+        // repeated as a subquery, so that the planner expects few rows. Only this index is useful,
+        // for common grams too.
         IndexSource::Title => list!(
             pool,
             request,
@@ -166,7 +167,8 @@ pub(super) async fn fetch(
             "
             select session_id, null::timestamptz as changed_at, true as represents_session
             from session_title
-            where grams @> (select $19::bigint[]) and grams @> (select $19::bigint[])
+            where array[buin] @> array[$1::bigint]
+              and grams @> (select $19::bigint[]) and grams @> (select $19::bigint[])
             limit $14::bigint
             ",
             &filter_grams(request)
