@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
     AppId, AttemptRecord, Buin, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary,
-    SessionId,
+    SessionId, parse_time,
 };
 use crate::service::admin::AdminContext;
 use crate::service::admin::callbacks::{self, CallbackDetails};
@@ -60,10 +60,10 @@ pub(super) enum DeliveryCommand {
         #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app_id")]
         state: Option<DeliveryState>,
         /// Only callbacks about changes at this time or later, such as 2026-01-31T08:00:00Z
-        #[arg(long, value_name = "TIME", requires = "app_id")]
+        #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "app_id")]
         since: Option<DateTime<Utc>>,
         /// Only callbacks about changes before this time
-        #[arg(long, value_name = "TIME", requires = "app_id")]
+        #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "app_id")]
         until: Option<DateTime<Utc>>,
         #[command(flatten)]
         output: Output,

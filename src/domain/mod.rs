@@ -22,6 +22,7 @@ mod request;
 mod rule_violation;
 mod session;
 mod text;
+mod time;
 
 pub use app::{
     App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission, url_origin,
@@ -44,3 +45,4 @@ pub use rule_violation::{OwnerOnlyAction, RuleViolation};
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};
 pub(crate) use text::quoted;
 pub use text::{Account, Invalid, Reason, Title};
+pub use time::{InvalidTime, parse_time};

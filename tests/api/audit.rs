@@ -161,7 +161,12 @@ async fn audit_is_searchable_and_append_only() {
     assert_eq!(actions(&home, &["--until", at]), ["secrets.seal", "app.create"]);
     assert_eq!(entries(&home, &["--limit", "1"]), lines[3..]);
     home.run(&["audit", "list", "--limit", "0"]).fails(2, &["--limit"]);
-    home.run(&["audit", "list", "--since", "monday"]).fails(2, &["--since"]);
+    for option in ["--since", "--until"] {
+        let forms = [option, "2024-06-10T06:13:20Z", "2024-06-10T08:13:20+02:00"];
+        for text in ["monday", "yesterday", "2026-01-31", "2026-01-31 08:00"] {
+            home.run(&["audit", "list", option, text]).fails(2, &forms);
+        }
+    }
 
     let mut connection = store::connect_to(&database).await;
     for error in store::audit_change_errors(&mut connection).await {

@@ -203,6 +203,11 @@ async fn delivery_commands_work_without_a_server() {
         (vec!["delivery", "replay"], 2, "<ID>"),
         (vec!["delivery", "replay", "--app-id", "x", "--state", "leased"], 2, "cannot be replayed"),
         (vec!["delivery", "replay", "--app-id", "x", "--since", "monday"], 2, "--since"),
+        (
+            vec!["delivery", "replay", "--app-id", "x", "--until", "yesterday"],
+            2,
+            "such as 2024-06-10T06:13:20Z, 2024-06-10T06:13:20.5Z or 2024-06-10T08:13:20+02:00",
+        ),
         (vec!["delivery", "replay", &delivery, "--app-id", "x"], 2, "cannot be used with"),
         (vec!["delivery", "list", "--state", "lost"], 2, "pending, leased, delivered or failed"),
         (vec!["delivery", "list", "--session", "x"], 2, "--session"),
