@@ -5,10 +5,10 @@ mod printed;
 
 use clap::{Args, Subcommand};
 
-use self::printed::{SecretVisibility, list, show};
+use self::printed::{SecretVisibility, list, show, show_new};
 use super::args::{AppSelector, Output, one_line};
 use super::database::Database;
-use super::explain::explain;
+use super::explain::{explain, not_shown};
 use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -183,18 +183,17 @@ async fn dispatch(
         AppCommand::Create(create) => {
             let output = create.output;
             let created = apps::create(admin, create.into_app()).await.map_err(explain)?;
-            return show(&created, SecretVisibility::Shown, output);
+            show_new(created.value(), SecretVisibility::Shown, output)
+                .map_err(|error| not_shown(error, "the app was not created"))?;
+            return created.commit(admin).await.map(drop).map_err(explain);
         }
         AppCommand::List { output } => {
-            return list(&apps::list(admin).await.map_err(explain)?, output);
+            return Ok(list(&apps::list(admin).await.map_err(explain)?, output)?);
         }
         AppCommand::Show { which: AppSelector { buin, app_id }, show_secrets, output } => {
             let secrets = if show_secrets { SecretVisibility::Shown } else { hidden };
-            return show(
-                &apps::find(admin, buin, &app_id).await.map_err(explain)?,
-                secrets,
-                output,
-            );
+            let found = apps::find(admin, buin, &app_id).await.map_err(explain)?;
+            return Ok(show(&found, secrets, output)?);
         }
         AppCommand::TestCallback { which: AppSelector { buin, app_id }, output } => {
             let app = apps::find(admin, buin, &app_id).await.map_err(explain)?;
@@ -202,11 +201,14 @@ async fn dispatch(
         }
         AppCommand::RotateKey { which: AppSelector { buin, app_id }, aes_key, output } => {
             let aes_key = aes_key.unwrap_or_else(AesKey::generate);
-            let app = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
+            let rotated = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
+            show_new(rotated.value(), SecretVisibility::AesKey, output)
+                .map_err(|error| not_shown(error, "the old key stays valid"))?;
+            let app = rotated.commit(admin).await.map_err(explain)?;
             if database.is_embedded() {
                 first_app::rekey(&settings.data_dir, &app)?;
             }
-            return show(&app, SecretVisibility::AesKey, output);
+            return Ok(());
         }
         AppCommand::Update(update) => {
             let output = update.output;
@@ -226,7 +228,7 @@ async fn dispatch(
             (apps::resume_callbacks(admin, buin, &app_id).await, output)
         }
     };
-    show(&changed.map_err(explain)?, hidden, output)
+    Ok(show(&changed.map_err(explain)?, hidden, output)?)
 }
 
 impl AppCommand {

@@ -70,10 +70,10 @@ async fn list(
     if output.json {
         let entries: Vec<AuditEntryOutput> =
             entries.into_iter().map(AuditEntryOutput::from).collect();
-        return output::json(&entries);
+        return Ok(output::json(&entries)?);
     }
     let rows: Vec<[String; 5]> = entries.into_iter().map(row).collect();
-    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "OPERATOR", "DETAILS"], &rows));
+    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "OPERATOR", "DETAILS"], &rows))?;
     Ok(())
 }
 

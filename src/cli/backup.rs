@@ -52,7 +52,7 @@ async fn backup(
             &json!({ "dir": dir, "manifest": manifest, "keyFile": copies::key_file(admin) }),
         )?;
     } else {
-        output::text(&summary(&dir, &manifest, admin));
+        output::text(&summary(&dir, &manifest, admin))?;
     }
     anyhow::ensure!(
         !missing,

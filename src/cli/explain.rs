@@ -1,5 +1,6 @@
 //! The errors of use cases, with the command or setting that is their remedy.
 
+use super::output::OutputError;
 use crate::service::admin;
 
 const UNREACHABLE: &str =
@@ -16,6 +17,11 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     anyhow::Error::from(error).context(UNREACHABLE)
+}
+
+/// The error of a new secret that could not be shown. `outcome` is its consequence.
+pub(super) fn not_shown(error: OutputError, outcome: &str) -> anyhow::Error {
+    anyhow::Error::from(error).context(format!("the secret could not be shown, so {outcome}"))
 }
 
 /// Adds the remedy to an error of a use case.

@@ -41,7 +41,7 @@ pub(super) async fn run(server: &ServerConfig, live: bool) -> anyhow::Result<()>
     let is_success = response.status().is_success();
     let Status { status, reason } = response.json().await.with_context(no_answer)?;
     anyhow::ensure!(is_success, "{status}: {}", reason.as_deref().unwrap_or("no reason given"));
-    output::text(&status);
+    output::text(&status)?;
     Ok(())
 }
 

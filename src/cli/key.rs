@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::args::{AppSelector, Output, one_line};
 use super::database::Database;
-use super::explain::explain;
+use super::explain::{explain, not_shown};
 use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::AdminContext;
-use crate::service::admin::keys::{self, ApiKeySummary, Revocation};
+use crate::service::admin::keys::{self, ApiKeySummary, CreatedApiKey, Revocation};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -64,24 +64,26 @@ async fn create(
 ) -> anyhow::Result<()> {
     let AppSelector { buin, app_id } = which;
     let created = keys::create(admin, *buin, app_id, label).await.map_err(explain)?;
-    if output.json {
-        return output::json(&json!({
-            "key": created.key.reveal(),
-            "id": created.id,
+    let CreatedApiKey { key, id } = created.value();
+    let text = match output.json {
+        true => output::to_json(&json!({
+            "key": key.reveal(),
+            "id": id,
             "buin": buin.get(),
             "appId": app_id.as_str(),
             "label": label,
-        }));
-    }
-    output::text(created.key.reveal());
-    Ok(())
+        }))?,
+        false => key.reveal().to_owned(),
+    };
+    output::secret(&text).map_err(|error| not_shown(error, "the key was not created"))?;
+    created.commit(admin).await.map(drop).map_err(explain)
 }
 
 async fn list(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let keys = keys::list(admin).await.map_err(explain)?;
     let printed: Vec<ApiKeyOutput<'_>> = keys.iter().map(ApiKeyOutput::from).collect();
     if output.json {
-        return output::json(&printed);
+        return Ok(output::json(&printed)?);
     }
     let day = |at: Option<chrono::DateTime<chrono::Utc>>| {
         at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%d %H:%M").to_string())
@@ -101,16 +103,16 @@ async fn list(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
         })
         .collect();
     let head = ["ID", "BUIN", "APP ID", "CREATED (UTC)", "LAST USED", "REVOKED", "LABEL"];
-    output::text(&output::table(head, &rows));
+    output::text(&output::table(head, &rows))?;
     Ok(())
 }
 
 async fn revoke(admin: &AdminContext, given: &str, output: Output) -> anyhow::Result<()> {
     let Revocation { id, was_valid } = keys::revoke(admin, given).await.map_err(explain)?;
     if output.json {
-        return output::json(&json!({ "id": id, "revoked": true, "wasValid": was_valid }));
+        return Ok(output::json(&json!({ "id": id, "revoked": true, "wasValid": was_valid }))?);
     }
-    output::text(if was_valid { "revoked" } else { "already revoked" });
+    output::text(if was_valid { "revoked" } else { "already revoked" })?;
     Ok(())
 }
 

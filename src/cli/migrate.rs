@@ -46,12 +46,12 @@ async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let applied = schema::migrate(admin).await.map_err(explain)?;
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
-        return output::json(&json!({ "applied": applied }));
+        return Ok(output::json(&json!({ "applied": applied }))?);
     }
     for migration in &applied {
-        output::text(&format!("applied {:04} {}", migration.version, migration.description));
+        output::text(&format!("applied {:04} {}", migration.version, migration.description))?;
     }
-    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" });
+    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" })?;
     Ok(())
 }
 
@@ -77,7 +77,7 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
                 Some(at) => format!("applied {}", at.format("%Y-%m-%d %H:%M:%S UTC")),
                 None => "pending".to_owned(),
             };
-            output::text(&format!("{:04} {}: {state}", migration.version, migration.description));
+            output::text(&format!("{:04} {}: {state}", migration.version, migration.description))?;
         }
     }
     match found {

@@ -141,7 +141,10 @@ enum Command {
 /// Runs the command of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return explain_usage(&usage),
+    };
     if let Err(error) = environment::restart_without_ignored() {
         let error = anyhow::Error::from(error);
         output::error(
@@ -165,6 +168,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints the help, the version, or what is wrong with the command line.
+fn explain_usage(usage: &clap::Error) -> ExitCode {
+    match output::usage(usage) {
+        // A message on standard error that cannot be written has no other place.
+        Err(error) if !usage.use_stderr() => {
+            output::error(&error.into());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(1)),
+    }
+}
+
 /// Whether a value of the configuration is the cause, wherever this was found.
 fn is_misconfiguration(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
@@ -181,7 +196,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
     let loaded = Settings::load(file.as_deref(), config::environment());
     if let (Command::Doctor { output }, Err(error)) = (&command, &loaded) {
-        return Ok(doctor::unconfigured(error, *output));
+        return Ok(doctor::unconfigured(error, *output)?);
     }
     let settings = loaded?;
     telemetry::init(&log_settings(&settings, &command))?;
@@ -199,7 +214,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(&settings, args, &clock).await?,
         Command::Restore(args) => restore::run(&settings, args, &clock).await?,
         Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
-        Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
+        Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await?),
         Command::Health { live } => health::run(&settings.server, live).await?,
         Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
     }
@@ -208,15 +223,15 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Runs a command that needs no configuration; `None` if the command needs one.
 fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
-    match command {
+    let printed = match command {
         Command::Config => output::text(config::DEFAULTS.trim_end()),
         Command::Openapi => output::text(http::openapi().trim_end()),
         Command::Completions { shell } => manual::completions(Cli::command(), *shell),
         Command::Man { directory } => return Some(manual::pages(Cli::command(), directory)),
         Command::Secrets(secrets::SecretsCommand::Generate) => secrets::generate(),
         _ => return None,
-    }
-    Some(Ok(()))
+    };
+    Some(printed.map_err(anyhow::Error::from))
 }
 
 /// The log settings of a command. A server logs its events. Any other command prints its result, so

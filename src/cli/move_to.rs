@@ -65,7 +65,9 @@ fn report(
     let rows = |table: &str| content.get(table).map_or(0, |table| table.rows);
     let key = copies::key_file(admin);
     if output.json {
-        return output::json(&json!({ "to": url.to_string(), "tables": content, "keyFile": key }));
+        return Ok(output::json(
+            &json!({ "to": url.to_string(), "tables": content, "keyFile": key }),
+        )?);
     }
     let key = match key {
         Some(file) => format!(
@@ -90,7 +92,7 @@ fn report(
         rows("session_event"),
         rows("delivery"),
         rows("app"),
-    ));
+    ))?;
     Ok(())
 }
 

@@ -82,9 +82,9 @@ fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow:
     let Restored { apps, migrated } = restored;
     let manifest = backup.manifest();
     if output.json {
-        return output::json(&json!({
+        return Ok(output::json(&json!({
             "at": manifest.at, "tables": manifest.tables, "apps": apps, "migrated": migrated,
-        }));
+        }))?);
     }
     output::text(&format!(
         "restored the backup of {}: {} sessions, {} members, {} events, {} deliveries and {} apps, \
@@ -96,6 +96,6 @@ fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow:
         manifest.rows("session_event"),
         manifest.rows("delivery"),
         apps,
-    ));
+    ))?;
     Ok(())
 }

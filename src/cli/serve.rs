@@ -104,7 +104,10 @@ async fn start(
             .await?;
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
-    output::text(&welcome(url, credentials.as_deref()));
+    if let Err(error) = output::text(&welcome(url, credentials.as_deref())) {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "the welcome was not printed; the server runs without it");
+    }
     service_manager::ready();
     Ok(application)
 }

@@ -14,6 +14,7 @@ use super::{
     CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats,
     SealedRejections, StatementStats,
 };
+use crate::telemetry;
 
 /// The metrics and the state of the service, as text for Prometheus.
 ///
@@ -267,7 +268,9 @@ fn program(writer: &mut MetricsWriter<'_>) -> fmt::Result {
         "muster_build_info",
         "The version, the commit and the compiler of this program.",
         [(labels, 1)],
-    )
+    )?;
+    let help = "Lines of the log that could not be written.";
+    writer.counter("muster_log_lines_dropped", help, telemetry::dropped_log_lines())
 }
 
 fn process(writer: &mut MetricsWriter<'_>, process: &Process) -> fmt::Result {

@@ -7,7 +7,7 @@ use super::Error;
 use super::audit::{self, AuditAction, AuditContext, AuditRecord};
 use super::error::corrupt;
 use crate::domain::{AppId, Buin};
-use crate::repository::Pool;
+use crate::repository::{Pool, PoolTransaction};
 use crate::wire::ApiKeyHash;
 
 /// A stored API key: its hash and its properties.
@@ -59,6 +59,21 @@ pub async fn insert(
     label: &str,
     context: AuditContext<'_>,
 ) -> Result<(), Error> {
+    Ok(begin_insert(pool, hash, buin, app_id, label, context).await?.commit().await?)
+}
+
+/// Like [`insert`], but leaves the commit to the caller.
+///
+/// # Errors
+/// [`Error::AppUnknown`], or when the database fails.
+pub async fn begin_insert(
+    pool: &Pool,
+    hash: &ApiKeyHash,
+    buin: Buin,
+    app_id: &AppId,
+    label: &str,
+    context: AuditContext<'_>,
+) -> Result<PoolTransaction, Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into api_key (hash, buin, app_id, label, created_at) values ($1, $2, $3, $4, $5)",
@@ -77,8 +92,7 @@ pub async fn insert(
     let details = json!({ "key": id(hash), "label": label });
     let record = AuditRecord::for_app(AuditAction::KeyCreate, buin, app_id, details);
     audit::write(&mut transaction, context, record).await?;
-    transaction.commit().await?;
-    Ok(())
+    Ok(transaction)
 }
 
 /// Revokes a key for ever and writes the audit record. Returns whether the key was valid until now.

@@ -41,6 +41,7 @@ mod malformed_requests;
 mod manual;
 mod metrics;
 mod move_to;
+mod output;
 mod plaintext_requests;
 mod rate_limits;
 mod request_id;

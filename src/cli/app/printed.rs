@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::args::Output;
-use super::super::output;
+use super::super::output::{self, OutputError};
 use crate::domain::Permission;
 use crate::service::admin::apps::RegisteredApp;
 
@@ -62,10 +62,27 @@ pub(super) fn show(
     stored: &RegisteredApp,
     secrets: SecretVisibility,
     output: Output,
-) -> anyhow::Result<()> {
+) -> Result<(), OutputError> {
+    output::text(&describe(stored, secrets, output)?)
+}
+
+/// Prints an app with secrets that nobody has seen yet.
+pub(super) fn show_new(
+    stored: &RegisteredApp,
+    secrets: SecretVisibility,
+    output: Output,
+) -> Result<(), OutputError> {
+    output::secret(&describe(stored, secrets, output)?)
+}
+
+fn describe(
+    stored: &RegisteredApp,
+    secrets: SecretVisibility,
+    output: Output,
+) -> Result<String, OutputError> {
     let printed = AppOutput::new(stored, secrets);
     if output.json {
-        return output::json(&printed);
+        return output::to_json(&printed);
     }
     let mut lines = vec![
         format!("buin            {}", printed.buin),
@@ -85,12 +102,11 @@ pub(super) fn show(
         ));
     }
     lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
-    output::text(&lines.join("\n"));
-    Ok(())
+    Ok(lines.join("\n"))
 }
 
 /// Prints a table of apps.
-pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()> {
+pub(super) fn list(apps: &[RegisteredApp], output: Output) -> Result<(), OutputError> {
     let printed: Vec<AppOutput<'_>> =
         apps.iter().map(|stored| AppOutput::new(stored, SecretVisibility::Hidden)).collect();
     if output.json {
@@ -108,6 +124,5 @@ pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()>
             ]
         })
         .collect();
-    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows));
-    Ok(())
+    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows))
 }

@@ -12,7 +12,7 @@ pub(super) use self::secrets::{
 pub use self::stored::StoredApp;
 use self::stored::permission_names;
 use super::audit::{self, AuditContext};
-use super::{Error, Pool, sealing};
+use super::{Error, Pool, PoolTransaction, sealing};
 use crate::domain::{AppId, Buin};
 use crate::keyring::Keyring;
 
@@ -87,6 +87,19 @@ pub async fn insert(
     stored: &StoredApp,
     context: AuditContext<'_>,
 ) -> Result<(), Error> {
+    Ok(begin_insert(pool, keyring, stored, context).await?.commit().await?)
+}
+
+/// Like [`insert`], but leaves the commit to the caller.
+///
+/// # Errors
+/// [`Error::AppExists`], or when the database fails.
+pub async fn begin_insert(
+    pool: &Pool,
+    keyring: &Keyring,
+    stored: &StoredApp,
+    context: AuditContext<'_>,
+) -> Result<PoolTransaction, Error> {
     let app = &stored.app;
     let mut transaction = pool.begin().await?;
     let sealed =
@@ -113,8 +126,7 @@ pub async fn insert(
         _ => error.into(),
     })?;
     audit::write(&mut transaction, context, audit_records::created_record(app)).await?;
-    transaction.commit().await?;
-    Ok(())
+    Ok(transaction)
 }
 
 /// Changes an app: `change` edits the stored app in place. The row is locked until the transaction
@@ -131,6 +143,24 @@ pub async fn update_with(
     context: AuditContext<'_>,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<StoredApp, Error> {
+    let (stored, transaction) =
+        begin_update_with(pool, keyring, buin, app_id, context, change).await?;
+    transaction.commit().await?;
+    Ok(stored)
+}
+
+/// Like [`update_with`], but leaves the commit to the caller.
+///
+/// # Errors
+/// [`Error::AppUnknown`], or when the database fails.
+pub async fn begin_update_with(
+    pool: &Pool,
+    keyring: &Keyring,
+    buin: Buin,
+    app_id: &AppId,
+    context: AuditContext<'_>,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<(StoredApp, PoolTransaction), Error> {
     let mut transaction = pool.begin().await?;
     let key = sealing::lock_active_key(&mut transaction, keyring).await?;
     let row =
@@ -140,7 +170,9 @@ pub async fn update_with(
     let before = found(row, keyring, buin, app_id)?;
     let mut stored = before.clone();
     change(&mut stored);
-    let Some(record) = audit_records::changed_record(&before, &stored) else { return Ok(stored) };
+    let Some(record) = audit_records::changed_record(&before, &stored) else {
+        return Ok((stored, transaction));
+    };
     let (app, sealed) = (&stored.app, SealedSecrets::new(&key, &stored));
     write_app!(
         r#"
@@ -158,8 +190,7 @@ pub async fn update_with(
     .execute(&mut *transaction)
     .await?;
     audit::write(&mut transaction, context, record).await?;
-    transaction.commit().await?;
-    Ok(stored)
+    Ok((stored, transaction))
 }
 
 fn found(

@@ -1,11 +1,12 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
-use super::{AdminContext, Error, propagation};
+use super::uncommitted::{AfterCommit, Uncommitted};
+use super::{AdminContext, Error};
 use crate::domain::{
     AllowedForms, App, AppId, Buin, Callback, DeliveryFilter, DeliveryState, Permissions,
 };
 use crate::repository::apps::{self, StoredApp};
-use crate::repository::deliveries;
+use crate::repository::{PoolTransaction, deliveries};
 use crate::service::AppContext;
 use crate::wire::AesKey;
 
@@ -45,14 +46,18 @@ pub enum CallbackChange {
     },
 }
 
-/// Creates an app.
+/// Creates an app. It exists after the commit.
 ///
 /// # Errors
 /// [`Error::AppExists`], or the database fails.
-pub async fn create(admin: &AdminContext, new: RegisteredApp) -> Result<RegisteredApp, Error> {
+pub async fn create(
+    admin: &AdminContext,
+    new: RegisteredApp,
+) -> Result<Uncommitted<RegisteredApp>, Error> {
     let stored = StoredApp::from(new);
-    apps::insert(&admin.pool, &admin.keyring, &stored, admin.audit_context()).await?;
-    Ok(stored.into())
+    let (pool, keyring) = (&admin.pool, &admin.keyring);
+    let change = apps::begin_insert(pool, keyring, &stored, admin.audit_context()).await?;
+    Ok(Uncommitted::new(stored.into(), change, AfterCommit::Nothing))
 }
 
 /// Lists all apps, by enterprise and id.
@@ -131,13 +136,13 @@ pub async fn resume_callbacks(
     buin: Buin,
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
-    let (_, resumed) =
-        store(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
-    wake_backlog(admin, &resumed.app).await?;
-    Ok(resumed.into())
+    let (_, resumed, change) =
+        begin(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
+    let next = AfterCommit::AnnounceAndWake(resumed.app.clone());
+    Uncommitted::new(resumed.into(), change, next).commit(admin).await
 }
 
-/// Replaces the AES key of an app. All its access tokens become invalid.
+/// Replaces the AES key of an app. All its access tokens become invalid with the commit.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -146,8 +151,8 @@ pub async fn rotate_key(
     buin: Buin,
     app_id: &AppId,
     aes_key: AesKey,
-) -> Result<RegisteredApp, Error> {
-    change(admin, buin, app_id, |stored| stored.aes_key = aes_key).await
+) -> Result<Uncommitted<RegisteredApp>, Error> {
+    begin_change(admin, buin, app_id, |stored| stored.aes_key = aes_key).await
 }
 
 async fn change(
@@ -156,30 +161,39 @@ async fn change(
     app_id: &AppId,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<RegisteredApp, Error> {
-    let (before, after) = store(admin, buin, app_id, change).await?;
-    if before.is_some_and(|before| may_revive_callbacks(&before, &after)) {
-        wake_backlog(admin, &after.app).await?;
-    }
-    Ok(after.into())
+    begin_change(admin, buin, app_id, change).await?.commit(admin).await
 }
 
-/// Changes an app, and returns it as it was before and as it is now.
-async fn store(
+async fn begin_change(
     admin: &AdminContext,
     buin: Buin,
     app_id: &AppId,
     change: impl FnOnce(&mut StoredApp),
-) -> Result<(Option<StoredApp>, StoredApp), Error> {
+) -> Result<Uncommitted<RegisteredApp>, Error> {
+    let (before, after, transaction) = begin(admin, buin, app_id, change).await?;
+    let next = match before.is_some_and(|before| may_revive_callbacks(&before, &after)) {
+        true => AfterCommit::AnnounceAndWake(after.app.clone()),
+        false => AfterCommit::Announce,
+    };
+    Ok(Uncommitted::new(after.into(), transaction, next))
+}
+
+/// Changes an app. Returns it as it was before and as it is after the commit, and the transaction.
+async fn begin(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<(Option<StoredApp>, StoredApp, PoolTransaction), Error> {
     let mut before = None;
     let change = |stored: &mut StoredApp| {
         before = Some(stored.clone());
         change(stored);
     };
-    let after =
-        apps::update_with(&admin.pool, &admin.keyring, buin, app_id, admin.audit_context(), change)
-            .await?;
-    propagation::announce(admin).await;
-    Ok((before, after))
+    let (pool, keyring, audit) = (&admin.pool, &admin.keyring, admin.audit_context());
+    let (after, transaction) =
+        apps::begin_update_with(pool, keyring, buin, app_id, audit, change).await?;
+    Ok((before, after, transaction))
 }
 
 /// Whether callbacks that failed or waited before a change may arrive after it.
@@ -190,7 +204,7 @@ fn may_revive_callbacks(before: &StoredApp, after: &StoredApp) -> bool {
 }
 
 /// Makes the pending callbacks of an app due now. The running servers know the changed app already.
-async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
+pub(super) async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
     let filter = DeliveryFilter {
         buin: Some(app.buin),
         app_id: Some(app.app_id.clone()),

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::uncommitted::{AfterCommit, Uncommitted};
 use super::{AdminContext, Error, propagation};
 use crate::domain::{AppId, Buin};
 use crate::repository::keys::{self, ApiKeyRecord};
@@ -44,7 +45,7 @@ pub struct Revocation {
     pub was_valid: bool,
 }
 
-/// Creates a key for an app.
+/// Creates a key for an app. The key is valid after the commit.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -53,10 +54,12 @@ pub async fn create(
     buin: Buin,
     app_id: &AppId,
     label: &str,
-) -> Result<CreatedApiKey, Error> {
+) -> Result<Uncommitted<CreatedApiKey>, Error> {
     let key = ApiKey::generate();
-    keys::insert(&admin.pool, &key.hash(), buin, app_id, label, admin.audit_context()).await?;
-    Ok(CreatedApiKey { id: keys::id(&key.hash()), key })
+    let (hash, audit) = (key.hash(), admin.audit_context());
+    let change = keys::begin_insert(&admin.pool, &hash, buin, app_id, label, audit).await?;
+    let created = CreatedApiKey { id: keys::id(&hash), key };
+    Ok(Uncommitted::new(created, change, AfterCommit::Nothing))
 }
 
 /// Makes sure that the database has an existing key. A revoked key stays revoked.

@@ -19,6 +19,8 @@ pub mod secrets;
 mod context;
 mod error;
 mod propagation;
+mod uncommitted;
 
 pub use context::AdminContext;
 pub use error::Error;
+pub use uncommitted::Uncommitted;
