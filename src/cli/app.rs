@@ -6,7 +6,7 @@ mod printed;
 use clap::{Args, Subcommand};
 
 use self::printed::{SecretVisibility, list, show, show_new};
-use super::args::{AppSelector, Output, one_line};
+use super::args::{AppSelector, CreateDatabase, Output, one_line};
 use super::database::Database;
 use super::explain::{explain, not_shown};
 use super::{first_app, test_callback};
@@ -122,6 +122,8 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
     callback_token: Option<String>,
     #[command(flatten)]
+    create_database: CreateDatabase,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -158,8 +160,7 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let database = match &command {
-        // A command on existing apps must not create an empty database.
-        AppCommand::Create(_) => Database::open(settings).await?,
+        AppCommand::Create(create) => Database::open_with(settings, create.create_database).await?,
         _ => Database::open_existing(settings).await?,
     };
     let database = database.ensure_current(settings, clock).await?;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 
 use super::actor;
+use super::args::CreateDatabase;
 use super::explain::{explain, unreachable};
 use super::misconfigured::Misconfigured;
 use super::postgres_supervisor::PostgresSupervisor;
@@ -128,6 +129,18 @@ impl Database {
             }
         }
         Self::open(settings).await
+    }
+
+    /// Like [`Database::open`] if `flag` is given, else like [`Database::open_existing`]: a command in
+    /// the wrong directory would otherwise make a second database without a word.
+    pub(super) async fn open_with(
+        settings: &Settings,
+        flag: CreateDatabase,
+    ) -> anyhow::Result<Self> {
+        match flag.create_database {
+            true => Self::open(settings).await,
+            false => Self::open_existing(settings).await,
+        }
     }
 
     /// Warns if other users can enter the directory of an embedded database. They cannot enter

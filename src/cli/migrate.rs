@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::args::Output;
+use super::args::{CreateDatabase, Output};
 use super::database::Database;
 use super::explain::explain;
 use super::output;
@@ -24,11 +24,12 @@ pub(super) enum MigrateCommand {
 pub(super) async fn run(
     settings: &Settings,
     command: Option<MigrateCommand>,
+    create_database: CreateDatabase,
     output: Output,
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let database = match command {
-        None => Database::open(settings).await?,
+        None => Database::open_with(settings, create_database).await?,
         Some(MigrateCommand::Status { .. }) => Database::open_existing(settings).await?,
     };
     let admin = database.admin(clock);

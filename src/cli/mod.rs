@@ -51,7 +51,7 @@ pub use listeners::Listeners;
 pub use options::session_options;
 pub use shutdown_signal::ShutdownSignal;
 
-use self::args::Output;
+use self::args::{CreateDatabase, Output};
 use self::certificate::CertificateError;
 use self::crypto::install_crypto_provider;
 use self::misconfigured::Misconfigured;
@@ -88,6 +88,8 @@ enum Command {
     Migrate {
         #[command(subcommand)]
         command: Option<migrate::MigrateCommand>,
+        #[command(flatten)]
+        create_database: CreateDatabase,
         #[command(flatten)]
         output: Output,
     },
@@ -203,8 +205,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     match command {
         Command::Serve => serve::run(&settings, clock).await?,
-        Command::Migrate { command, output } => {
-            migrate::run(&settings, command, output, &clock).await?;
+        Command::Migrate { command, create_database, output } => {
+            migrate::run(&settings, command, create_database, output, &clock).await?;
         }
         Command::App(command) => app::run(&settings, command, &clock).await?,
         Command::Key(command) => key::run(&settings, command, &clock).await?,

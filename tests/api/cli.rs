@@ -256,6 +256,7 @@ fn walk(home: &Home) {
 #[test]
 fn commands_work_without_a_server() {
     let home = Home::new();
+    home.run(&["migrate", "--create-database"]).ok();
     walk(&home);
     assert!(home.postmaster().is_none(), "a command leaves nothing running");
     assert!(home.data_dir.join("postgres/PG_VERSION").exists());
@@ -437,7 +438,7 @@ async fn error_texts_name_the_mistake_and_a_remedy() {
 
 #[test]
 fn callback_urls_that_settings_deny_are_named() {
-    let mut home = Home::new();
+    let mut home = Home::with_database();
     home.set("MUSTER__DELIVERY__DENY_NETWORKS", "127.0.0.0/8,::1/128");
     let app = ["--buin", "7", "--app-id", "mine"];
     let callback = |url| ["--callback-url", url, "--callback-token", "x", "--json"];

@@ -84,14 +84,18 @@ fn data_of_a_newer_postgresql_are_refused() {
 fn invalid_programs_directory_leaves_no_data_directory() {
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__POSTGRES_DIR", "/nowhere");
-    for command in [&["serve"][..], &["migrate"], &["app", "create", "--buin", "1"]] {
+    for command in [
+        &["serve"][..],
+        &["migrate", "--create-database"],
+        &["app", "create", "--buin", "1", "--create-database"],
+    ] {
         home.run(command).fails(2, &["database.postgres_dir is /nowhere"]);
     }
     assert!(!home.data_dir.exists());
 }
 
 #[test]
-fn reading_command_creates_no_database() {
+fn only_a_server_creates_a_database_without_a_flag() {
     let home = Home::new();
     let id = "00000000-0000-7000-8000-000000000000.1.yd5D7F8E6A";
     let app = ["--buin", "1", "--app-id", "yd5D7F8E6A"];
@@ -102,20 +106,46 @@ fn reading_command_creates_no_database() {
         &["delivery", "list"],
         &["delivery", "show", id],
         &["migrate", "status"],
+        &["migrate"],
+        &["migrate", "--json"],
+        &["app", "create", "--buin", "1"],
+        &[&["app", "create", "--json"], &app[..]].concat(),
+        &[&["key", "create"], &app[..]].concat(),
+        &["key", "revoke", "0011223344556677"],
+        &["audit", "list"],
+        &["secrets", "status"],
+        &["secrets", "rotate"],
+        &["backup", "copy"],
+        &["move-to", "postgres://127.0.0.1:1/m"],
     ] {
         home.run(command).fails(
             1,
-            &["there is no database in", "muster serve", "muster app create", "set data_dir"],
+            &[
+                "there is no database in",
+                "muster serve",
+                "muster app create --create-database",
+                "set data_dir",
+            ],
         );
         assert!(!home.data_dir.exists(), "{command:?}");
     }
-    home.run(&["app", "create", "--buin", "1"]).ok();
-    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1);
+    // A database beside the wrong directory is not mistaken for one in it.
+    let other = Home::with_database();
+    let mut wrong = Home::new();
+    wrong.set("MUSTER__DATA_DIR", other.parent.to_str().unwrap());
+    wrong.run(&["app", "create", "--buin", "1"]).fails(1, &["there is no database in"]);
+    assert!(!other.parent.join("postgres").exists());
+
+    home.run(&["app", "create", "--buin", "1", "--create-database"]).ok();
+    home.run(&["app", "create", "--buin", "2", "--create-database"]).ok();
+    home.run(&["app", "create", "--buin", "3"]).ok();
+    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 3);
     let server = home.serve();
     assert!(!home.data_dir.join("first-app.json").exists());
     server.stop();
 
     let home = Home::new();
+    home.run(&["migrate", "--create-database"]).ok();
     home.run(&["migrate"]).ok();
     home.run(&["migrate", "status"]).ok();
 }
