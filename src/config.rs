@@ -10,6 +10,7 @@ mod address;
 mod audit;
 mod delivery;
 mod duration;
+mod effective;
 mod key_text;
 mod layer;
 mod limits;
@@ -31,6 +32,7 @@ use ::config::Config;
 pub use self::audit::AuditConfig;
 pub use self::delivery::DeliveryConfig;
 use self::duration::{DAY, HOUR, MIN_TIMEOUT, MINUTE, SECOND};
+pub use self::effective::{EffectiveSetting, SettingSource, SettingValue};
 pub use self::key_text::KeyText;
 pub use self::layer::DEFAULTS;
 pub use self::limits::LimitsConfig;
@@ -173,17 +175,33 @@ impl Settings {
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        Self::load_explained(file, env).map(|(settings, _)| settings)
+    }
+
+    /// Like [`Settings::load`], and lists the settings in the order of the defaults.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_explained(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<EffectiveSetting>), ConfigError> {
         let mut problems = Vec::new();
         let defaults = layer::defaults()?;
-        let mut merged = Config::builder().add_source(defaults.clone());
-        if let Some(path) = file {
-            merged = merged.add_source(layer::file(path, &defaults, &mut problems)?);
-        }
-        merged = merged.add_source(layer::environment(env, &defaults, &mut problems));
-        let merged = merged.build().map_err(ConfigError::Layers)?;
+        let file = file.map(|path| layer::file(path, &defaults, &mut problems)).transpose()?;
+        let env = layer::environment(env, &defaults, &mut problems);
+        let merged = Config::builder().add_source(defaults.clone());
+        let merged = file.iter().fold(merged, |merged, file| merged.add_source(file.clone()));
+        let merged = merged.add_source(env.clone()).build().map_err(ConfigError::Layers)?;
 
-        let settings = Self::read(&mut Reader::new(&merged.cache, &mut problems));
-        if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems)) }
+        let mut reader = Reader::new(&merged.cache, &mut problems);
+        let settings = Self::read(&mut reader);
+        let values = reader.into_values();
+        if !problems.is_empty() {
+            return Err(ConfigError::Invalid(problems));
+        }
+        let effective = layer::effective(values, &defaults, file.as_ref(), &env)?;
+        Ok((settings, effective))
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {

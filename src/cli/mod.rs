@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod callbacks;
 mod certificate;
+mod config;
 mod crypto;
 mod database;
 mod delivery;
@@ -56,9 +57,9 @@ use self::certificate::CertificateError;
 use self::crypto::install_crypto_provider;
 use self::misconfigured::Misconfigured;
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
+use crate::config::{ConfigError, LogConfig, LogFilter, LogFormat, Settings, environment, file};
 use crate::postgres::embedded::EmbeddedError;
-use crate::postgres::environment;
+use crate::postgres::environment::restart_without_ignored;
 use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
@@ -127,8 +128,12 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
-    /// Print every configuration key with its default and its meaning, as TOML
-    Config,
+    /// Print every configuration key with its default and its meaning, as TOML; or show the settings
+    /// in force
+    Config {
+        #[command(subcommand)]
+        command: Option<config::ConfigCommand>,
+    },
     /// Print the OpenAPI 3.1 description of the REST API, as JSON
     Openapi,
     /// Print a completion script for a shell
@@ -147,7 +152,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return explain_usage(&usage),
     };
-    if let Err(error) = environment::restart_without_ignored() {
+    if let Err(error) = restart_without_ignored() {
         let error = anyhow::Error::from(error);
         output::error(
             &error.context("cannot start this program again without PGOPTIONS and alike"),
@@ -195,12 +200,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(done) = unconfigured(&command) {
         return done.map(|()| ExitCode::SUCCESS);
     }
-    let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
-    let loaded = Settings::load(file.as_deref(), config::environment());
+    let is_argument = cli.config.is_some();
+    let file = file(cli.config, std::env::var_os("MUSTER_CONFIG"));
+    let loaded = Settings::load_explained(file.as_deref(), environment());
     if let (Command::Doctor { output }, Err(error)) = (&command, &loaded) {
         return Ok(doctor::unconfigured(error, *output)?);
     }
-    let settings = loaded?;
+    let (settings, effective) = loaded?;
+    if let Command::Config { command: Some(config::ConfigCommand::Show { output }) } = command {
+        let file = config::ConfigFile { path: file.as_deref(), is_argument };
+        config::show(&effective, &file, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::init(&log_settings(&settings, &command))?;
     let clock = Clock::system();
     match command {
@@ -218,7 +229,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
         Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await?),
         Command::Health { live } => health::run(&settings.server, live).await?,
-        Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Config { .. }
+        | Command::Openapi
+        | Command::Completions { .. }
+        | Command::Man { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -226,7 +240,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Runs a command that needs no configuration; `None` if the command needs one.
 fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     let printed = match command {
-        Command::Config => output::text(config::DEFAULTS.trim_end()),
+        Command::Config { command: None } => config::defaults(),
         Command::Openapi => output::text(http::openapi().trim_end()),
         Command::Completions { shell } => manual::completions(Cli::command(), *shell),
         Command::Man { directory } => return Some(manual::pages(Cli::command(), directory)),
@@ -239,7 +253,7 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
 /// The log settings of a command. A server logs its events. Any other command prints its result, so
 /// it logs only warnings unless the configuration asks for more. A move and a download of
 /// PostgreSQL take minutes, so they also log their progress.
-fn log_settings(settings: &Settings, command: &Command) -> config::LogConfig {
+fn log_settings(settings: &Settings, command: &Command) -> LogConfig {
     let mut log = settings.log.clone();
     let quiet = match command {
         Command::Serve => return log,

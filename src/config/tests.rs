@@ -846,3 +846,61 @@ fn flag_overrides_variable() {
     assert_eq!(file(None, Some("".into())), None);
     assert_eq!(file(None, None), None);
 }
+
+/// The settings in force: value, source and origin of each key.
+fn explained(file: Option<&str>, env: Env<'_>) -> Vec<EffectiveSetting> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("muster.toml");
+    std::fs::write(&path, file.unwrap_or_default()).unwrap();
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::load_explained(file.map(|_| path.as_path()), env).unwrap().1
+}
+
+#[test]
+fn every_key_is_explained_in_the_order_of_the_defaults() {
+    let settings = explained(None, &[]);
+    let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
+    let known: BTreeSet<&str> = OTHERS.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys.iter().copied().collect::<BTreeSet<_>>(), known);
+    assert_eq!((keys[0], keys.last()), ("data_dir", Some(&"log.format")));
+    assert!(settings.iter().all(|setting| setting.source == SettingSource::Default));
+    assert!(settings.iter().all(|setting| setting.origin == "the default"));
+}
+
+#[test]
+fn last_layer_explains_a_value() {
+    let file = "cache.enabled = false\n[server]\nbind = \"[::]:0\"\nworkers = 3\n";
+    let env =
+        [("MUSTER__SERVER__WORKERS", "4"), ("MUSTER__DELIVERY__ALLOW_NETWORKS", "10.0.0.0/8")];
+    let settings = explained(Some(file), &env);
+    let find = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+        let origin = setting.origin.rsplit('/').next().unwrap();
+        (setting.value.clone(), setting.source, origin.to_owned())
+    };
+    let text = |text: &str| SettingValue::Text(text.to_owned());
+    let workers = "environment variable MUSTER__SERVER__WORKERS".to_owned();
+    assert_eq!(
+        find("server.workers"),
+        (SettingValue::Whole(4), SettingSource::Environment, workers)
+    );
+    let at = |line| format!("muster.toml, line {line}");
+    assert_eq!(find("server.bind"), (text("[::]:0"), SettingSource::File, at(3)));
+    assert_eq!(find("cache.enabled"), (SettingValue::Boolean(false), SettingSource::File, at(1)));
+    assert_eq!(find("delivery.allow_networks").0, SettingValue::List(vec![text("10.0.0.0/8")]));
+    assert_eq!(find("metrics.bind").0, text("127.0.0.1:0"), "the address in force, not `auto`");
+}
+
+#[test]
+fn no_secret_is_explained() {
+    let env: Vec<(String, &str)> =
+        OTHERS.iter().map(|(key, value)| (layer::variable_name(key), *value)).collect();
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, *value)).collect();
+    let settings = explained(None, &env);
+    let shown = format!("{settings:?}");
+    for secret in ["AAECAwQF", "ff010203", "12345"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(shown.contains("postgres://u:***@db/muster"), "{shown}");
+    assert!(settings.iter().all(|setting| setting.source == SettingSource::Environment));
+}
