@@ -80,6 +80,31 @@ fn data_of_a_newer_postgresql_are_refused() {
     assert!(home.postmaster().is_none());
 }
 
+/// The directory belongs to the user of PostgreSQL, and Muster may run as root.
+#[test]
+fn files_behind_links_in_the_directory_of_postgresql_are_not_printed() {
+    let home = Home::with_database();
+    let secret = home.parent.join("shadow");
+    fs::write(&secret, "root:Sesame:1:0\n").unwrap();
+    let version = home.postgres().join("PG_VERSION");
+    fs::remove_file(&version).unwrap();
+    std::os::unix::fs::symlink(&secret, &version).unwrap();
+    for command in [
+        &["serve"][..],
+        &["migrate", "--create-database"],
+        &["app", "list"],
+        &["backup", "copy"],
+        &["doctor"],
+    ] {
+        let output = home.run(command);
+        assert_eq!(output.status.code(), Some(1), "{output:#?}");
+        let all = format!("{}{}", output.stdout, output.stderr);
+        assert!(!all.contains("Sesame"), "{all}");
+        assert!(all.contains("has a link as PG_VERSION, which is not followed"), "{all}");
+    }
+    assert!(home.postmaster().is_none());
+}
+
 #[test]
 fn invalid_programs_directory_leaves_no_data_directory() {
     let mut home = Home::new();
