@@ -219,6 +219,11 @@ impl UnsupportedEncoding {
         `create database NAME encoding 'UTF8' template template0`, and use that one";
 }
 
+/// The host of a database, if the link to it may cross a network without TLS.
+pub(super) fn plaintext_host(url: &DatabaseUrl) -> Option<String> {
+    pool::plaintext_host(&external_options(url).ok()?).map(str::to_owned)
+}
+
 /// The options of a configured database.
 fn external_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
     let wrong = || Misconfigured(format!("database.url: {url} cannot be used"));

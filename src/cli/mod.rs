@@ -29,6 +29,7 @@ mod move_to;
 mod open_files;
 mod options;
 mod output;
+mod plaintext_link;
 mod postgres_supervisor;
 mod restore;
 mod secrets;

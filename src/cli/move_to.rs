@@ -10,6 +10,7 @@ use super::args::Output;
 use super::database::{Database, connect_to};
 use super::explain::explain;
 use super::output;
+use super::plaintext_link::PlaintextLink;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::service::admin::copies::{self, DatabaseContents};
@@ -31,6 +32,9 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let url = url(&args.url)?;
     let target = connect_to(&url, settings)?;
+    if let Some(link) = PlaintextLink::find(&url) {
+        output::warning(&format!("{}: {}", link.finding("the URL"), PlaintextLink::REMEDY));
+    }
     let database = Database::open_existing(settings).await?;
     let admin = database.admin(clock);
     let timeout = settings.database.acquire_timeout;

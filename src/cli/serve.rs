@@ -13,6 +13,7 @@ use super::application::Application;
 use super::database::Database;
 use super::explain::explain;
 use super::listeners::Listeners;
+use super::plaintext_link::PlaintextLink;
 use super::server_record::ServerRecord;
 use super::shutdown_signal::ShutdownSignal;
 use super::{doctor, first_app, open_files, output, service_manager};
@@ -33,6 +34,9 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     let url = url(settings.server.scheme(), listeners.api.address()?);
     if settings.database.url.is_none() {
         doctor::warn_about_space(&settings.data_dir);
+    }
+    if let Some(link) = settings.database.url.as_ref().and_then(PlaintextLink::find) {
+        tracing::warn!("{}: {}", link.finding("database.url"), PlaintextLink::REMEDY);
     }
     let Some(database) = Database::open_for_server(settings, &shutdown_signal).await? else {
         return Ok(());

@@ -281,6 +281,35 @@ fn unreachable_database_error_hides_the_password() {
     assert!(!home.data_dir.exists());
 }
 
+#[test]
+fn database_link_that_may_be_without_tls_is_reported() {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+    for (query, is_reported) in [
+        ("", true),
+        ("?sslmode=disable", true),
+        ("?sslmode=prefer", true),
+        ("?sslmode=require", false),
+        ("?sslmode=verify-full", false),
+    ] {
+        let url = format!("postgres://u:Sesame@database.invalid/muster{query}");
+        home.set("MUSTER__DATABASE__URL", &url);
+        let served = home.run(&["serve"]);
+        served.fails(1, &["database.url"]);
+        let doctor = home.run(&["doctor"]);
+        assert_eq!(doctor.status.code(), Some(1), "{doctor:#?}");
+        let found = "database.url permits connections to database.invalid without TLS";
+        assert_eq!(served.stderr.contains(found), is_reported, "{query}: {served:#?}");
+        assert_eq!(doctor.stdout.contains(found), is_reported, "{query}: {doctor:#?}");
+        assert_eq!(doctor.stdout.contains("warn  link"), is_reported, "{query}: {doctor:#?}");
+        assert!(!format!("{served:?}{doctor:?}").contains("Sesame"), "{doctor:#?}");
+    }
+    // The environment completes the URL.
+    home.set("MUSTER__DATABASE__URL", "postgres://u@database.invalid/muster");
+    home.set("PGSSLMODE", "verify-full");
+    assert!(!home.run(&["doctor"]).stdout.contains("warn  link"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_login_is_reported() {
     let database = database().await;

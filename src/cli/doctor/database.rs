@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::database::{Database, UnsupportedEncoding};
 use super::super::explain::explain;
+use super::super::plaintext_link::PlaintextLink;
 use super::report::{Check, Report, Verdict};
 use super::{forms, secrets};
 use crate::clock::Clock;
@@ -17,6 +18,7 @@ use crate::service::admin::diagnosis::{self, DatabaseServer, MIN_POSTGRES_VERSIO
 use crate::service::admin::schema::{self, SchemaState};
 
 pub(super) const NAME: &str = "database";
+const LINK: &str = "link";
 const CLOCK: &str = "clock";
 const MIGRATIONS: &str = "migrations";
 
@@ -26,6 +28,9 @@ const MAX_SKEW: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = StartupTimeouts::PROBE.ready;
 
 pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
+    if let Some(link) = settings.database.url.as_ref().and_then(PlaintextLink::find) {
+        report.add(Check::warn(LINK, link.finding("database.url"), PlaintextLink::REMEDY));
+    }
     match open(settings).await {
         Ok(database) => {
             if check_open(&database.admin(clock), settings, report).await {
