@@ -1,19 +1,21 @@
 //! `muster app`.
 
+mod arguments;
 mod callback_url;
 mod printed;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
+use self::arguments::{CreateArgs, UpdateArgs};
 use self::printed::{SecretVisibility, list, show, show_new};
-use super::args::{AppSelector, CreateDatabase, Output, one_line};
+use super::args::{AppSelector, Output};
 use super::database::Database;
 use super::explain::{explain, not_shown};
+use super::secret_args::{AesKeyArgs, SecretReader};
 use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permission};
-use crate::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
+use crate::service::admin::apps;
 use crate::wire::AesKey;
 
 #[derive(Subcommand)]
@@ -79,86 +81,19 @@ pub(super) enum AppCommand {
     RotateKey {
         #[command(flatten)]
         which: AppSelector,
-        /// The new key: 32 bytes in base64; random by default
-        #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
-        aes_key: Option<AesKey>,
+        #[command(flatten)]
+        aes_key: AesKeyArgs,
         #[command(flatten)]
         output: Output,
     },
 }
 
-#[derive(Args)]
-pub(super) struct CreateArgs {
-    /// The number of the enterprise (buin)
-    #[arg(long, value_name = "N")]
-    buin: Buin,
-    /// The id of the app: 1 to 64 characters of A-Z a-z 0-9 . _ -; random by default
-    #[arg(long, value_name = "ID")]
-    app_id: Option<AppId>,
-    /// The AES key (EncodingAESKey): 32 bytes in base64; random by default
-    #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
-    aes_key: Option<AesKey>,
-    /// A name for people
-    #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
-    name: String,
-    /// The permissions: sessions:read, sessions:write, sessions:admin, callbacks
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "sessions:read,sessions:write,callbacks"
-    )]
-    permissions: Vec<Permission>,
-    /// The forms of messages that the app may use: sealed, plain or both
-    ///
-    /// sealed: only /cgi with access tokens or sealed bodies. plain: only API keys and bare JSON, under
-    /// /cgi and /v1; choose this if no client of the app seals messages.
-    #[arg(long, value_name = "FORMS", default_value = "both")]
-    forms: AllowedForms,
-    /// The URL that receives callbacks: http or https; needs --callback-token
-    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url::parse)]
-    callback_url: Option<String>,
-    /// The secret that signs the callbacks; needs --callback-url
-    #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
-    callback_token: Option<String>,
-    #[command(flatten)]
-    create_database: CreateDatabase,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Args)]
-pub(super) struct UpdateArgs {
-    #[command(flatten)]
-    which: AppSelector,
-    /// A name for people
-    #[arg(long, value_name = "TEXT", value_parser = one_line)]
-    name: Option<String>,
-    /// All permissions of the app from now on: sessions:read, sessions:write, sessions:admin,
-    /// callbacks
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    permissions: Option<Vec<Permission>>,
-    /// The forms of messages that the app may use from now on: sealed, plain or both
-    #[arg(long, value_name = "FORMS")]
-    forms: Option<AllowedForms>,
-    /// The URL that receives callbacks: http or https
-    #[arg(long, value_name = "URL", value_parser = callback_url::parse)]
-    callback_url: Option<String>,
-    /// The secret that signs the callbacks
-    #[arg(long, value_name = "TEXT", value_parser = secret)]
-    callback_token: Option<String>,
-    /// Remove the callback URL and token: the app gets no more callbacks
-    #[arg(long, conflicts_with_all = ["callback_url", "callback_token"])]
-    no_callback: bool,
-    #[command(flatten)]
-    output: Output,
-}
-
 pub(super) async fn run(
     settings: &Settings,
-    command: AppCommand,
+    mut command: AppCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
+    command.read_secrets()?;
     let database = match &command {
         AppCommand::Create(create) => Database::open_with(settings, create.create_database).await?,
         _ => Database::open_existing(settings).await?,
@@ -192,16 +127,21 @@ async fn dispatch(
             return Ok(list(&apps::list(admin).await.map_err(explain)?, output)?);
         }
         AppCommand::Show { which: AppSelector { buin, app_id }, show_secrets, output } => {
-            let secrets = if show_secrets { SecretVisibility::Shown } else { hidden };
-            let found = apps::find(admin, buin, &app_id).await.map_err(explain)?;
-            return Ok(show(&found, secrets, output)?);
+            let (found, secrets) = match show_secrets {
+                true => {
+                    let found = apps::reveal(admin, buin, &app_id).await;
+                    (found, SecretVisibility::Shown)
+                }
+                false => (apps::find(admin, buin, &app_id).await, hidden),
+            };
+            return Ok(show(&found.map_err(explain)?, secrets, output)?);
         }
         AppCommand::TestCallback { which: AppSelector { buin, app_id }, output } => {
             let app = apps::find(admin, buin, &app_id).await.map_err(explain)?;
             return test_callback::run(settings, app, clock, output).await;
         }
         AppCommand::RotateKey { which: AppSelector { buin, app_id }, aes_key, output } => {
-            let aes_key = aes_key.unwrap_or_else(AesKey::generate);
+            let aes_key = aes_key.into_key().unwrap_or_else(AesKey::generate);
             let rotated = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
             show_new(rotated.value(), SecretVisibility::AesKey, output)
                 .map_err(|error| not_shown(error, "the old key stays valid"))?;
@@ -233,6 +173,17 @@ async fn dispatch(
 }
 
 impl AppCommand {
+    /// Reads the secrets that are in files or on standard input, before anything is changed.
+    fn read_secrets(&mut self) -> anyhow::Result<()> {
+        let mut reader = SecretReader::default();
+        match self {
+            Self::Create(create) => create.read_secrets(&mut reader),
+            Self::Update(update) => update.read_secrets(&mut reader),
+            Self::RotateKey { aes_key, .. } => aes_key.read(&mut reader),
+            _ => Ok(()),
+        }
+    }
+
     /// The callback URL that the command sets.
     fn callback_url(&self) -> Option<&str> {
         match self {
@@ -241,46 +192,4 @@ impl AppCommand {
             _ => None,
         }
     }
-}
-
-impl CreateArgs {
-    fn into_app(self) -> RegisteredApp {
-        RegisteredApp {
-            app: App {
-                buin: self.buin,
-                app_id: self.app_id.unwrap_or_else(AppId::generate),
-                name: self.name,
-                permissions: self.permissions.into_iter().collect(),
-                forms: self.forms,
-                callback: self
-                    .callback_url
-                    .zip(self.callback_token)
-                    .map(|(url, token)| Callback { url, token }),
-                callbacks_paused: false,
-                disabled: false,
-            },
-            aes_key: self.aes_key.unwrap_or_else(AesKey::generate),
-        }
-    }
-}
-
-impl UpdateArgs {
-    fn into_changes(self) -> (AppSelector, AppChanges) {
-        let callback = match (self.no_callback, self.callback_url, self.callback_token) {
-            (true, ..) => Some(CallbackChange::Remove),
-            (false, None, None) => None,
-            (false, url, token) => Some(CallbackChange::Set { url, token }),
-        };
-        let permissions = self.permissions.map(|list| list.into_iter().collect());
-        (self.which, AppChanges { name: self.name, permissions, forms: self.forms, callback })
-    }
-}
-
-fn secret(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err(
-            "must not be empty: with an empty token anyone could sign a callback".to_owned()
-        );
-    }
-    Ok(text.to_owned())
 }

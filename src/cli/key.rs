@@ -8,6 +8,7 @@ use super::args::{AppSelector, Output, one_line};
 use super::database::Database;
 use super::explain::{explain, not_shown};
 use super::output;
+use super::secret_args::SecretReader;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::AdminContext;
@@ -32,7 +33,8 @@ pub(super) enum KeyCommand {
     },
     /// Revoke a key permanently; it is refused at once
     Revoke {
-        /// The id from `muster key list`, or the key itself
+        /// The id from `muster key list`, or the key itself. `-` reads it from standard input, where
+        /// other users of this machine cannot see it
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -42,9 +44,12 @@ pub(super) enum KeyCommand {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: KeyCommand,
+    mut command: KeyCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
+    if let KeyCommand::Revoke { id, .. } = &mut command {
+        *id = SecretReader::default().text("ID", std::mem::take(id))?;
+    }
     let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
     let admin = database.admin(clock);
     let result = match command {

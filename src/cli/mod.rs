@@ -32,6 +32,7 @@ mod output;
 mod plaintext_link;
 mod postgres_supervisor;
 mod restore;
+mod secret_args;
 mod secrets;
 mod serve;
 mod server_record;

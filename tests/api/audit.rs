@@ -42,6 +42,8 @@ async fn every_administrative_action_is_audited() {
     home.json(&for_app(&["app", "pause-callbacks"], &[]));
     home.json(&for_app(&["app", "resume-callbacks"], &[]));
     let rotated = home.json(&for_app(&["app", "rotate-key"], &[]));
+    home.json(&for_app(&["app", "show"], &["--show-secrets"]));
+    home.json(&for_app(&["app", "show"], &[]));
     let key = home.json(&for_app(&["key", "create"], &["--label", "ci"]));
     let id = key["id"].as_str().unwrap();
     home.json(&["key", "revoke", id]);
@@ -82,6 +84,7 @@ async fn every_administrative_action_is_audited() {
             ("app.pause_callbacks", &flip("callbacksPaused", true)),
             ("app.resume_callbacks", &flip("callbacksPaused", false)),
             ("app.rotate_key", &json!({ "aesKey": "changed" })),
+            ("app.show_secrets", &json!({ "secrets": ["aesKey", "callbackToken"] })),
             ("key.create", &json!({ "key": id, "label": "ci" })),
             ("key.revoke", &json!({ "key": id, "label": "ci" })),
         ]
@@ -131,6 +134,7 @@ async fn a_failed_or_empty_change_has_no_entry() {
         home.run(&for_app(&["app", command], &[])).fails(1, &["no_new_entries"]);
     }
     home.run(&for_app(&["key", "create"], &[])).fails(1, &["no_new_entries"]);
+    home.run(&for_app(&["app", "show"], &["--show-secrets"])).fails(1, &["no_new_entries"]);
     home.run(&["app", "create", "--buin", "8"]).fails(1, &["no_new_entries"]);
     let apps = home.json(&["app", "list"]);
     assert_eq!(apps.as_array().unwrap().len(), 1);

@@ -46,6 +46,7 @@ mod plaintext_requests;
 mod rate_limits;
 mod request_id;
 mod sealed_attacks;
+mod secret_args;
 mod secrets;
 mod security;
 mod serve;

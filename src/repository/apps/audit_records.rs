@@ -16,6 +16,13 @@ pub(super) fn created_record(app: &App) -> AuditRecord<'_> {
     AuditRecord::for_app(AuditAction::AppCreate, app.buin, &app.app_id, details)
 }
 
+pub(super) fn secrets_shown_record(app: &App) -> AuditRecord<'_> {
+    let mut secrets = vec!["aesKey"];
+    secrets.extend(app.callback.is_some().then_some("callbackToken"));
+    let details = json!({ "secrets": secrets });
+    AuditRecord::for_app(AuditAction::AppShowSecrets, app.buin, &app.app_id, details)
+}
+
 /// The record of a change; `None` if nothing changed.
 pub(super) fn changed_record<'a>(
     before: &StoredApp,

@@ -13,7 +13,7 @@ pub use self::stored::StoredApp;
 use self::stored::permission_names;
 use super::audit::{self, AuditContext};
 use super::{Error, Pool, PoolTransaction, sealing};
-use crate::domain::{AppId, Buin};
+use crate::domain::{App, AppId, Buin};
 use crate::keyring::Keyring;
 
 /// Selects apps: all, or those that meet a condition.
@@ -75,6 +75,20 @@ pub async fn find(
         .fetch_optional(pool)
         .await?;
     found(row, keyring, buin, app_id)
+}
+
+/// Writes the audit record that an operator gets the secrets of an app.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_shown_secrets(
+    pool: &Pool,
+    app: &App,
+    context: AuditContext<'_>,
+) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    audit::write(&mut transaction, context, audit_records::secrets_shown_record(app)).await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Stores a new app and its audit record.

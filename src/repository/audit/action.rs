@@ -11,6 +11,8 @@ pub enum AuditAction {
     AppDisable,
     /// An app was enabled.
     AppEnable,
+    /// The secrets of an app were shown.
+    AppShowSecrets,
     /// An app got another AES key.
     AppRotateKey,
     /// An app's callbacks were paused.
@@ -39,11 +41,12 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AppCreate,
         Self::AppUpdate,
         Self::AppDisable,
         Self::AppEnable,
+        Self::AppShowSecrets,
         Self::AppRotateKey,
         Self::AppPauseCallbacks,
         Self::AppResumeCallbacks,
@@ -66,6 +69,7 @@ impl AuditAction {
             Self::AppUpdate => "app.update",
             Self::AppDisable => "app.disable",
             Self::AppEnable => "app.enable",
+            Self::AppShowSecrets => "app.show_secrets",
             Self::AppRotateKey => "app.rotate_key",
             Self::AppPauseCallbacks => "app.pause_callbacks",
             Self::AppResumeCallbacks => "app.resume_callbacks",

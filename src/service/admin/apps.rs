@@ -81,6 +81,20 @@ pub async fn find(
     Ok(apps::find(&admin.pool, &admin.keyring, buin, app_id).await?.into())
 }
 
+/// Finds an app whose secrets are shown. The audit has the act before the caller gets them.
+///
+/// # Errors
+/// [`Error::AppNotFound`], a secret cannot be opened, or the database fails.
+pub async fn reveal(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<RegisteredApp, Error> {
+    let found = find(admin, buin, app_id).await?;
+    apps::record_shown_secrets(&admin.pool, &found.app, admin.audit_context()).await?;
+    Ok(found)
+}
+
 /// Changes the name, the permissions, the forms or the callback of an app. Pending callbacks start
 /// at the beginning of their retry schedule if the receiver changes: they may have failed because of
 /// it.
