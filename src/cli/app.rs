@@ -4,7 +4,10 @@ mod arguments;
 mod callback_url;
 mod printed;
 
+use std::time::Duration;
+
 use clap::Subcommand;
+use serde_json::json;
 
 use self::arguments::{CreateArgs, UpdateArgs};
 use self::printed::{SecretVisibility, list, show, show_new};
@@ -12,18 +15,21 @@ use super::args::{AppSelector, Output};
 use super::database::Database;
 use super::explain::{explain, not_shown};
 use super::secret_args::{AesKeyArgs, SecretReader};
-use super::{first_app, test_callback};
+use super::{first_app, output, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::service::admin::apps;
+use crate::service::admin::{apps, removal};
 use crate::wire::AesKey;
 
 #[derive(Subcommand)]
 pub(super) enum AppCommand {
     /// Create an app and show its credentials
     Create(CreateArgs),
-    /// List all apps
+    /// List all apps, without archived ones unless --archived is given
     List {
+        /// List archived apps too
+        #[arg(long)]
+        archived: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -77,15 +83,52 @@ pub(super) enum AppCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Replace an app's AES key and print the new one; all its access tokens end
+    /// Replace an app's AES key and print the new one; all its access tokens end, unless --overlap is
+    /// given
     RotateKey {
         #[command(flatten)]
         which: AppSelector,
         #[command(flatten)]
         aes_key: AesKeyArgs,
+        /// Accept the old key and its access tokens for this time too, such as 7d: 1 minute to 365 days
+        ///
+        /// Responses are sealed with the key that the request used. Callbacks are sealed with the old
+        /// key at the first attempt, and with the two keys in turn at the next ones. Run the command
+        /// again without --overlap to end an old key before its time.
+        #[arg(long, value_name = "DURATION", value_parser = overlap)]
+        overlap: Option<Duration>,
         #[command(flatten)]
         output: Output,
     },
+    /// Delete an app that no history of a session names, with its API keys and callbacks
+    ///
+    /// The history keeps which app made each change. Archive an app that has changed a session.
+    Delete {
+        #[command(flatten)]
+        which: AppSelector,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take an app out of use for ever: revoke its keys, end its callbacks, hide it from lists
+    ///
+    /// This cannot be undone. The history of sessions still names the app, and its id stays taken.
+    Archive {
+        #[command(flatten)]
+        which: AppSelector,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Parses the time for which an old key is accepted.
+fn overlap(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_secs(60);
+    const MAX: Duration = Duration::from_secs(365 * 86_400);
+    match humantime::parse_duration(text) {
+        Ok(duration) if (MIN..=MAX).contains(&duration) => Ok(duration),
+        Ok(_) => Err("must be from 1 minute to 365 days".to_owned()),
+        Err(error) => Err(format!("must be a duration such as 7d: {error}")),
+    }
 }
 
 pub(super) async fn run(
@@ -123,8 +166,10 @@ async fn dispatch(
                 .map_err(|error| not_shown(error, "the app was not created"))?;
             return created.commit(admin).await.map(drop).map_err(explain);
         }
-        AppCommand::List { output } => {
-            return Ok(list(&apps::list(admin).await.map_err(explain)?, output)?);
+        AppCommand::List { archived, output } => {
+            let mut apps = apps::list(admin).await.map_err(explain)?;
+            apps.retain(|registered| archived || !registered.archived);
+            return Ok(list(&apps, output)?);
         }
         AppCommand::Show { which: AppSelector { buin, app_id }, show_secrets, output } => {
             let (found, secrets) = match show_secrets {
@@ -140,9 +185,11 @@ async fn dispatch(
             let app = apps::find(admin, buin, &app_id).await.map_err(explain)?;
             return test_callback::run(settings, app, clock, output).await;
         }
-        AppCommand::RotateKey { which: AppSelector { buin, app_id }, aes_key, output } => {
+        AppCommand::RotateKey { which, aes_key, overlap, output } => {
+            let AppSelector { buin, app_id } = which;
             let aes_key = aes_key.into_key().unwrap_or_else(AesKey::generate);
-            let rotated = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
+            let rotated = apps::rotate_key(admin, buin, &app_id, aes_key, overlap).await;
+            let rotated = rotated.map_err(explain)?;
             show_new(rotated.value(), SecretVisibility::AesKey, output)
                 .map_err(|error| not_shown(error, "the old key stays valid"))?;
             let app = rotated.commit(admin).await.map_err(explain)?;
@@ -150,6 +197,26 @@ async fn dispatch(
                 first_app::rekey(&settings.data_dir, &app)?;
             }
             return Ok(());
+        }
+        AppCommand::Delete { which: AppSelector { buin, app_id }, output } => {
+            let deleted = removal::delete(admin, buin, &app_id).await.map_err(explain)?;
+            if database.is_embedded() {
+                first_app::forget(&settings.data_dir, &deleted)?;
+            }
+            let app = &deleted.app;
+            let done =
+                json!({ "buin": app.buin.get(), "appId": app.app_id.as_str(), "deleted": true });
+            return Ok(match output.json {
+                true => output::json(&done)?,
+                false => output::text("deleted")?,
+            });
+        }
+        AppCommand::Archive { which: AppSelector { buin, app_id }, output } => {
+            let archived = removal::archive(admin, buin, &app_id).await.map_err(explain)?;
+            if database.is_embedded() {
+                first_app::forget(&settings.data_dir, &archived)?;
+            }
+            (Ok(archived), output)
         }
         AppCommand::Update(update) => {
             let output = update.output;

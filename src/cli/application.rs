@@ -137,6 +137,7 @@ impl Application {
         let metrics_source = Arc::new(MetricsSource::new(MetricsInputs {
             metrics: registry.clone(),
             pool: pool.clone(),
+            directory: directory.clone(),
             sessions: sessions.clone(),
             readiness,
             clock: clock.clone(),

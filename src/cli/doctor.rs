@@ -4,6 +4,7 @@
 mod database;
 mod forms;
 mod here;
+mod keys;
 mod ports;
 mod report;
 mod secrets;

@@ -44,6 +44,14 @@ pub(super) fn explain(error: admin::Error) -> anyhow::Error {
         Error::AppExists { .. } => {
             anyhow::anyhow!("{error}: choose another --app-id, or use `muster app update`")
         }
+        Error::AppArchived { .. } => anyhow::anyhow!("{error}, which cannot be undone"),
+        Error::AppInHistory { .. } => anyhow::anyhow!(
+            "{error}, so it cannot be deleted: `muster app archive` takes it out of use"
+        ),
+        Error::PermissionOfNoApp(_) => {
+            anyhow::anyhow!("--permissions: {error}: `muster app update` changes those of the app")
+        }
+        Error::ExpiryInThePast(_) => anyhow::anyhow!("--expires: {error}"),
         Error::IncompleteCallback => anyhow::anyhow!(
             "the app has no callback yet: give --callback-url and --callback-token together"
         ),

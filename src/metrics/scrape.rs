@@ -38,6 +38,9 @@ impl WriteMetrics for Scrape {
         let Self { metrics, snapshot } = self;
         requests(page, metrics, snapshot.in_flight_requests)?;
         connections(page, &metrics.connections)?;
+        let help = "When the next API key expires, as a Unix time; 0 if none expires.";
+        let expiry = snapshot.next_key_expiry;
+        page.gauge("muster_api_key_not_after_timestamp_seconds", help, expiry)?;
         statements(page, metrics)?;
         pool(page, &snapshot.pool)?;
         cache(page, metrics, snapshot.cache)?;

@@ -88,6 +88,12 @@ pub enum AuthError {
     /// The token has expired.
     #[error("access token expired")]
     ExpiredToken,
+    /// The API key has expired.
+    #[error("the API key has expired")]
+    ExpiredKey,
+    /// The API key is limited to other networks than that of the client.
+    #[error("the API key may not be used from this network")]
+    ForeignNetwork,
     /// The app is unknown or disabled.
     #[error("unknown or disabled app")]
     UnknownApp,
@@ -108,6 +114,9 @@ pub enum AuthError {
     /// The app lacks a permission.
     #[error("the app lacks the permission {0}")]
     MissingPermission(Permission),
+    /// The API key lacks a permission that its app has.
+    #[error("the API key lacks the permission {0}, which its app has")]
+    KeyLacksPermission(Permission),
     /// The app may not use this form of messages.
     #[error("the app may not use the {0} form")]
     FormNotAllowed(MessageForm),

@@ -4,6 +4,7 @@
 use muster::domain::{Actor, AppId, AuditFilter, Buin, DeliveryFilter, DeliveryId, Permissions};
 use muster::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
 use muster::service::admin::diagnosis::{self, SecretsCondition};
+use muster::service::admin::keys::KeyLimits;
 use muster::service::admin::schema::{self, SchemaState};
 use muster::service::admin::{AdminContext, Error, audit, callbacks, keys, secrets};
 
@@ -17,7 +18,7 @@ fn admin(app: &TestApp, user: &str) -> AdminContext {
 
 fn registered() -> RegisteredApp {
     let stored = new_app(7, &[]);
-    RegisteredApp { app: stored.app, aes_key: stored.aes_key }
+    RegisteredApp::new(stored.app, stored.aes_key)
 }
 
 fn set_callback(url: Option<&str>, token: Option<&str>) -> AppChanges {
@@ -39,7 +40,12 @@ async fn every_change_names_its_operator_in_the_audit() {
     let changed = apps::update(&bob, buin, app_id, changes).await.unwrap();
     assert_eq!(changed.app.callback.unwrap().url, "http://a");
     assert!(apps::set_disabled(&bob, buin, app_id, true).await.unwrap().app.disabled);
-    let key = keys::create(&ann, buin, app_id, "ci").await.unwrap().commit(&ann).await.unwrap();
+    let key = keys::create(&ann, buin, app_id, "ci", KeyLimits::default())
+        .await
+        .unwrap()
+        .commit(&ann)
+        .await
+        .unwrap();
     assert!(keys::revoke(&ann, key.key.reveal()).await.unwrap().was_valid);
     assert!(!keys::revoke(&ann, &key.id).await.unwrap().was_valid, "revoked before");
 

@@ -16,11 +16,12 @@ use muster::domain::{
 use muster::repository::deliveries::{
     self, AppCapacity, CompletedAttempt, Lease, NextState, ReleasedDelivery,
 };
+use muster::repository::keys::ApiKeyUse;
 use muster::repository::sessions::{
     self, ChangeSet, NewSessionRecord, Provenance, VersionedChange,
 };
 use muster::repository::{self, audit, idempotency, keys};
-use muster::wire::{ApiKey, ApiKeyHash};
+use muster::wire::ApiKey;
 use rand::seq::SliceRandom as _;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -278,10 +279,11 @@ async fn records_and_keys_are_locked_in_one_order() {
     store::insert_old_audit_entries(&app, 1_000).await;
     let stored = store::new_app(BUIN, &[]);
     store::insert(&app.pool, &stored).await;
-    let mut hashes: Vec<ApiKeyHash> = Vec::new();
+    let mut hashes: Vec<ApiKeyUse> = Vec::new();
     for _ in 0..60 {
         let key = store::insert_key(&app.pool, BUIN, stored.app.app_id.as_str()).await;
-        hashes.push(ApiKey::parse(&key).unwrap().hash());
+        let hash = ApiKey::parse(&key).unwrap().hash();
+        hashes.push(ApiKeyUse { hash, from: "192.0.2.1/32".parse().unwrap() });
     }
     let hashes = Arc::new(hashes);
     let mut tasks = JoinSet::new();

@@ -10,6 +10,8 @@
 
 mod admin;
 mod altered_tables;
+mod api_keys;
+mod app_removal;
 mod architecture;
 mod audit;
 mod backup;
@@ -33,6 +35,7 @@ mod freshness;
 mod harness;
 mod health;
 mod history;
+mod key_overlap;
 mod limits;
 mod list;
 mod lock_order;

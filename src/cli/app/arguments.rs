@@ -93,8 +93,8 @@ impl CreateArgs {
     /// The new app, after [`Self::read_secrets`].
     pub(super) fn into_app(self) -> RegisteredApp {
         let token = self.callback_token.into_token();
-        RegisteredApp {
-            app: App {
+        RegisteredApp::new(
+            App {
                 buin: self.buin,
                 app_id: self.app_id.unwrap_or_else(AppId::generate),
                 name: self.name,
@@ -104,8 +104,8 @@ impl CreateArgs {
                 callbacks_paused: false,
                 disabled: false,
             },
-            aes_key: self.aes_key.into_key().unwrap_or_else(AesKey::generate),
-        }
+            self.aes_key.into_key().unwrap_or_else(AesKey::generate),
+        )
     }
 }
 

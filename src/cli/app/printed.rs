@@ -1,5 +1,6 @@
 //! Printing apps. Secrets are printed only if the operator asked for them or has just made them.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::super::args::Output;
@@ -36,10 +37,21 @@ struct AppOutput<'a> {
     callback_token: Option<Option<&'a str>>,
     callbacks_paused: bool,
     disabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_key_until: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "is_false")]
+    archived: bool,
+}
+
+/// An app in use has no such field.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_false(archived: &bool) -> bool {
+    !archived
 }
 
 impl<'a> AppOutput<'a> {
-    fn new(RegisteredApp { app, aes_key }: &'a RegisteredApp, secrets: SecretVisibility) -> Self {
+    fn new(registered: &'a RegisteredApp, secrets: SecretVisibility) -> Self {
+        let RegisteredApp { app, aes_key, previous_key_until, archived } = registered;
         let callback = app.callback.as_ref();
         Self {
             buin: app.buin.get(),
@@ -53,6 +65,8 @@ impl<'a> AppOutput<'a> {
                 .then(|| callback.map(|callback| callback.token.as_str())),
             callbacks_paused: app.callbacks_paused,
             disabled: app.disabled,
+            previous_key_until: *previous_key_until,
+            archived: *archived,
         }
     }
 }
@@ -90,6 +104,11 @@ fn describe(
         format!("name            {}", printed.name),
     ];
     lines.extend(printed.aes_key.map(|key| format!("AES key         {key}")));
+    lines.extend(
+        printed
+            .previous_key_until
+            .map(|until| format!("previous key    accepted until {}", until.format("%F %T UTC"))),
+    );
     lines.push(format!("permissions     {}", printed.permissions.join(",")));
     lines.push(format!("forms           {}", printed.forms));
     if let Some(url) = printed.callback_url {
@@ -102,6 +121,7 @@ fn describe(
         ));
     }
     lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
+    lines.extend(printed.archived.then(|| "archived        yes".to_owned()));
     Ok(lines.join("\n"))
 }
 
@@ -119,7 +139,12 @@ pub(super) fn list(apps: &[RegisteredApp], output: Output) -> Result<(), OutputE
                 app.buin.to_string(),
                 app.app_id.to_owned(),
                 app.permissions.join(","),
-                if app.disabled { "disabled" } else { "enabled" }.to_owned(),
+                match (app.archived, app.disabled) {
+                    (true, _) => "archived",
+                    (false, true) => "disabled",
+                    (false, false) => "enabled",
+                }
+                .to_owned(),
                 app.name.to_owned(),
             ]
         })

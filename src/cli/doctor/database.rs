@@ -9,7 +9,7 @@ use super::super::database::{Database, UnsupportedEncoding};
 use super::super::explain::explain;
 use super::super::plaintext_link::PlaintextLink;
 use super::report::{Check, Report, Verdict};
-use super::{forms, secrets};
+use super::{forms, keys, secrets};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::postgres::embedded::{EmbeddedError, StartupTimeouts};
@@ -90,6 +90,13 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     let forms = with_timeout(forms::check(admin)).await;
     let is_answering = forms.is_some();
     report.add(forms.unwrap_or_else(|| Check::fail(forms::NAME, no_answer(), SEE_DATABASE)));
+    if !is_answering {
+        return false;
+    }
+    let keys = with_timeout(keys::check(admin)).await;
+    let is_answering = keys.is_some();
+    let finding = keys.unwrap_or_else(|| Some(Check::fail(keys::NAME, no_answer(), SEE_DATABASE)));
+    finding.into_iter().for_each(|finding| report.add(finding));
     is_answering
 }
 

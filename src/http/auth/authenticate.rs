@@ -3,7 +3,7 @@
 //! The surprise is the order: a credential that is cached as valid is accepted first. Only other
 //! credentials meet the [`AttemptThrottle`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,6 +143,7 @@ pub(crate) async fn authenticate(
             counting_failures(request, auth, authenticator.authenticate(token, now).await)?
         }
     };
+    caller.admit(|| client_ip(request).0).map_err(Error::from)?;
     identified(request, auth, caller.app(), "")?;
     Ok(caller)
 }
@@ -225,7 +226,7 @@ fn counting_failures<T>(
     Ok(result?)
 }
 
-/// Whether an error suggests guessing. An expired token does not: this service issued it.
+/// Whether an error suggests guessing. An expired token or key does not: this service issued it.
 fn counts_as_failure(error: AuthError) -> bool {
     match error {
         AuthError::UnknownToken
@@ -234,16 +235,21 @@ fn counts_as_failure(error: AuthError) -> bool {
         | AuthError::InvalidProof { .. } => true,
         AuthError::MissingToken
         | AuthError::ExpiredToken
+        | AuthError::ExpiredKey
+        | AuthError::ForeignNetwork
         | AuthError::MissingPermission(_)
+        | AuthError::KeyLacksPermission(_)
         | AuthError::FormNotAllowed(_) => false,
     }
 }
 
 pub(super) fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
-    let unknown = || ClientIp(Ipv4Addr::UNSPECIFIED.into());
-    RequestContext::from_request(request)
-        .map_or_else(unknown, |context| context.client_ip())
-        .rate_limit_prefix()
+    client_ip(request).rate_limit_prefix()
+}
+
+fn client_ip(request: &HttpRequest) -> ClientIp {
+    let unknown = || ClientIp(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    RequestContext::from_request(request).map_or_else(unknown, |context| context.client_ip())
 }
 
 pub(super) fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {

@@ -20,7 +20,8 @@ use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::service::{
-    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOptions, WriteOutcome,
+    AppContext, AuthError, CachedSession, Caller, Credential, Error, KeyGeneration, WriteOptions,
+    WriteOutcome,
 };
 use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
 
@@ -45,8 +46,8 @@ enum PostMessage {
 /// A `GET` of an app with the permission `N`.
 pub(super) struct GetRequest<N> {
     caller: Caller,
-    /// Whether the response is sealed in an envelope.
-    sealed: bool,
+    /// The key that seals the response: the one that the request used. `None`: a plain response.
+    sealed: Option<KeyGeneration>,
     request: HttpRequest,
     needs: PhantomData<N>,
 }
@@ -121,7 +122,7 @@ impl<N> PostRequest<N> {
                 }
                 Ok(response)
             }
-            Err(error) if self.base.sealed => Err(error.without_echo()),
+            Err(error) if self.base.sealed.is_some() => Err(error.without_echo()),
             Err(error) => Err(error),
         }
     }
@@ -153,10 +154,9 @@ impl<N> GetRequest<N> {
     /// session had no id before.
     pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
         let json = session.json(to_json);
-        let response = if self.sealed {
-            sealed_response(&self.caller.app_context().envelope, json)
-        } else {
-            plain_response(json)
+        let response = match self.sealed {
+            Some(key) => sealed_response(self.caller.envelope(key), json),
+            None => plain_response(json),
         };
         RequestContext::with(&self.request, |context| {
             context.set_session(session.id);
@@ -187,7 +187,7 @@ async fn read_post_request<N: RequiredPermission>(
     let object = body.object()?;
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
         caller.require_form(MessageForm::Plain)?;
-        let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
+        let base = GetRequest { caller, sealed: None, request, needs: PhantomData };
         drop(object);
         return Ok(PostRequest { base, message: PostMessage::Plain(body.into_bytes()) });
     }
@@ -205,11 +205,10 @@ async fn read_post_request<N: RequiredPermission>(
     }
     caller.require_form(MessageForm::Sealed)?;
     sealed_texts::check(&request, app)?;
-    let message = PostMessage::Sealed {
-        fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
-        opened: caller.app_context().envelope.open(envelope.encrypt),
-    };
-    let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
+    let fingerprint = sealed_texts::write_fingerprint(&request, envelope.encrypt)?;
+    let (opened, key) = caller.open(envelope.encrypt);
+    let message = PostMessage::Sealed { opened, fingerprint };
+    let base = GetRequest { caller, sealed: Some(key), request, needs: PhantomData };
     Ok(PostRequest { base, message })
 }
 
@@ -233,8 +232,10 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
         Box::pin(async move {
             uri::check_len(&request)?;
             let caller = authenticate::<N>(&request).await?;
-            let sealed = caller.credential() == Credential::Token;
-            let form = if sealed { MessageForm::Sealed } else { MessageForm::Plain };
+            let (sealed, form) = match caller.credential() {
+                Credential::Token => (Some(caller.key()), MessageForm::Sealed),
+                Credential::ApiKey => (None, MessageForm::Plain),
+            };
             caller.require_form(form)?;
             Ok(Self { caller, sealed, request, needs: PhantomData })
         })

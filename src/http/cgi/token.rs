@@ -30,5 +30,5 @@ pub(super) async fn get(
     let token = TokenResponse { access_token: &issued.access_token, expire_in: issued.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| CgiError::internal(&error))?;
     RequestContext::with(&request, RequestContext::mark_succeeded);
-    Ok(sealed_response(&app_context.envelope, &json))
+    Ok(sealed_response(app_context.envelope_of(issued.key), &json))
 }

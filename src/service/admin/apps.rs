@@ -1,12 +1,14 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
 use super::uncommitted::{AfterCommit, Uncommitted};
 use super::{AdminContext, Error};
-use crate::domain::{
-    AllowedForms, App, AppId, Buin, Callback, DeliveryFilter, DeliveryState, Permissions,
-};
-use crate::repository::apps::{self, StoredApp};
-use crate::repository::{PoolTransaction, deliveries};
+use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permissions};
+use crate::repository::PoolTransaction;
+use crate::repository::apps::{self, PreviousAesKey, StoredApp};
 use crate::service::AppContext;
 use crate::wire::AesKey;
 
@@ -17,6 +19,18 @@ pub struct RegisteredApp {
     pub app: App,
     /// Its AES key.
     pub aes_key: AesKey,
+    /// The time until which the key before the last rotation is accepted.
+    pub previous_key_until: Option<DateTime<Utc>>,
+    /// Whether the app is out of use for ever.
+    pub archived: bool,
+}
+
+impl RegisteredApp {
+    /// An app in use, with one key.
+    #[must_use]
+    pub fn new(app: App, aes_key: AesKey) -> Self {
+        Self { app, aes_key, previous_key_until: None, archived: false }
+    }
 }
 
 /// Changes of an app. A field that is `None` stays unchanged.
@@ -156,17 +170,28 @@ pub async fn resume_callbacks(
     Uncommitted::new(resumed.into(), change, next).commit(admin).await
 }
 
-/// Replaces the AES key of an app. All its access tokens become invalid with the commit.
+/// Replaces the AES key of an app. With `overlap`, the old key and its access tokens are accepted for
+/// this time, else they become invalid with the commit. A key before the old one becomes invalid in
+/// any case.
 ///
 /// # Errors
-/// [`Error::AppNotFound`], or the database fails.
+/// [`Error::AppNotFound`] or [`Error::AppArchived`], or the database fails.
 pub async fn rotate_key(
     admin: &AdminContext,
     buin: Buin,
     app_id: &AppId,
     aes_key: AesKey,
+    overlap: Option<Duration>,
 ) -> Result<Uncommitted<RegisteredApp>, Error> {
-    begin_change(admin, buin, app_id, |stored| stored.aes_key = aes_key).await
+    let until = overlap.map(|overlap| admin.audit_context().at + overlap);
+    begin_change(admin, buin, app_id, |stored| {
+        if stored.aes_key == aes_key {
+            return;
+        }
+        let old = std::mem::replace(&mut stored.aes_key, aes_key);
+        stored.previous = until.map(|until| PreviousAesKey { key: old, until });
+    })
+    .await
 }
 
 async fn change(
@@ -217,18 +242,6 @@ fn may_revive_callbacks(before: &StoredApp, after: &StoredApp) -> bool {
     after.app.callbacks_blocked().is_none() && (was_blocked || differs)
 }
 
-/// Makes the pending callbacks of an app due now. The running servers know the changed app already.
-pub(super) async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
-    let filter = DeliveryFilter {
-        buin: Some(app.buin),
-        app_id: Some(app.app_id.clone()),
-        state: Some(DeliveryState::Pending),
-        ..DeliveryFilter::default()
-    };
-    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
-    Ok(())
-}
-
 impl AppChanges {
     /// Whether the app has a complete callback after the change, or the change sets no callback.
     fn are_complete_for(&self, app: &App) -> bool {
@@ -265,14 +278,16 @@ impl AppChanges {
 }
 
 impl From<StoredApp> for RegisteredApp {
-    fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
-        Self { app, aes_key }
+    fn from(StoredApp { app, aes_key, previous, archived }: StoredApp) -> Self {
+        let previous_key_until = previous.map(|previous| previous.until);
+        Self { app, aes_key, previous_key_until, archived }
     }
 }
 
+/// The app with its current key only.
 impl From<RegisteredApp> for StoredApp {
-    fn from(RegisteredApp { app, aes_key }: RegisteredApp) -> Self {
-        Self { app, aes_key }
+    fn from(RegisteredApp { app, aes_key, archived, .. }: RegisteredApp) -> Self {
+        Self { archived, ..Self::new(app, aes_key) }
     }
 }
 

@@ -96,6 +96,6 @@ impl FirstApp {
             callbacks_paused: false,
             disabled: false,
         };
-        RegisteredApp { app, aes_key: self.aes_key.clone() }
+        RegisteredApp::new(app, self.aes_key.clone())
     }
 }

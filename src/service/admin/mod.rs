@@ -13,9 +13,11 @@ pub mod copies;
 pub mod diagnosis;
 pub mod first_app;
 pub mod keys;
+pub mod removal;
 pub mod schema;
 pub mod secrets;
 
+mod backlog;
 mod context;
 mod error;
 mod propagation;

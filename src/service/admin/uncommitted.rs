@@ -1,7 +1,7 @@
 //! A change with a new secret. The caller shows the secret before the commit, so that no secret is
 //! valid that nobody has seen.
 
-use super::{AdminContext, Error, apps, propagation};
+use super::{AdminContext, Error, backlog, propagation};
 use crate::domain::App;
 use crate::repository::{self, PoolTransaction};
 
@@ -44,7 +44,7 @@ impl<T> Uncommitted<T> {
             AfterCommit::Announce => propagation::announce(admin).await,
             AfterCommit::AnnounceAndWake(app) => {
                 propagation::announce(admin).await;
-                apps::wake_backlog(admin, &app).await?;
+                backlog::wake(admin, &app).await?;
             }
         }
         Ok(self.value)

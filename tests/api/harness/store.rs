@@ -12,6 +12,7 @@ mod sessions;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use muster::config::KeyText;
 use muster::domain::{Actor, AllowedForms, App, AppId, Permission, Permissions};
 use muster::keyring::Keyring;
@@ -60,8 +61,8 @@ use super::{TestApp, test_start_time};
 
 /// An app that is not stored yet.
 pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
-    StoredApp {
-        app: App {
+    StoredApp::new(
+        App {
             buin: buin.to_string().parse().unwrap(),
             app_id: AppId::generate(),
             name: "test".to_owned(),
@@ -71,8 +72,8 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
             callbacks_paused: false,
             disabled: false,
         },
-        aes_key: AesKey::generate(),
-    }
+        AesKey::generate(),
+    )
 }
 
 /// Stores an app and returns an API key of it.
@@ -118,6 +119,27 @@ pub async fn change(
     let actor = actor();
     let act = AuditContext { actor: &actor, at: app.clock.now() };
     apps::update_with(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
+}
+
+/// The number of apps with a second AES key.
+pub async fn count_previous_keys(pool: &Pool) -> i64 {
+    let sql = "select count(*) from app where previous_aes_key is not null";
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+}
+
+/// Deletes the previous AES keys that have ended, as each server does from time to time.
+pub async fn forget_previous_keys(pool: &Pool, now: DateTime<Utc>) {
+    apps::forget_previous_keys(pool, now).await.unwrap();
+}
+
+/// The number of rows about an app, without those of the audit.
+pub async fn count_rows_of_app(connection: &mut PgConnection, app_id: &str) -> i64 {
+    let sql = "select (select count(*) from app where app_id = $1)
+                    + (select count(*) from api_key where app_id = $1)
+                    + (select count(*) from delivery where app_id = $1)
+                    + (select count(*) from delivery_attempt where app_id = $1)
+                    + (select count(*) from idempotency where app_id = $1)";
+    sqlx::query_scalar(sql).bind(app_id).fetch_one(connection).await.unwrap()
 }
 
 /// Disables all apps that get callbacks.

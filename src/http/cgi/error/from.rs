@@ -59,16 +59,22 @@ impl From<AuthError> for CgiError {
         let errcode = match error {
             AuthError::MissingToken => Errcode::TokenEmpty,
             AuthError::UnknownToken => Errcode::TokenUnknown,
-            AuthError::ExpiredToken => Errcode::TokenExpired,
+            AuthError::ExpiredToken | AuthError::ExpiredKey => Errcode::TokenExpired,
             AuthError::UnknownApp => Errcode::InvalidAppId,
             AuthError::WrongEnterprise => Errcode::BuinWrong,
             AuthError::InvalidProof { .. } => Errcode::CannotDecrypt,
-            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => Errcode::NoRight,
+            AuthError::ForeignNetwork
+            | AuthError::MissingPermission(_)
+            | AuthError::KeyLacksPermission(_)
+            | AuthError::FormNotAllowed(_) => Errcode::NoRight,
         };
         let field = match error {
-            AuthError::MissingToken | AuthError::UnknownToken | AuthError::ExpiredToken => {
-                "accessToken"
-            }
+            AuthError::MissingToken
+            | AuthError::UnknownToken
+            | AuthError::ExpiredToken
+            | AuthError::ExpiredKey
+            | AuthError::ForeignNetwork
+            | AuthError::KeyLacksPermission(_) => "accessToken",
             AuthError::UnknownApp
             | AuthError::MissingPermission(_)
             | AuthError::FormNotAllowed(_) => "appId",

@@ -86,7 +86,7 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
 
 async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
-    check_any_permission(caller.app().permissions, any_of)?;
+    check_any_permission(caller.permissions(), any_of).map_err(|least| caller.missing(least))?;
     // An endpoint that needs no permission has no message of a session.
     if !any_of.is_empty() {
         caller.require_form(MessageForm::Plain)?;
@@ -95,10 +95,10 @@ async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Ca
 }
 
 /// Requires one of several permissions. The error names the first one, which is the weakest.
-fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), AuthError> {
+fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), Permission> {
     match any_of.first() {
         Some(first) if !any_of.iter().any(|permission| granted.contains(*permission)) => {
-            Err(AuthError::MissingPermission(*first))
+            Err(*first)
         }
         _ => Ok(()),
     }
@@ -141,7 +141,7 @@ mod tests {
             let granted = granted.iter().copied().collect();
             assert_eq!(check_any_permission(granted, AnyKey::ANY_OF), Ok(()));
             let expected = |allowed: bool, least| {
-                if allowed { Ok(()) } else { Err(AuthError::MissingPermission(least)) }
+                if allowed { Ok(()) } else { Err(least) }
             };
             assert_eq!(
                 check_any_permission(granted, CanRead::ANY_OF),

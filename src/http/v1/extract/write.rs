@@ -56,7 +56,7 @@ impl<Q> WriteParams<Q> {
 
 /// The authority with which an app acts for its operators.
 pub(crate) fn authority(caller: &Caller) -> Authority {
-    match caller.app().permissions.contains(Permission::SessionsAdmin) {
+    match caller.permissions().contains(Permission::SessionsAdmin) {
         true => Authority::Admin,
         false => Authority::Member,
     }

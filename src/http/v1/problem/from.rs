@@ -58,12 +58,18 @@ impl From<AuthError> for Problem {
             AuthError::UnknownToken => {
                 (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
             }
+            AuthError::ExpiredKey => (Code::InvalidApiKey, "the API key has expired"),
+            AuthError::ForeignNetwork => {
+                (Code::InvalidApiKey, "the API key may not be used from this network")
+            }
             // Only access tokens and requests for them cause these errors. This API has neither.
             AuthError::ExpiredToken
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
             | AuthError::InvalidProof { .. } => (Code::InvalidApiKey, "not an API key"),
-            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => {
+            AuthError::MissingPermission(_)
+            | AuthError::KeyLacksPermission(_)
+            | AuthError::FormNotAllowed(_) => {
                 return Self::new(Code::MissingPermission, error.to_string());
             }
         };
@@ -241,7 +247,10 @@ mod tests {
         for (error, status, headers) in [
             (AuthError::MissingToken, 401, header("www-authenticate", "Bearer")),
             (AuthError::UnknownToken, 401, invalid.clone()),
-            (AuthError::ExpiredToken, 401, invalid),
+            (AuthError::ExpiredToken, 401, invalid.clone()),
+            (AuthError::ExpiredKey, 401, invalid.clone()),
+            (AuthError::ForeignNetwork, 401, invalid),
+            (AuthError::KeyLacksPermission(Permission::SessionsRead), 403, vec![]),
             (AuthError::MissingPermission(Permission::SessionsRead), 403, vec![]),
             (AuthError::FormNotAllowed(MessageForm::Plain), 403, vec![]),
         ] {
