@@ -14,7 +14,7 @@ use self::printed::{SecretVisibility, list, show, show_new};
 use super::args::{AppSelector, Output};
 use super::database::Database;
 use super::explain::{explain, not_shown};
-use super::secret_args::{AesKeyArgs, SecretReader};
+use super::secret_args::AesKeyArgs;
 use super::{first_app, output, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -242,11 +242,10 @@ async fn dispatch(
 impl AppCommand {
     /// Reads the secrets that are in files or on standard input, before anything is changed.
     fn read_secrets(&mut self) -> anyhow::Result<()> {
-        let mut reader = SecretReader::default();
         match self {
-            Self::Create(create) => create.read_secrets(&mut reader),
-            Self::Update(update) => update.read_secrets(&mut reader),
-            Self::RotateKey { aes_key, .. } => aes_key.read(&mut reader),
+            Self::Create(create) => create.read_secrets(),
+            Self::Update(update) => update.read_secrets(),
+            Self::RotateKey { aes_key, .. } => aes_key.read(),
             _ => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use super::database::Database;
 use super::explain::{explain, not_shown};
 use super::misconfigured::Misconfigured;
 use super::output;
-use super::secret_args::SecretReader;
+use super::secret_args::text_or_standard_input;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::AdminContext;
@@ -55,7 +55,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     match &mut command {
         KeyCommand::Revoke { id, .. } => {
-            *id = SecretReader::default().text("ID", std::mem::take(id))?;
+            *id = text_or_standard_input("ID", std::mem::take(id))?;
         }
         KeyCommand::Create { limits, .. } => limits.check().map_err(Misconfigured)?,
         KeyCommand::List { .. } => {}

@@ -90,8 +90,13 @@ impl AesKeyArgs {
     ///
     /// # Errors
     /// The key cannot be read, or is not valid.
-    pub(super) fn read(&mut self, reader: &mut SecretReader) -> anyhow::Result<()> {
-        reader.read("--aes-key", &mut self.aes_key, self.aes_key_file.take())
+    pub(super) fn read(&mut self) -> anyhow::Result<()> {
+        read_secret("--aes-key", &mut self.aes_key, self.aes_key_file.take())
+    }
+
+    /// Whether the key is on standard input, before [`Self::read`].
+    pub(super) fn is_standard_input(&self) -> bool {
+        is_standard_input(self.aes_key.as_ref(), self.aes_key_file.as_deref())
     }
 
     /// The key, after [`Self::read`].
@@ -105,8 +110,13 @@ impl CallbackTokenArgs {
     ///
     /// # Errors
     /// The token cannot be read, or is not valid.
-    pub(super) fn read(&mut self, reader: &mut SecretReader) -> anyhow::Result<()> {
-        reader.read("--callback-token", &mut self.callback_token, self.callback_token_file.take())
+    pub(super) fn read(&mut self) -> anyhow::Result<()> {
+        read_secret("--callback-token", &mut self.callback_token, self.callback_token_file.take())
+    }
+
+    /// Whether the token is on standard input, before [`Self::read`].
+    pub(super) fn is_standard_input(&self) -> bool {
+        is_standard_input(self.callback_token.as_ref(), self.callback_token_file.as_deref())
     }
 
     /// Whether a token is given, read or not.
@@ -129,54 +139,44 @@ impl<T> Given<T> {
     }
 }
 
-/// Reads the secrets of one command. Only one of them can come from standard input.
-#[derive(Default)]
-pub(super) struct SecretReader {
-    has_read_standard_input: bool,
+/// A text that may be given as `-`.
+///
+/// # Errors
+/// Standard input cannot be read.
+pub(super) fn text_or_standard_input(name: &str, given: String) -> anyhow::Result<String> {
+    if given != STANDARD_INPUT {
+        return Ok(given);
+    }
+    Ok(standard_input(name)?.trim().to_owned())
 }
 
-impl SecretReader {
-    /// A secret that may be given as text or as `-`.
-    ///
-    /// # Errors
-    /// Standard input cannot be read.
-    pub(super) fn text(&mut self, name: &str, given: String) -> anyhow::Result<String> {
-        if given != STANDARD_INPUT {
-            return Ok(given);
+fn read_secret<T: Secret>(
+    name: &str,
+    given: &mut Option<Given<T>>,
+    file: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let (name, text) = match (&given, file) {
+        (Some(Given::Value(_)), _) | (None, None) => return Ok(()),
+        (None, Some(path)) if path != Path::new(STANDARD_INPUT) => {
+            let name = format!("{name}-file {}", path.display());
+            let text = File::open(&path).and_then(read_line);
+            let text = text.with_context(|| Misconfigured(format!("{name}: cannot be read")))?;
+            (name, text)
         }
-        Ok(self.standard_input(name)?.trim().to_owned())
-    }
+        _ => (format!("{name} from standard input"), standard_input(name)?),
+    };
+    let secret = T::read(&text).map_err(|error| Misconfigured(format!("{name}: {error}")))?;
+    *given = Some(Given::Value(secret));
+    Ok(())
+}
 
-    fn read<T: Secret>(
-        &mut self,
-        name: &str,
-        given: &mut Option<Given<T>>,
-        file: Option<PathBuf>,
-    ) -> anyhow::Result<()> {
-        let (name, text) = match (&given, file) {
-            (Some(Given::Value(_)), _) | (None, None) => return Ok(()),
-            (None, Some(path)) if path != Path::new(STANDARD_INPUT) => {
-                let name = format!("{name}-file {}", path.display());
-                let text = File::open(&path).and_then(read_line);
-                let text =
-                    text.with_context(|| Misconfigured(format!("{name}: cannot be read")))?;
-                (name, text)
-            }
-            _ => (format!("{name} from standard input"), self.standard_input(name)?),
-        };
-        let secret = T::read(&text).map_err(|error| Misconfigured(format!("{name}: {error}")))?;
-        *given = Some(Given::Value(secret));
-        Ok(())
-    }
+fn standard_input(name: &str) -> anyhow::Result<Zeroizing<String>> {
+    read_line(io::stdin())
+        .with_context(|| Misconfigured(format!("{name}: cannot read standard input")))
+}
 
-    fn standard_input(&mut self, name: &str) -> anyhow::Result<Zeroizing<String>> {
-        if std::mem::replace(&mut self.has_read_standard_input, true) {
-            let text = format!("{name}: only one secret can be read from standard input");
-            return Err(Misconfigured(text).into());
-        }
-        read_line(io::stdin())
-            .with_context(|| Misconfigured(format!("{name}: cannot read standard input")))
-    }
+fn is_standard_input<T>(given: Option<&Given<T>>, file: Option<&Path>) -> bool {
+    matches!(given, Some(Given::StandardInput)) || file == Some(Path::new(STANDARD_INPUT))
 }
 
 /// Reads a secret, without the newline that editors add at its end.

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::super::args::{AppSelector, CreateDatabase, Output, one_line};
 use super::super::misconfigured::Misconfigured;
-use super::super::secret_args::{AesKeyArgs, CallbackTokenArgs, SecretReader};
+use super::super::secret_args::{AesKeyArgs, CallbackTokenArgs};
 use super::callback_url;
 use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permission};
 use crate::service::admin::apps::{AppChanges, CallbackChange, RegisteredApp};
@@ -81,13 +81,18 @@ pub(in crate::cli) struct UpdateArgs {
 
 impl CreateArgs {
     /// Reads the secrets that are in files or on standard input.
-    pub(super) fn read_secrets(&mut self, reader: &mut SecretReader) -> anyhow::Result<()> {
+    pub(super) fn read_secrets(&mut self) -> anyhow::Result<()> {
         if self.callback_token.is_given() && self.callback_url.is_none() {
             let text = "--callback-token, --callback-token-file: need --callback-url".to_owned();
             return Err(Misconfigured(text).into());
         }
-        self.aes_key.read(reader)?;
-        self.callback_token.read(reader)
+        if self.aes_key.is_standard_input() && self.callback_token.is_standard_input() {
+            let text =
+                "--aes-key, --callback-token: only one secret can be read from standard input";
+            return Err(Misconfigured(text.to_owned()).into());
+        }
+        self.aes_key.read()?;
+        self.callback_token.read()
     }
 
     /// The new app, after [`Self::read_secrets`].
@@ -111,8 +116,8 @@ impl CreateArgs {
 
 impl UpdateArgs {
     /// Reads the secrets that are in files or on standard input.
-    pub(super) fn read_secrets(&mut self, reader: &mut SecretReader) -> anyhow::Result<()> {
-        self.callback_token.read(reader)
+    pub(super) fn read_secrets(&mut self) -> anyhow::Result<()> {
+        self.callback_token.read()
     }
 
     /// The app and its changes, after [`Self::read_secrets`].

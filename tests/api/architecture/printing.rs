@@ -77,7 +77,6 @@ fn printing_elsewhere_is_found() {
             "src/cli/mod.rs:1: `Cli::parse(`",
             "src/service/a.rs:2: `std::io::stdout`",
             "src/service/b.rs:1: `std::io::stderr`",
-            "src/service/b.rs:2: `std::io::stderr`",
             "src/telemetry/log_writer.rs:1: `std::io::stdout`",
         ]
     );
