@@ -144,6 +144,7 @@ impl<N> GetRequest<N> {
             .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
         let wrong = |error: Invalid| {
             CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {error}"))
+                .with_sealed_errmsg(format!("sessionId: {}", error.without_value()))
         };
         let id = text.parse().map_err(wrong)?;
         RequestContext::with(&self.request, |context| context.set_session(id));
