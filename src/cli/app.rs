@@ -7,15 +7,14 @@ mod printed;
 use std::time::Duration;
 
 use clap::Subcommand;
-use serde_json::json;
 
 use self::arguments::{CreateArgs, UpdateArgs};
-use self::printed::{SecretVisibility, list, show, show_new};
+use self::printed::{SecretVisibility, list, show, show_deleted, show_new};
 use super::args::{AppSelector, Output};
 use super::database::Database;
 use super::explain::{explain, not_shown};
 use super::secret_args::AesKeyArgs;
-use super::{first_app, output, test_callback};
+use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::{apps, removal};
@@ -203,13 +202,8 @@ async fn dispatch(
             if database.is_embedded() {
                 first_app::forget(&settings.data_dir, &deleted)?;
             }
-            let app = &deleted.app;
-            let done =
-                json!({ "buin": app.buin.get(), "appId": app.app_id.as_str(), "deleted": true });
-            return Ok(match output.json {
-                true => output::json(&done)?,
-                false => output::text("deleted")?,
-            });
+            show_deleted(&deleted.app, output)?;
+            return Ok(());
         }
         AppCommand::Archive { which: AppSelector { buin, app_id }, output } => {
             let archived = removal::archive(admin, buin, &app_id).await.map_err(explain)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use muster::clock::Clock;
 use muster::domain::{Actor, AppId, Buin, Permission, Permissions};
 use muster::service::admin::apps::{self, AppChanges};
 use muster::service::admin::keys::{self, ApiKeySummary, KeyLimits};
@@ -236,7 +237,8 @@ async fn commands_create_and_list_keys_with_limits() {
         "10.1.2.3/8,203.0.113.7,2001:db8::1/32",
         "--json",
     ];
-    let before = Utc::now();
+    let clock = Clock::system();
+    let before = clock.now();
     let created = create(&limits).ok().json();
     let networks = json!(["10.0.0.0/8", "203.0.113.7", "2001:db8::/32"]);
     assert_eq!(
@@ -244,7 +246,7 @@ async fn commands_create_and_list_keys_with_limits() {
         (&json!(["sessions:read"]), &networks)
     );
     let expires_at = at(&created["expiresAt"]);
-    assert!(expires_at >= before + 90 * DAY && expires_at <= Utc::now() + 90 * DAY);
+    assert!(expires_at >= before + 90 * DAY && expires_at <= clock.now() + 90 * DAY);
     let plain = create(&["--expires", "2100-01-01T00:00:00Z"]).ok().stdout;
     assert!(plain.starts_with("msk_") && plain.lines().count() == 1, "{plain}");
     create(&[]).ok();

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::json;
 
 use super::super::args::Output;
 use super::super::output::{self, OutputError};
-use crate::domain::Permission;
+use crate::domain::{App, Permission};
 use crate::service::admin::apps::RegisteredApp;
 
 /// The secrets to print. By default no secret is printed, because the history of a terminal or the
@@ -123,6 +124,16 @@ fn describe(
     lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
     lines.extend(printed.archived.then(|| "archived        yes".to_owned()));
     Ok(lines.join("\n"))
+}
+
+/// Prints that an app was deleted.
+pub(super) fn show_deleted(app: &App, output: Output) -> Result<(), OutputError> {
+    if output.json {
+        return output::json(&json!({
+            "buin": app.buin.get(), "appId": app.app_id.as_str(), "deleted": true,
+        }));
+    }
+    output::text("deleted")
 }
 
 /// Prints a table of apps.
