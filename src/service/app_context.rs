@@ -141,3 +141,44 @@ impl From<StoredApp> for AppContext {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::domain::{AllowedForms, Buin, Permissions};
+    use crate::repository::apps::PreviousAesKey;
+    use crate::wire::AesKey;
+
+    #[test]
+    fn callbacks_are_sealed_with_both_keys_in_turn_during_a_rotation() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let app = App {
+            buin: Buin::FIRST_APP,
+            app_id: "mine".parse().unwrap(),
+            name: String::new(),
+            permissions: Permissions::for_new_app(),
+            forms: AllowedForms::Both,
+            callback: None,
+            callbacks_paused: false,
+            disabled: false,
+        };
+        let (old, new) = (AesKey::generate(), AesKey::generate());
+        let mut stored = StoredApp::new(app, new.clone());
+        let until = now + TimeDelta::days(7);
+        stored.previous = Some(PreviousAesKey { key: old.clone(), until });
+        let context = AppContext::from(stored);
+        let [old, new] = [&old, &new].map(|key| Envelope::new(key, "mine"));
+        for (attempt, at, expected) in [
+            (1, now, &old),
+            (2, now, &new),
+            (3, until - TimeDelta::seconds(1), &old),
+            (1, until, &new),
+            (2, until, &new),
+        ] {
+            let found = context.callback_envelope(attempt, at);
+            assert!(found.is_same_as(expected), "attempt {attempt} at {at}");
+        }
+    }
+}
