@@ -121,6 +121,7 @@ impl Application {
         let options = Options {
             workers: settings.server.workers,
             max_body_bytes: settings.limits.max_body_bytes,
+            max_body_bytes_in_flight: settings.limits.max_body_bytes_in_flight,
             max_uri_bytes: settings.limits.max_uri_bytes,
             max_header_bytes: settings.limits.max_header_bytes,
             max_headers: settings.limits.max_headers,

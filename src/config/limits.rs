@@ -7,6 +7,9 @@ use super::read::Reader;
 pub struct LimitsConfig {
     /// The maximum request body, in bytes.
     pub max_body_bytes: usize,
+    /// The maximum memory for the bodies of running requests, in bytes; at least twice
+    /// [`LimitsConfig::max_body_bytes`].
+    pub max_body_bytes_in_flight: usize,
     /// The maximum length of path and query, in bytes.
     pub max_uri_bytes: usize,
     /// The maximum header section of a request, in bytes; at least [`LimitsConfig::max_uri_bytes`].
@@ -32,6 +35,8 @@ impl LimitsConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let limits = Self {
             max_body_bytes: reader.number("limits.max_body_bytes", 1_024..=1_073_741_824),
+            max_body_bytes_in_flight: reader
+                .number("limits.max_body_bytes_in_flight", 2_048..=1_099_511_627_776),
             max_uri_bytes: reader.number("limits.max_uri_bytes", 1_024..=65_534),
             max_header_bytes: reader.number("limits.max_header_bytes", 1_024..=131_072),
             max_headers: reader.number("limits.max_headers", 8..=96),
@@ -42,6 +47,13 @@ impl LimitsConfig {
             burst: reader.number("limits.burst", 0..=1_000_000),
             max_failed_attempts: reader.number("limits.max_failed_attempts", 0..=1_000_000),
         };
+        if limits.max_body_bytes_in_flight / 2 < limits.max_body_bytes {
+            reader.add_contradiction(
+                "limits.max_body_bytes_in_flight",
+                "at least twice",
+                "limits.max_body_bytes",
+            );
+        }
         if limits.max_uri_bytes > limits.max_header_bytes as usize {
             reader.add_contradiction("limits.max_uri_bytes", "at most", "limits.max_header_bytes");
         }

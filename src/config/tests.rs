@@ -73,6 +73,7 @@ const OTHERS: Env<'_> = &[
     ("token.expire_in", "601"),
     ("token.max_clock_skew", "2m"),
     ("limits.max_body_bytes", "2048"),
+    ("limits.max_body_bytes_in_flight", "33554432"),
     ("limits.max_uri_bytes", "2048"),
     ("limits.max_header_bytes", "16384"),
     ("limits.max_headers", "64"),
@@ -149,6 +150,7 @@ fn others() -> Settings {
         token: TokenConfig { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
         limits: LimitsConfig {
             max_body_bytes: 2_048,
+            max_body_bytes_in_flight: 33_554_432,
             max_uri_bytes: 2_048,
             max_header_bytes: 16_384,
             max_headers: 64,
@@ -245,6 +247,7 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
             token: TokenConfig { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
             limits: LimitsConfig {
                 max_body_bytes: 1_048_576,
+                max_body_bytes_in_flight: 67_108_864,
                 max_uri_bytes: 8_192,
                 max_header_bytes: 32_768,
                 max_headers: 96,
@@ -582,6 +585,11 @@ fn contradicting_values_are_reported_together() {
         problem("limits.max_members = 2", &[]),
         "limits.min_members = 3 (the default): expected at most \
          limits.max_members, which is 2 (muster.toml, line 1)"
+    );
+    assert_eq!(
+        problem("limits.max_body_bytes_in_flight = 1048577", &[]),
+        "limits.max_body_bytes_in_flight = 1048577 (muster.toml, line 1): expected at least twice \
+         limits.max_body_bytes, which is 1048576 (the default)"
     );
     assert_eq!(
         problem("limits.max_header_bytes = 4096", &[]),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
+use super::body::budget::{BodyBudget, SharedBodyBudget};
 use super::middleware::pipeline::Pipeline;
 use super::options::Options;
 use super::services::Services;
@@ -25,7 +26,10 @@ pub fn serve(
 ) -> io::Result<(Server, ShutdownHandle)> {
     let drain = Arc::new(GracefulShutdown::default());
     let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
+    let bodies = SharedBodyBudget::new(options.max_body_bytes_in_flight, metrics.clone());
+    let bodies = Arc::new(bodies);
     let app = move || {
+        let bodies = BodyBudget::for_current_thread(bodies.clone());
         let sessions = services.sessions.for_current_thread();
         let services = Services { sessions, ..services.clone() };
         let (client_ips, traces) = (services.auth.client_ips(), services.traces.clone());
@@ -37,6 +41,7 @@ pub fn serve(
                 cgi::path::normalize(&mut request);
                 pipeline.clone().handle(request, next)
             }))
+            .app_data(bodies)
             .configure(|app| router(app, &services, options))
     };
     listener.serve(options, tls, metrics, drain, app)

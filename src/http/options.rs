@@ -9,6 +9,8 @@ pub struct Options {
     pub workers: usize,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
+    /// The memory for the bodies of running requests, in bytes.
+    pub max_body_bytes_in_flight: usize,
     /// The longest path with its query, in bytes.
     pub max_uri_bytes: usize,
     /// The largest header section, in bytes. Over HTTP/2, each header counts 32 bytes more.

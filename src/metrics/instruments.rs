@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Connections, Counter, Histogram, Requests, StatementStats};
+use super::{Connections, Counter, Histogram, RequestBodies, Requests, StatementStats};
 
 /// The instruments of one application.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Requests and their responses.
     pub requests: Requests,
+    /// The memory for the bodies of running requests.
+    pub request_bodies: RequestBodies,
     /// Reads that share statements.
     pub reads: Arc<StatementStats>,
     /// Creates that share statements.
@@ -75,6 +77,7 @@ impl Default for Metrics {
         Self {
             connections: Connections::default(),
             requests: Requests::default(),
+            request_bodies: RequestBodies::default(),
             reads: Arc::default(),
             creates: Arc::default(),
             updates: Arc::default(),

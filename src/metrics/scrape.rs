@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::page::{self, MetricsWriter, WriteMetrics};
 use super::process::Process;
 use super::{
-    CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats,
+    CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats, RequestBodies,
     SealedRejections, StatementStats,
 };
 
@@ -90,7 +90,20 @@ fn requests(writer: &mut MetricsWriter<'_>, metrics: &Metrics, in_flight: usize)
     let codes = metrics.requests.codes.all();
     let codes = codes.map(|(code, count)| (label("code", code.unwrap_or("other")), count));
     writer.counters("muster_v1_problems", "Responses of /v1 with a problem code.", codes)?;
+    request_bodies(writer, &metrics.request_bodies)?;
     sealed_texts(writer, &metrics.sealed_rejections)
+}
+
+fn request_bodies(writer: &mut MetricsWriter<'_>, bodies: &RequestBodies) -> fmt::Result {
+    let help = "Bytes of bodies that running requests hold.";
+    let in_flight = bodies.in_flight.load(Ordering::Relaxed);
+    writer.gauge("muster_request_body_bytes_in_flight", help, in_flight)?;
+    let help = "Maximum number of these bytes.";
+    let max = bodies.max.load(Ordering::Relaxed);
+    writer.gauge("muster_request_body_bytes_max", help, max)?;
+    let help =
+        "Requests that were refused because their body did not fit into the memory for bodies.";
+    writer.counter("muster_request_bodies_rejected", help, bodies.rejected.value())
 }
 
 fn sealed_texts(writer: &mut MetricsWriter<'_>, rejections: &SealedRejections) -> fmt::Result {

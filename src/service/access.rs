@@ -265,6 +265,12 @@ impl Caller {
         self.authenticated_at
     }
 
+    /// The same caller. `at` is the time at which the rest of the request had arrived.
+    #[must_use]
+    pub fn arrived_at(self, at: Instant) -> Self {
+        Self { authenticated_at: at, ..self }
+    }
+
     /// The kind of credential.
     #[must_use]
     pub fn credential(&self) -> Credential {

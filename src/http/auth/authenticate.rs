@@ -126,8 +126,8 @@ impl RequestAuth {
     }
 }
 
-/// Authenticates the holder of an access token or an API key. The whole request must have been
-/// read, because the request timeout starts here.
+/// Authenticates the holder of an access token or an API key. The request timeout starts here, and
+/// again when a body has been read.
 pub(crate) async fn authenticate(
     request: &HttpRequest,
     token: &str,

@@ -12,9 +12,10 @@ use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
 use crate::domain::{IdempotencyKey, Invalid, MessageForm, SessionId};
-use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::sealed_texts::{self, SealedFault};
+use crate::http::auth::{authenticate, caller_body};
+use crate::http::body::budget::BytesInFlight;
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
@@ -24,10 +25,15 @@ use crate::service::{
 };
 use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
 
+/// The largest body of a request for a token, which anyone may send. The usual one has 250 bytes.
+const MAX_TOKEN_REQUEST_BYTES: usize = 4_096;
+
 /// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
     base: GetRequest<N>,
     message: PostMessage,
+    /// The memory of the body, until the request ends.
+    _in_flight: Option<BytesInFlight>,
 }
 
 /// The message of a `POST`.
@@ -181,15 +187,16 @@ async fn read_post_request<N: RequiredPermission>(
     payload: &mut dev::Payload,
 ) -> Result<PostRequest<N>, CgiError> {
     uri::check_len(&request)?;
-    // The body comes first: a client that still sends its request may never read the response.
-    let body = RequestBody::read(&request, payload).await?;
-    let caller = authenticate::<N>(&request).await?;
+    let authenticated = authenticate::<N>(&request).await;
+    let (caller, body) = caller_body::read(&request, payload, authenticated).await?;
+    let body = RequestBody::new(&request, body);
     let object = body.object()?;
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
         caller.require_form(MessageForm::Plain)?;
         let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
         drop(object);
-        return Ok(PostRequest { base, message: PostMessage::Plain(body.into_bytes()) });
+        let (bytes, in_flight) = body.into_parts();
+        return Ok(PostRequest { base, message: PostMessage::Plain(bytes), _in_flight: in_flight });
     }
     if !object.has("encrypt") {
         return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
@@ -209,8 +216,10 @@ async fn read_post_request<N: RequiredPermission>(
         fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
         opened: caller.app_context().envelope.open(envelope.encrypt),
     };
+    drop(object);
+    let (_, in_flight) = body.into_parts();
     let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
-    Ok(PostRequest { base, message })
+    Ok(PostRequest { base, message, _in_flight: in_flight })
 }
 
 impl<N: RequiredPermission> FromRequest for PostRequest<N> {
@@ -252,7 +261,8 @@ async fn read_token_request(
     payload: &mut dev::Payload,
 ) -> Result<TokenRequest, CgiError> {
     uri::check_len(request)?;
-    let body = RequestBody::read(request, payload).await?;
+    let body = caller_body::read_proof(request, payload, MAX_TOKEN_REQUEST_BYTES).await?;
+    let body = RequestBody::new(request, body);
     let object = body.object()?;
     let envelope = body.envelope_fields(&object)?;
     let buin = envelope.buin.ok_or(Error::Denied(AuthError::WrongEnterprise))?;

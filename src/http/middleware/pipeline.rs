@@ -205,6 +205,7 @@ mod tests {
         Options {
             workers: 1,
             max_body_bytes: 1_000,
+            max_body_bytes_in_flight: 2_000,
             max_uri_bytes: 1_000,
             max_header_bytes: 10_000,
             max_headers: MAX_HEADERS,

@@ -115,6 +115,11 @@ impl RequestContext {
         self.read_at.set(Some(at));
     }
 
+    /// Records that the body of the request is still being read.
+    pub(crate) fn mark_reading(&self) {
+        self.read_at.set(None);
+    }
+
     /// The app of the caller.
     pub(crate) fn app_id(&self) -> Option<&AppId> {
         self.app_id.get()

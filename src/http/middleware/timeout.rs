@@ -107,6 +107,7 @@ mod tests {
         Options {
             workers: 1,
             max_body_bytes: 0,
+            max_body_bytes_in_flight: 0,
             max_uri_bytes: 0,
             max_header_bytes: 0,
             max_headers: 0,

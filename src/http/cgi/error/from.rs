@@ -144,6 +144,7 @@ impl From<BodyError> for CgiError {
             BodyError::TooLarge { .. } => (Errcode::BadRequest, StatusCode::PAYLOAD_TOO_LARGE),
             BodyError::Timeout { .. } => (Errcode::BadRequest, StatusCode::REQUEST_TIMEOUT),
             BodyError::Incomplete => (Errcode::BadFormat, StatusCode::OK),
+            BodyError::OverBudget => return Self::unavailable(format!("body: {error}")),
             BodyError::NotConfigured => return Self::internal(&error),
         };
         Self::new(errcode, format!("body: {error}")).with_status(status)

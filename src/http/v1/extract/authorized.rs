@@ -1,8 +1,8 @@
 //! The extractor of every endpoint that needs an API key.
 //!
-//! The extractor reads the body first: a client that still sends its request may never read the
-//! response. It then authenticates the caller and reads the [`RequestPart`]s. This order decides
-//! which error the client gets if the request has several.
+//! The extractor authenticates the caller by the header, then reads the body, then the
+//! [`RequestPart`]s. An error of the body comes before one of the caller. This order decides which
+//! error the client gets if the request has several.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -13,12 +13,14 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::part::RequestPart;
 use crate::domain::{MessageForm, Permission, Permissions, SessionId};
-use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::{authenticate, caller_body};
+use crate::http::body::Body;
+use crate::http::body::budget::BytesInFlight;
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::permission::RequiredPermission;
+use crate::http::uri;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::http::{body, uri};
 use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
@@ -28,6 +30,8 @@ pub(crate) struct Authorized<N, P = ()> {
     pub(crate) parts: P,
     /// The log entry, for facts that only the handler learns.
     pub(crate) log: RequestLog,
+    /// The memory of the body, until the request ends: the parts hold what was in it.
+    _in_flight: Option<BytesInFlight>,
     permission: PhantomData<N>,
 }
 
@@ -50,10 +54,12 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
         let mut payload = payload.take();
         Box::pin(async move {
             uri::check_len(&request)?;
-            let body = body::read(&request, &mut payload).await?;
-            let caller = authenticate(&request, N::ANY_OF).await?;
-            let parts = P::read(&request, &body)?;
-            Ok(Self { caller, parts, log: RequestLog(request), permission: PhantomData })
+            let authenticated = authenticate(&request, N::ANY_OF).await;
+            let (caller, body) = caller_body::read(&request, &mut payload, authenticated).await?;
+            let Body { bytes, in_flight } = body;
+            let parts = P::read(&request, &bytes)?;
+            let log = RequestLog(request);
+            Ok(Self { caller, parts, log, _in_flight: in_flight, permission: PhantomData })
         })
     }
 }

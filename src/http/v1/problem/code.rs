@@ -127,7 +127,7 @@ codes! {
         "sessionId: too many concurrent changes of the session, try again"
     Unavailable "unavailable" 503 "The service is not available"
         "the service is not available, try again"
-    Overloaded "overloaded" 503 "Too many requests are queued"
+    Overloaded "overloaded" 503 "The service is overloaded"
         "the service is overloaded, try again"
     TimedOut "timed_out" 504 "No response in time"
         "no response within 10s; the outcome is unknown"

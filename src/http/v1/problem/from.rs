@@ -145,12 +145,14 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge { .. } => Code::BodyTooLarge,
             BodyError::Timeout { .. } => Code::BodyTimeout,
             BodyError::Incomplete => Code::BodyIncomplete,
+            BodyError::OverBudget => Code::Overloaded,
             BodyError::NotConfigured => return Self::internal(&error),
         };
         let problem = Self::for_field(code, "body", &error);
         match error {
             BodyError::TooLarge { max } => problem.with_max(max),
-            _ => problem,
+            BodyError::OverBudget => problem.with_retry_after(1),
+            BodyError::Timeout { .. } | BodyError::Incomplete | BodyError::NotConfigured => problem,
         }
     }
 }
@@ -276,6 +278,9 @@ mod tests {
         let (status, _, body) =
             response_parts(BodyError::Timeout { timeout: Duration::from_secs(3) });
         assert_eq!((status, &body["detail"]), (408, &json!("body: must arrive within 3s")));
+        let (status, headers, body) = response_parts(BodyError::OverBudget);
+        assert_eq!((status, &body["code"]), (503, &json!("overloaded")));
+        assert_eq!(headers, [("retry-after".to_owned(), "1".to_owned())]);
         let (status, _, body) = response_parts(BodyError::NotConfigured);
         assert_eq!(status, 500);
         assert_eq!(body, json!({ "code": "internal_error", "detail": "internal error" }));
