@@ -126,6 +126,7 @@ impl Application {
             max_header_bytes: settings.limits.max_header_bytes,
             max_headers: settings.limits.max_headers,
             max_connections: settings.server.max_connections,
+            max_connections_per_address: settings.server.max_connections_per_address,
             header_timeout: settings.server.header_timeout,
             body_timeout: settings.server.body_timeout,
             write_timeout: settings.server.write_timeout,
@@ -139,15 +140,16 @@ impl Application {
             metrics: registry.clone(),
             pool: pool.clone(),
             sessions: sessions.clone(),
-            readiness,
+            readiness: readiness.clone(),
             clock: clock.clone(),
             data_dir: settings.data_dir.clone(),
             in_flight_requests: shutdown.in_flight_counter(),
         }));
         let metrics_address =
             metrics_listener.as_ref().map(MetricsListener::address).transpose()?;
-        let metrics =
-            metrics_listener.map(|listener| listener.serve(metrics_source, options)).transpose()?;
+        let metrics = metrics_listener
+            .map(|listener| http::serve_metrics(listener, metrics_source, readiness, options))
+            .transpose()?;
         let shutdown_timeout = settings.server.shutdown_timeout;
         Ok(Self {
             server,

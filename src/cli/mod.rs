@@ -200,7 +200,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => restore::run(&settings, args, &clock).await?,
         Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
         Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
-        Command::Health { live } => health::run(&settings.server, live).await?,
+        Command::Health { live } => health::run(&settings, live).await?,
         Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

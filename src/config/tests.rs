@@ -48,6 +48,7 @@ const OTHERS: Env<'_> = &[
     ("server.write_timeout", "1m"),
     ("server.keep_alive_timeout", "1h"),
     ("server.max_connections", "100"),
+    ("server.max_connections_per_address", "20"),
     ("server.tls_cert", "/etc/muster/cert.pem"),
     ("server.tls_key", "/etc/muster/key.pem"),
     ("server.tls_reload_interval", "1m"),
@@ -119,6 +120,7 @@ fn others() -> Settings {
             write_timeout: MINUTE,
             keep_alive_timeout: HOUR,
             max_connections: 100,
+            max_connections_per_address: 20,
             tls: Some(TlsFiles {
                 cert: "/etc/muster/cert.pem".into(),
                 key: "/etc/muster/key.pem".into(),
@@ -221,6 +223,7 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
                 write_timeout: 30 * SECOND,
                 keep_alive_timeout: 75 * SECOND,
                 max_connections: 25_000,
+                max_connections_per_address: 0,
                 tls: None,
                 tls_reload_interval: 10 * SECOND,
                 require_tls: false,

@@ -8,11 +8,13 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
 use super::body::budget::{BodyBudget, SharedBodyBudget};
+use super::metrics_server::{MetricsListener, MetricsServer};
 use super::middleware::pipeline::Pipeline;
 use super::options::Options;
 use super::services::Services;
 use super::transport::{GracefulShutdown, Listener, Server, ShutdownHandle, Tls};
 use super::{cgi, health, v1};
+use crate::service::{MetricsSource, Readiness};
 
 /// Serves `services` on a bound socket. With `tls`, connections without TLS are refused.
 ///
@@ -26,6 +28,7 @@ pub fn serve(
 ) -> io::Result<(Server, ShutdownHandle)> {
     let drain = Arc::new(GracefulShutdown::default());
     let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
+    let proxies = services.auth.client_ips().trusted_proxies().clone();
     let bodies = SharedBodyBudget::new(options.max_body_bytes_in_flight, metrics.clone());
     let bodies = Arc::new(bodies);
     let app = move || {
@@ -44,7 +47,23 @@ pub fn serve(
             .app_data(bodies)
             .configure(|app| router(app, &services, options))
     };
-    listener.serve(options, tls, metrics, drain, app)
+    listener.serve(options, tls, metrics, drain, proxies, app)
+}
+
+/// Serves the metrics of `source`, and health once more: probes are answered here while all
+/// connections of the API are in use.
+///
+/// # Errors
+/// If the system refuses the socket.
+pub fn serve_metrics(
+    listener: MetricsListener,
+    source: Arc<MetricsSource>,
+    readiness: Arc<Readiness>,
+    options: Options,
+) -> io::Result<MetricsServer> {
+    listener.serve(source, options, move |app: &mut web::ServiceConfig| {
+        app.app_data(web::Data::from(readiness.clone())).configure(health::router);
+    })
 }
 
 /// Registers every path and its handlers.

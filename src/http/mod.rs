@@ -24,7 +24,7 @@ mod transport;
 mod uri;
 mod v1;
 
-pub use application::serve;
+pub use application::{serve, serve_metrics};
 pub use auth::{AuthOptions, RequestAuth};
 pub use metrics_server::{MetricsListener, MetricsServer, MetricsShutdown};
 pub use options::Options;

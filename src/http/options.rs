@@ -19,6 +19,8 @@ pub struct Options {
     pub max_headers: usize,
     /// The maximum number of connections of all threads; each thread has at least one.
     pub max_connections: usize,
+    /// The maximum number of connections of a client address; 0 = half of all.
+    pub max_connections_per_address: usize,
     /// The time for a whole header section to arrive.
     pub header_timeout: Duration,
     /// The time for a whole body to arrive.

@@ -125,7 +125,7 @@ fn connections(writer: &mut MetricsWriter<'_>, connections: &Connections) -> fmt
     let not_after = connections.certificate_not_after();
     writer.gauge("muster_tls_certificate_not_after_timestamp_seconds", help, not_after)?;
     let closed = connections.closed().map(|(reason, count)| (label("reason", reason), count));
-    let help = "Connections that were closed because the client was too slow, by phase.";
+    let help = "Connections that were closed early: by the phase in which the client was too slow, or because there were too many.";
     writer.counters("muster_connections_closed", help, closed)
 }
 

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::domain::App;
 use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::transport;
 use crate::metrics::Metrics;
 use crate::service::{AppContext, AuthError, Authenticator, Caller, Error, ProofFault};
 
@@ -143,6 +144,7 @@ pub(crate) async fn authenticate(
             counting_failures(request, auth, authenticator.authenticate(token, now).await)?
         }
     };
+    transport::mark_authenticated(request);
     identified(request, auth, caller.app(), "")?;
     Ok(caller)
 }
@@ -208,6 +210,7 @@ pub(crate) fn verify_key_proof<T>(
 
 /// Records that an app got its token.
 pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
+    transport::mark_authenticated(request);
     request_auth(request)?.throttle.forgive_one(&rate_limit_prefix(request));
     Ok(())
 }

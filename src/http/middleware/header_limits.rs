@@ -46,6 +46,7 @@ mod tests {
             max_header_bytes: 100,
             max_headers: 2,
             max_connections: 1,
+            max_connections_per_address: 0,
             header_timeout: timeout,
             body_timeout: timeout,
             write_timeout: timeout,

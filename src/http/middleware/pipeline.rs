@@ -210,6 +210,7 @@ mod tests {
             max_header_bytes: 10_000,
             max_headers: MAX_HEADERS,
             max_connections: 1,
+            max_connections_per_address: 0,
             header_timeout: TIMEOUT,
             body_timeout: TIMEOUT,
             write_timeout: TIMEOUT,

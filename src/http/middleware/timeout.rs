@@ -6,15 +6,14 @@
 //! started is finished by the task that runs it, or rolled back by PostgreSQL.
 
 use std::future::pending;
-use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use tokio::time::Instant;
 
 use super::request_context::RequestContext;
 use crate::http::options::Options;
-use crate::http::transport::{ConnectionState, DisconnectSignal};
+use crate::http::transport::client_disconnected;
 
 /// The status of a request whose client closed the connection. No standard defines one; nginx uses
 /// this.
@@ -53,18 +52,6 @@ where
     HttpResponse::from_error(E::from(no_response))
 }
 
-/// Waits until the client of a request is gone.
-async fn client_disconnected(request: &HttpRequest) {
-    // Over HTTP/2, each request has its own signal.
-    let stream_signal = request.extensions().get::<Rc<DisconnectSignal>>().cloned();
-    let connection_signal =
-        || Some(request.conn_data::<Rc<ConnectionState>>()?.disconnect_signal().clone());
-    match stream_signal.or_else(connection_signal) {
-        Some(signal) => signal.disconnected().await,
-        None => pending().await,
-    }
-}
-
 /// Waits for the request timeout, which starts when the request has been read. Returns the timeout.
 async fn deadline_elapsed(request: &HttpRequest) -> Duration {
     let Some(options) = request.app_data::<web::Data<Options>>() else { return pending().await };
@@ -85,10 +72,14 @@ async fn deadline_elapsed(request: &HttpRequest) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
+    use actix_web::HttpMessage as _;
     use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::http::transport::StreamState;
 
     const SECOND: Duration = Duration::from_secs(1);
     const TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,6 +103,7 @@ mod tests {
             max_header_bytes: 0,
             max_headers: 0,
             max_connections: 1,
+            max_connections_per_address: 0,
             header_timeout: SECOND,
             body_timeout: SECOND,
             write_timeout: SECOND,
@@ -200,11 +192,11 @@ mod tests {
     async fn disconnected_client_ends_the_work() {
         let request = request(TestRequest::post());
         mark_read(&request);
-        let signal = Rc::<DisconnectSignal>::default();
-        request.extensions_mut().insert(signal.clone());
+        let stream = StreamState::for_tests();
+        request.extensions_mut().insert(stream.clone());
         let disconnect = async {
             tokio::time::sleep(2 * SECOND).await;
-            signal.signal();
+            stream.disconnect.signal();
         };
         let (answered, ()) = tokio::join!(answer(&request, pending()), disconnect);
         let closed = NoResponse::ClientClosed { reads: false };

@@ -3,6 +3,7 @@
 pub(super) mod cause_chain;
 pub(super) mod error_text;
 pub(super) mod idempotency;
+pub(super) mod network;
 pub(super) mod permission;
 pub(super) mod render;
 pub(super) mod retry_after;

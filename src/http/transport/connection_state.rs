@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::connection_slots::Occupant;
 use super::disconnect::DisconnectSignal;
 use super::h2_frame_tracker::{FrameTracker, Remainder};
 use super::pipelining::NextRequestDetector;
@@ -103,6 +104,7 @@ pub(crate) struct ConnectionState {
     header_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
+    occupant: Rc<Occupant>,
     /// Since when the socket accepts no bytes.
     write_blocked_since: Cell<Option<Instant>>,
     disconnect: Rc<DisconnectSignal>,
@@ -120,6 +122,7 @@ impl ConnectionState {
         opened_at: Instant,
         protocol: ProtocolState,
         undecoded: Rc<UndecodedBytes>,
+        occupant: Rc<Occupant>,
     ) -> Rc<Self> {
         Rc::new(Self {
             timeouts,
@@ -130,6 +133,7 @@ impl ConnectionState {
             header_started_at: Cell::default(),
             protocol: RefCell::new(protocol),
             undecoded,
+            occupant,
             write_blocked_since: Cell::default(),
             disconnect: Rc::default(),
             close_reason: Cell::default(),
@@ -163,6 +167,11 @@ impl ConnectionState {
     /// The signal that the client of the connection is gone.
     pub(crate) fn disconnect_signal(&self) -> &Rc<DisconnectSignal> {
         &self.disconnect
+    }
+
+    /// The connection, as one of those that share the places of the thread.
+    pub(super) fn occupant(&self) -> &Rc<Occupant> {
+        &self.occupant
     }
 
     /// Records that the client sends no more.
@@ -205,6 +214,7 @@ impl ConnectionState {
             self.header_started_at.set(None);
         }
         self.had_request.set(true);
+        self.occupant.set_busy();
         self.active_requests.set(self.active_requests.get() + 1);
         ActiveRequest(self.clone())
     }
@@ -265,6 +275,7 @@ impl Drop for ActiveRequest {
             return;
         }
         let now = Instant::now();
+        self.0.occupant.set_idle();
         self.0.idle_since.set(now);
         self.0.undecoded.restart_if_any();
         // A part of the next request may have arrived with this one.
@@ -284,7 +295,8 @@ mod tests {
     fn connection(protocol: ProtocolState) -> Rc<ConnectionState> {
         let timeouts =
             ConnectionTimeouts { header: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default())
+        let occupant = Occupant::for_tests();
+        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default(), occupant)
     }
 
     /// The next step that is too slow, and in how many seconds.
