@@ -133,6 +133,7 @@ impl Application {
             keep_alive_timeout: settings.server.keep_alive_timeout,
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
+            hsts_max_age: settings.server.tls.as_ref().and(settings.server.hsts_max_age),
         };
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, shutdown) = http::serve(listener, services, options, tls)?;

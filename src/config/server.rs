@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub max_connections_per_address: usize,
     /// The certificate and key for TLS; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// How long browsers use only HTTPS after a response over TLS; `None` = they are not asked to.
+    pub hsts_max_age: Option<Duration>,
     /// The interval between two checks of the TLS files for changes.
     pub tls_reload_interval: Duration,
     /// Whether plain HTTP is allowed on loopback only.
@@ -76,6 +78,12 @@ impl ServerConfig {
             max_connections_per_address: reader
                 .number("server.max_connections_per_address", 0..=1_000_000),
             tls: tls(reader),
+            hsts_max_age: Some(reader.whole_seconds(
+                "server.hsts_max_age",
+                Duration::ZERO..=730 * DAY,
+                "a duration of at most 730days",
+            ))
+            .filter(|max_age| !max_age.is_zero()),
             tls_reload_interval: reader.duration("server.tls_reload_interval", MIN_TIMEOUT..=DAY),
             require_tls: reader.boolean("server.require_tls"),
         };

@@ -33,4 +33,6 @@ pub struct Options {
     pub request_timeout: Duration,
     /// The time for running requests to finish when the server stops.
     pub shutdown_timeout: Duration,
+    /// How long browsers use only HTTPS after a response; `None` = they are not asked to.
+    pub hsts_max_age: Option<Duration>,
 }

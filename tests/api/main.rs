@@ -45,6 +45,7 @@ mod move_to;
 mod plaintext_requests;
 mod rate_limits;
 mod request_id;
+mod response_headers;
 mod sealed_attacks;
 mod secrets;
 mod security;

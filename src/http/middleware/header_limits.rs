@@ -53,6 +53,7 @@ mod tests {
             keep_alive_timeout: timeout,
             request_timeout: timeout,
             shutdown_timeout: timeout,
+            hsts_max_age: None,
         }
     }
 

@@ -110,6 +110,7 @@ mod tests {
             keep_alive_timeout: SECOND,
             request_timeout: TIMEOUT,
             shutdown_timeout: SECOND,
+            hsts_max_age: None,
         }
     }
 
