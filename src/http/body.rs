@@ -127,7 +127,7 @@ fn timed_out(request: &HttpRequest, timeout: Duration) -> BodyError {
 }
 
 /// The length that the `Content-Length` header announces, if it is valid.
-pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -27,10 +27,10 @@ use super::address_limiter::AddressLimiter;
 use super::connection_slots::{ConnectionSlots, Occupant};
 use super::connection_state::{ConnectionState, ConnectionTimeouts, ProtocolState};
 use super::graceful_shutdown::GracefulShutdown;
+use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
 use super::http2;
-use super::pipelining::NextRequestDetector;
 use super::response_batching::batch_responses;
 use super::timeout_stream::TimeoutStream;
 use crate::http::options::Options;
@@ -218,7 +218,7 @@ impl ConnectionHandler {
             idle: self.options.keep_alive_timeout,
         };
         let protocol = match http_version {
-            HttpVersion::H1 => ProtocolState::H1(NextRequestDetector::default()),
+            HttpVersion::H1 => ProtocolState::H1(MessageTracker::default()),
             HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
         let state =

@@ -87,7 +87,7 @@ where
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
-                let (app, running) = (app.clone(), state.start_request(0));
+                let (app, running) = (app.clone(), state.start_request());
                 let occupant = state.occupant().clone();
                 let stream = StreamState { disconnect: DisconnectSignal::default(), occupant };
                 let write_timeout = options.write_timeout;

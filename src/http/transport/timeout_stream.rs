@@ -84,7 +84,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let received = &buf.filled()[before..];
+        let received = &mut buf.filled_mut()[before..];
         if !received.is_empty() {
             this.read_in_turn += received.len();
             this.state.on_read(received);

@@ -3,6 +3,7 @@
 mod connection_limits;
 mod connection_metrics;
 mod http2;
+mod line_endings;
 mod slow_readers;
 mod slow_senders;
 mod tls;
