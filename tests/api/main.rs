@@ -14,6 +14,7 @@ mod architecture;
 mod audit;
 mod backup;
 mod bodies;
+mod bounds;
 mod callbacks;
 mod cgi_requests;
 mod cgi_retries;
