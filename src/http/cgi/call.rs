@@ -20,13 +20,8 @@ use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
-use crate::service::{
-    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOptions, WriteOutcome,
-};
+use crate::service::{AuthError, CachedSession, Caller, Credential, WriteOptions, WriteOutcome};
 use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
-
-/// The largest body of a request for a token, which anyone may send. The usual one has 250 bytes.
-const MAX_TOKEN_REQUEST_BYTES: usize = 4_096;
 
 /// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
@@ -247,40 +242,6 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
             caller.require_form(form)?;
             Ok(Self { caller, sealed, request, needs: PhantomData })
         })
-    }
-}
-
-/// A request for an access token: the app and its sealed proof.
-pub(super) struct TokenRequest {
-    pub(super) app_context: std::sync::Arc<AppContext>,
-    pub(super) encrypt: String,
-}
-
-async fn read_token_request(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-) -> Result<TokenRequest, CgiError> {
-    uri::check_len(request)?;
-    let body = caller_body::read_proof(request, payload, MAX_TOKEN_REQUEST_BYTES).await?;
-    let body = RequestBody::new(request, body);
-    let object = body.object()?;
-    let envelope = body.envelope_fields(&object)?;
-    let buin = envelope.buin.ok_or(Error::Denied(AuthError::WrongEnterprise))?;
-    let encrypt = envelope.encrypt;
-    let app_context =
-        authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
-    app_context.require_form(MessageForm::Sealed)?;
-    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
-}
-
-impl FromRequest for TokenRequest {
-    type Error = CgiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, CgiError>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let request = request.clone();
-        let mut payload = payload.take();
-        Box::pin(async move { read_token_request(&request, &mut payload).await })
     }
 }
 
