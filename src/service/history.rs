@@ -82,7 +82,7 @@ impl Sessions {
     ) -> Result<Vec<Event>, Error> {
         let HistoryPage { after, newest_first, limit } = page;
         let page = history::HistoryRange { after, newest_first, limit };
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let reading = history::events_page(&pool, caller.app().buin, id, page);
         let events = trace_single_statement("history.page", reading).await?;
         if events.is_empty() {
@@ -139,7 +139,7 @@ impl Sessions {
         id: SessionId,
         up_to: UpTo,
     ) -> Result<Vec<Event>, Error> {
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let reading = history::events_up_to(&pool, caller.app().buin, id, up_to);
         Ok(trace_single_statement("history.until", reading).await?)
     }

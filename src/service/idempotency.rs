@@ -29,7 +29,7 @@ impl Sessions {
             return Ok(None);
         };
         let (app, now) = (caller.app(), self.shared().clock.now());
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let finding = idempotency::find(&pool, app, key.name(), now);
         let Some(stored) = trace_single_statement("idempotency.find", finding).await? else {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Sessions {
             return Ok(true);
         };
         let (id, version) = (session.id, session.version);
-        let (pool, now) = (self.admit(caller)?, self.shared().clock.now());
+        let (pool, now) = (self.admit(caller).await?, self.shared().clock.now());
         let inserting = idempotency::insert(&pool, caller.app(), key, id, version, now);
         match trace_single_statement("idempotency.insert", inserting).await {
             Ok(()) => Ok(true),

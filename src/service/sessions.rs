@@ -202,9 +202,14 @@ impl Sessions {
         }
     }
 
-    /// The pool, for requests that do not share statements.
-    pub(super) fn admit(&self, caller: &Caller) -> Result<PoolPermit<'_>, Error> {
-        self.shared.pool_admission.admit(self.shared.deadline_for(caller))
+    /// The pool, for a request that does not share statements.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] or [`Error::Unavailable`] if the share of the caller's enterprise is in
+    /// use for too long. Nothing was done.
+    pub(super) async fn admit(&self, caller: &Caller) -> Result<PoolPermit<'_>, Error> {
+        let deadline = self.shared.deadline_for(caller);
+        self.shared.pool_admission.admit(caller.app().buin, deadline).await
     }
 }
 

@@ -41,7 +41,7 @@ impl Sessions {
             limit: query.size().get(),
             now: self.shared().clock.now(),
         };
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let page = trace_single_statement("sessions.list", sessions::list(&pool, &request)).await?;
         let next = page.next.map(|key| query.cursor(&key));
         Ok(Page { items: page.sessions, next })
@@ -56,7 +56,7 @@ impl Sessions {
         caller: &Caller,
         ids: &[SessionId],
     ) -> Result<Vec<Session>, Error> {
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let found = trace_single_statement("sessions.find", sessions::find(&*pool, ids)).await?;
         let found = found.into_iter().map(|(id, session)| Ok((id, session?)));
         let mut own: HashMap<_, _> = found.collect::<Result<_, repository::Error>>()?;
@@ -75,7 +75,7 @@ impl Sessions {
         query: &MembersQuery,
     ) -> Result<Page<Member>, Error> {
         let (buin, limit) = (caller.app().buin, query.size().get());
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let reading = sessions::members(&pool, buin, query.id(), query.after(), limit);
         let page = trace_single_statement("sessions.members", reading).await?;
         let page = page.ok_or(Error::SessionNotFound)?;
@@ -92,7 +92,7 @@ impl Sessions {
         id: SessionId,
         account: &Account,
     ) -> Result<Member, Error> {
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let reading = sessions::member(&pool, caller.app().buin, id, account);
         let found = trace_single_statement("sessions.member", reading).await?;
         found.ok_or(Error::SessionNotFound)?.ok_or(Error::MemberNotFound)
