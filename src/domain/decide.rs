@@ -200,8 +200,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Attributes, AttributesPatch, Buin, Event, NewSession, Reason, SessionId, Title, Version,
-        VersionPrecondition,
+        Attributes, AttributesPatch, Buin, Event, NewSession, Reason, Replay, SessionId, Title,
+        Version, VersionPrecondition,
     };
 
     const RULES: Rules =
@@ -571,11 +571,17 @@ mod tests {
                 });
                 versions.push(after);
             }
-            for (number, version) in versions.iter().enumerate() {
-                let replayed = Session::replay(
-                    first.id, first.buin, history[..=number].iter().cloned(),
-                );
-                prop_assert_eq!(replayed.as_ref(), Ok(version));
+            // A replay may start at any version.
+            for start in 0..=versions.len() {
+                let before = start.checked_sub(1).map(|last| versions[last].clone());
+                let mut replay = Replay::new(first.id, first.buin, before);
+                for (event, version) in history.iter().zip(&versions).skip(start) {
+                    replay.push(event.clone()).unwrap();
+                    prop_assert_eq!(replay.session(), Some(version));
+                }
+                for event in &history[..history.len().min(start)] {
+                    prop_assert!(replay.push(event.clone()).is_err(), "an event that was applied");
+                }
             }
         }
     }

@@ -32,7 +32,7 @@ pub use decide::Change;
 pub use delivery::{
     AttemptRecord, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary, InvalidDeliveryId,
 };
-pub use event::{Changes, Event, EventKind, MissingEvents, UnknownEventKind};
+pub use event::{Changes, Event, EventKind, MissingEvents, Replay, UnknownEventKind};
 pub use find::{SessionFilter, Sort, SortKey, TitlePart};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use idempotency::IdempotencyKey;

@@ -126,6 +126,17 @@ impl Session {
     }
 }
 
+impl Session {
+    /// The estimated size of its texts, in bytes. The members and the attributes are most of it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// The titles, the times and the other fields of fixed size.
+        const OVERHEAD: usize = 512;
+        let members: usize = self.members.iter().map(|account| account.as_str().len() + 4).sum();
+        OVERHEAD + members + self.attributes.size()
+    }
+}
+
 impl Rules {
     pub(super) fn check_min_members(&self, got: usize) -> Result<(), RuleViolation> {
         if got < self.min_members {

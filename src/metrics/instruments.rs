@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Connections, Counter, Histogram, Requests, StatementStats};
+use super::{Connections, Counter, Histogram, HistoryStats, Requests, StatementStats};
 
 /// The instruments of one application.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Metrics {
     pub version_conflicts: Counter,
     /// Changes that were decided again because PostgreSQL resolved a deadlock.
     pub deadlocks: Counter,
+    /// Reads of histories.
+    pub history: HistoryStats,
     /// Sealed texts that were refused.
     pub sealed_rejections: SealedRejections,
     /// Callbacks.
@@ -85,6 +87,7 @@ impl Default for Metrics {
             cache_evictions: Counter::default(),
             version_conflicts: Counter::default(),
             deadlocks: Counter::default(),
+            history: HistoryStats::default(),
             sealed_rejections: SealedRejections::default(),
             callbacks: Callbacks {
                 acknowledged: Counter::default(),

@@ -10,6 +10,7 @@
 
 mod cells;
 mod connections;
+mod history;
 mod instruments;
 mod page;
 mod pool_wait;
@@ -21,6 +22,7 @@ mod statements;
 
 pub use cells::{Counter, Gauge, Histogram};
 pub use connections::{CloseReason, Connections, OpenConnection};
+pub use history::HistoryStats;
 pub use instruments::{Callbacks, Metrics, SealedRejections};
 pub use page::Format;
 pub use pool_wait::AcquireStats;

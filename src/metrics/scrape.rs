@@ -38,6 +38,7 @@ impl WriteMetrics for Scrape {
         requests(page, metrics, snapshot.in_flight_requests)?;
         connections(page, &metrics.connections)?;
         statements(page, metrics)?;
+        metrics.history.write(page)?;
         pool(page, &snapshot.pool)?;
         cache(page, metrics, snapshot.cache)?;
         callbacks(page, &metrics.callbacks)?;

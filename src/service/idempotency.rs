@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use super::sessions::{WriteOptions, WriteOutcome};
 use super::{Caller, Error, Pruner, Sessions};
-use crate::domain::Session;
+use crate::domain::{MissingEvents, Session};
 use crate::repository;
-use crate::repository::history::{self, UpTo};
-use crate::repository::idempotency;
+use crate::repository::idempotency::{self, StoredRequest};
 use crate::telemetry::trace_single_statement;
 
 /// The interval between two deletions of expired keys.
@@ -42,11 +41,15 @@ impl Sessions {
         if stored.digest != *key.digest() {
             return Err(Error::IdempotencyKeyReused);
         }
-        let up_to = UpTo::Version(stored.version);
-        let reading = history::events_up_to(&pool, app.buin, stored.session_id, up_to);
-        let events = trace_single_statement("history.until", reading).await?;
-        let session = Session::replay(stored.session_id, app.buin, events)
-            .map_err(repository::Error::from)?;
+        let StoredRequest { session_id, version, .. } = stored;
+        let deadline = self.shared().deadline_for(caller);
+        let session = match self.version_of(&pool, app.buin, session_id, version, deadline).await {
+            // The key was stored together with its event.
+            Err(Error::SessionNotFound | Error::VersionNotFound) => {
+                return Err(repository::Error::from(MissingEvents(version.get())).into());
+            }
+            session => session?,
+        };
         Ok(Some(WriteOutcome { session: Arc::new(session.into()), replayed: true }))
     }
 

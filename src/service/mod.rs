@@ -36,7 +36,7 @@ pub use batching::SessionOptions;
 pub use cached_session::CachedSession;
 pub use change_notifier::ChangeNotifier;
 pub use error::{AuthError, Error, ProofFault};
-pub use history::{HistoryPage, SessionDiff};
+pub use history::{EventsPage, HistoryPage, SessionDiff};
 pub use list::{InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, PageSize};
 pub use metrics_source::{MetricsInputs, MetricsSource};
 pub use pruner::Pruner;

@@ -11,7 +11,7 @@ use crate::repository::{Error, app_notifications};
 /// Tables that migrations fill with rows.
 const SEEDED_TABLES: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
 /// The other tables of Muster.
-const SESSION_TABLES: [&str; 9] = [
+const SESSION_TABLES: [&str; 10] = [
     "api_key",
     "app",
     "delivery",
@@ -20,6 +20,7 @@ const SESSION_TABLES: [&str; 9] = [
     "session",
     "session_event",
     "session_member",
+    "session_snapshot",
     "session_title",
 ];
 

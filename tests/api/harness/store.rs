@@ -7,6 +7,7 @@
 mod audit;
 mod databases;
 mod deliveries;
+mod histories;
 mod locks;
 mod sessions;
 
@@ -36,9 +37,11 @@ pub use self::deliveries::{
     insert_failed_deliveries, insert_later_deliveries, list_deliveries, lock_deliveries,
     renumber_versions, replay,
 };
+pub use self::histories::{StoredHistory, delete_event, refuse_snapshots, snapshots};
 pub use self::locks::{
     commit, count_connections, count_deadlocks, lock_all_sessions, lock_credentials, lock_session,
-    lock_sessions, running_statements, unlock, unlock_all_sessions, wait_for_blocked_statement,
+    lock_sessions, lock_snapshots, running_statements, unlock, unlock_all_sessions,
+    wait_for_blocked_statement,
 };
 pub use self::sessions::{
     begin_late_update, dissolve_sessions, inconsistent_sessions, insert_many_sessions,
