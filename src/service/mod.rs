@@ -37,7 +37,9 @@ pub use cached_session::CachedSession;
 pub use change_notifier::ChangeNotifier;
 pub use error::{AuthError, Error, ProofFault};
 pub use history::{EventsPage, HistoryPage, SessionDiff};
-pub use list::{InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, PageSize};
+pub use list::{
+    InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, PageSize, SessionsFound,
+};
 pub use metrics_source::{MetricsInputs, MetricsSource};
 pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};

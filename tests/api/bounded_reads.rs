@@ -1,4 +1,4 @@
-//! Reads of long histories: what they read and what they answer has a bound.
+//! Reads of long histories and of many sessions: what they read and what they answer has a bound.
 
 use std::collections::BTreeSet;
 
@@ -271,6 +271,84 @@ async fn event_that_is_larger_than_a_page_is_a_page() {
     assert!(pages[1].1 > PAGE_BYTES && pages[2].1 > PAGE_BYTES);
     assert_eq!(version(&app, id, 2).await["memberCount"], 4_503);
     assert_eq!(version(&app, id, 3).await["memberCount"], 3);
+}
+
+async fn batch_get(app: &TestApp, ids: &[Uuid]) -> Value {
+    let request = app.client.request(Method::POST, "/v1/sessions/batch-get");
+    let request = request
+        .bearer_auth(&app.api_key)
+        .json(&json!({ "ids": ids.iter().map(Uuid::to_string).collect::<Vec<_>>() }));
+    ok(request.send().await.unwrap()).await
+}
+
+/// The ids in a field of a response, in its order.
+fn ids(list: &Value) -> Vec<Uuid> {
+    let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let id = |item: &Value| item["sessionId"].as_str().or(item.as_str()).unwrap().parse().unwrap();
+    items.iter().map(id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_get_answers_what_fits_and_lists_the_rest() {
+    let app = spawn().await;
+    let of = |members: usize| StoredHistory::of_accounts(&app, 2, members - 3);
+    let mut large = Vec::new();
+    for _ in 0..6 {
+        large.push(of(2_000).insert(&app).await);
+    }
+    let small = of(4).insert(&app).await;
+    // Sessions of other enterprises are missing, and take no room.
+    let mut foreign = Vec::new();
+    for _ in 0..6 {
+        foreign.push(StoredHistory { buin: BUIN + 1, ..of(2_000) }.insert(&app).await);
+    }
+    let unknown = Uuid::from_u128(rand::random());
+    let requested = [&foreign[..], &large[..3], &[unknown], &large[3..], &[small]].concat();
+    let answer = batch_get(&app, &requested).await;
+    // Five sessions have 10,000 members. The small one would fit, but the order is kept.
+    assert_eq!(ids(&answer["items"]), large[..5]);
+    assert_eq!(ids(&answer["remaining"]), [large[5], small]);
+    assert_eq!(ids(&answer["missing"]), [&foreign[..], &[unknown]].concat());
+    let rest = batch_get(&app, &ids(&answer["remaining"])).await;
+    assert_eq!(ids(&rest["items"]), [large[5], small]);
+    assert_eq!(rest.get("remaining"), None);
+
+    // A session that is too large alone is read alone.
+    let huge = of(10_001).insert(&app).await;
+    let answer = batch_get(&app, &[huge, small]).await;
+    assert_eq!((ids(&answer["items"]), ids(&answer["remaining"])), (vec![huge], vec![small]));
+    let answer = batch_get(&app, &[small, huge]).await;
+    assert_eq!((ids(&answer["items"]), ids(&answer["remaining"])), (vec![small], vec![huge]));
+
+    // 16 KiB of attributes count as 64 members.
+    let mut with_attributes = Vec::new();
+    for _ in 0..160 {
+        with_attributes.push(of(4).insert(&app).await);
+    }
+    store::set_attributes(&app, 16_376).await;
+    let answer = batch_get(&app, &with_attributes).await;
+    let read = ids(&answer["items"]).len();
+    assert_eq!(read, 10_000 / (4 + 64));
+    assert_eq!(ids(&answer["remaining"]), with_attributes[read..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_sessions_with_large_attributes_is_short() {
+    let app = spawn().await;
+    let mut expected = BTreeSet::new();
+    for _ in 0..160 {
+        expected.insert(StoredHistory::of_accounts(&app, 1, 0).insert(&app).await);
+    }
+    store::set_attributes(&app, 16_376).await;
+    let first = ok(get(&app, "/v1/sessions?limit=200").send().await.unwrap()).await;
+    let mut found = ids(&first["items"]);
+    assert_eq!(found.len(), 10_000 / (3 + 64));
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let path = format!("/v1/sessions?limit=200&cursor={cursor}");
+    let second = ok(get(&app, &path).send().await.unwrap()).await;
+    assert_eq!(second["nextCursor"], Value::Null);
+    found.extend(ids(&second["items"]));
+    assert_eq!((found.len(), BTreeSet::from_iter(found)), (160, expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]

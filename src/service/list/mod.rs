@@ -6,12 +6,9 @@ mod query;
 pub use cursor::InvalidCursor;
 pub use query::{InvalidPageSize, ListQuery, MembersQuery, PageSize};
 
-use std::collections::HashMap;
-
 use super::{Caller, Error, Sessions};
 use crate::domain::{Account, Member, Session, SessionId};
-use crate::repository;
-use crate::repository::sessions::{self, ListRequest};
+use crate::repository::sessions::{self, BoundedSessions, ListRequest};
 use crate::telemetry::trace_single_statement;
 
 /// A page of a list.
@@ -23,12 +20,22 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// The sessions of a request for many, as far as they fit into one result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionsFound {
+    /// The sessions, in the requested order.
+    pub sessions: Vec<Session>,
+    /// The sessions that exist, but were not read; also in this order.
+    pub remaining: Vec<SessionId>,
+}
+
 impl Sessions {
     /// A page of the sessions of the caller's enterprise that match a filter.
     ///
     /// All pages together contain each session that matches the filter the whole time exactly once,
     /// even if sessions change meanwhile. A page is short if its sessions have more than 10,000
-    /// members together, or if too many sessions had to be examined.
+    /// members together (256 bytes of attributes count as one), or if too many sessions had to be
+    /// examined.
     ///
     /// # Errors
     /// The database fails.
@@ -47,7 +54,8 @@ impl Sessions {
         Ok(Page { items: page.sessions, next })
     }
 
-    /// The sessions with these ids in the caller's enterprise, in the order of `ids`.
+    /// The sessions with these ids in the caller's enterprise, in the order of `ids`. Sessions that
+    /// have more than 10,000 members together are not read at once: the result names the rest.
     ///
     /// # Errors
     /// The database fails.
@@ -55,13 +63,12 @@ impl Sessions {
         &self,
         caller: &Caller,
         ids: &[SessionId],
-    ) -> Result<Vec<Session>, Error> {
+    ) -> Result<SessionsFound, Error> {
         let pool = self.admit(caller).await?;
-        let found = trace_single_statement("sessions.find", sessions::find(&*pool, ids)).await?;
-        let found = found.into_iter().map(|(id, session)| Ok((id, session?)));
-        let mut own: HashMap<_, _> = found.collect::<Result<_, repository::Error>>()?;
-        own.retain(|_, session| session.buin == caller.app().buin);
-        Ok(ids.iter().filter_map(|id| own.remove(id)).collect())
+        let finding = sessions::find_bounded(&pool, caller.app().buin, ids);
+        let found = trace_single_statement("sessions.find", finding).await?;
+        let BoundedSessions { sessions, remaining } = found;
+        Ok(SessionsFound { sessions, remaining })
     }
 
     /// A page of the members of a session, in their order. All pages together contain each account

@@ -37,7 +37,9 @@ pub use self::deliveries::{
     insert_failed_deliveries, insert_later_deliveries, list_deliveries, lock_deliveries,
     renumber_versions, replay,
 };
-pub use self::histories::{StoredHistory, delete_event, refuse_snapshots, snapshots};
+pub use self::histories::{
+    StoredHistory, delete_event, refuse_snapshots, set_attributes, snapshots,
+};
 pub use self::locks::{
     commit, count_connections, count_deadlocks, lock_all_sessions, lock_credentials, lock_session,
     lock_sessions, lock_snapshots, running_statements, unlock, unlock_all_sessions,

@@ -6,10 +6,6 @@ use uuid::Uuid;
 use super::seek_key::SeekKey;
 use crate::domain::{Buin, Session, SessionFilter, Sort, SortKey};
 
-/// The largest total number of members of the sessions in a page. A page of one session may exceed
-/// it.
-pub(super) const MAX_MEMBERS: i64 = 10_000;
-
 /// A request for a page.
 #[derive(Clone, Copy, Debug)]
 pub struct ListRequest<'a> {
@@ -49,8 +45,8 @@ impl ListRequest<'_> {
 /// A page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionListPage {
-    /// The sessions, in order. There are fewer than requested if they have many members, or if too
-    /// many rows had to be read.
+    /// The sessions, in order. There are fewer than requested if they are large, or if too many rows
+    /// had to be read.
     pub sessions: Vec<Session>,
     /// The end of this page; `None` if no further session can exist.
     pub next: Option<SeekKey>,

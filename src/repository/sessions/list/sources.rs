@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 
 use super::plan::{IndexSource, PlanStep};
-use super::request::{ListRequest, MAX_MEMBERS};
+use super::request::ListRequest;
 use super::row::CandidateRow;
 use super::seek_key::ReadSnapshot;
 use super::statement::list;
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
 use crate::repository::Pool;
+use crate::repository::sessions::read::MAX_MEMBERS;
 use crate::repository::sessions::titles;
 
 /// Runs one step.

@@ -75,9 +75,17 @@ macro_rules! list {
                 order by rank
                 limit $13::bigint + 1
             ), cumulative as (
-                select session_id, changed_at, rank,
-                       sum(member_count) over (order by rank) as total_members
+                select ranked.session_id, changed_at, rank,
+                       sum(member_count + attributes.members) over (order by rank)
+                           as total_members
                 from ranked
+                cross join lateral (
+                    -- 256 bytes of attributes count as one member.
+                    select octet_length(attributes::text) / 256 as members
+                    from session
+                    where session.session_id = ranked.session_id
+                    offset 0
+                ) as attributes
             )
             select rows_read as "rows_read!", found_count as "found_count!",
                    last.changed_at as "last_changed_at?",

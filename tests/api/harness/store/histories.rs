@@ -120,3 +120,9 @@ pub async fn delete_event(app: &TestApp, id: Uuid, version: i64) {
 pub async fn refuse_snapshots(app: &TestApp) {
     execute(&app.pool, "alter table session_snapshot add constraint refused check (false)").await;
 }
+
+/// Gives all sessions attributes of about this size.
+pub async fn set_attributes(app: &TestApp, bytes: i32) {
+    let sql = "update session set attributes = json_build_object('x', repeat('x', $1))";
+    sqlx::query(sql).bind(bytes).execute(&app.pool).await.unwrap();
+}

@@ -23,6 +23,9 @@ use item::{ItemBody, ItemResult, ParsedItem};
 
 /// The maximum number of items in a batch.
 pub(crate) const MAX_ITEMS: usize = 100;
+/// The maximum number of members of all sessions in a response. 256 bytes of attributes count as a
+/// member. The first session may have more.
+const MAX_MEMBERS: usize = 10_000;
 /// The maximum number of groups of items that run concurrently.
 const CONCURRENCY: usize = 8;
 
@@ -77,7 +80,7 @@ struct BatchResponse<'a> {
     items: Vec<ItemResponse<'a>>,
 }
 
-/// The result of one item: a session or an error.
+/// The result of one item: a session, its id and version, or an error.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BatchOutcome, example = json!({ "status": 201, "session": view::sample() }))]
@@ -89,6 +92,20 @@ struct ItemResponse<'a> {
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<SessionView<'a>>,
+    /// The id of the session, in place of `session`: the item succeeded, but the response would be too
+    /// large. The sessions of a response have at most 10,000 members together; 256 bytes of attributes
+    /// count as a member. The first session is always there.
+    #[schema(
+        nullable = false,
+        example = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
+        pattern = r"^\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}$"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    /// The version of the session after the item, beside `sessionId`.
+    #[schema(nullable = false, minimum = 1, example = 2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
     /// `true` if an earlier request with the same key has executed the item.
     #[schema(required = false, example = true)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -99,23 +116,45 @@ struct ItemResponse<'a> {
     error: Option<problem::ProblemBody<'a>>,
 }
 
-impl<'a> From<&'a ItemResult> for ItemResponse<'a> {
-    fn from(result: &'a ItemResult) -> Self {
-        let (status, replayed) = match result {
-            Ok((status, outcome)) => (*status, outcome.replayed),
-            Err(problem) => (problem.status(), false),
+impl<'a> ItemResponse<'a> {
+    /// The result of an item after results with sessions of `members` members together, which grow by
+    /// the session of this one.
+    fn new(result: &'a ItemResult, members: &mut usize) -> Self {
+        let mut response = Self {
+            status: 0,
+            session: None,
+            session_id: None,
+            version: None,
+            replayed: false,
+            error: None,
         };
-        let session =
-            result.as_ref().ok().map(|(_, outcome)| SessionView::from(&**outcome.session));
-        let error = result.as_ref().err().map(|problem| problem.body(None));
-        Self { status, session, replayed, error }
+        match result {
+            Ok((status, outcome)) => {
+                (response.status, response.replayed) = (*status, outcome.replayed);
+                let session = &**outcome.session;
+                let is_first = *members == 0;
+                *members += session.members.len() + session.attributes.json_len() / 256;
+                if is_first || *members <= MAX_MEMBERS {
+                    response.session = Some(SessionView::from(session));
+                } else {
+                    response.session_id = Some(session.id.to_string());
+                    response.version = Some(session.version.get());
+                }
+            }
+            Err(problem) => {
+                response.status = problem.status();
+                response.error = Some(problem.body(None));
+            }
+        }
+        response
     }
 }
 
 /// Create and change many sessions
 ///
 /// The response is 200 if the list of items can be read. Each item has its own status. An item that
-/// fails does not affect the others.
+/// fails does not affect the others. If the sessions are so large that they do not fit into one
+/// response, the later ones are only named.
 #[utoipa::path(
     post,
     path = "/v1/sessions/batch",
@@ -136,7 +175,8 @@ pub(crate) async fn batch_sessions(
     let results: Vec<_> = stream::iter(groups).buffer_unordered(CONCURRENCY).collect().await;
     let mut results: Vec<_> = results.into_iter().flatten().collect();
     results.sort_unstable_by_key(|(index, _)| *index);
-    let items = results.iter().map(|(_, result)| ItemResponse::from(result)).collect();
+    let mut members = 0;
+    let items = results.iter().map(|(_, result)| ItemResponse::new(result, &mut members)).collect();
     let mut response = HttpResponse::Ok().json(BatchResponse { items });
     problem::report_causes(
         results.iter().filter_map(|(_, result)| result.as_ref().err()),
