@@ -107,7 +107,8 @@ impl Sessions {
                 reason: reason.clone(),
                 key: options.idempotency_key.clone(),
             };
-            match self.queues.creates.submit(creating, self.shared.deadline_for(caller)).await? {
+            let deadline = self.shared.deadline_for(caller);
+            match self.queues.creates.submit(creating, session.buin, deadline).await? {
                 CreateOutcome::Written => return Ok(WriteOutcome::fresh(session)),
                 CreateOutcome::DuplicateKey if options.idempotency_key.is_none() => {
                     return Err(Error::Contention);
@@ -145,7 +146,7 @@ impl Sessions {
         id: SessionId,
     ) -> Result<Arc<CachedSession>, Error> {
         let deadline = self.shared.deadline_for(caller);
-        ensure_visible(caller, self.queues.reads.submit(id, deadline).await?)
+        ensure_visible(caller, self.queues.reads.submit(id, caller.app().buin, deadline).await?)
     }
 
     /// Changes a session, and returns the session after the change. A request that changes nothing
@@ -190,7 +191,8 @@ impl Sessions {
                 request,
                 key: options.idempotency_key.clone(),
             };
-            match sender.submit(changing, self.shared.deadline_for(caller)).await? {
+            let deadline = self.shared.deadline_for(caller);
+            match sender.submit(changing, caller.app().buin, deadline).await? {
                 UpdateOutcome::Written(session) => return Ok(WriteOutcome::fresh(session)),
                 UpdateOutcome::Unchanged(session) => {
                     if Box::pin(self.record_noop(caller, &session, options)).await? {

@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::domain::{RemovePolicy, Rules};
+    use crate::domain::{Buin, RemovePolicy, Rules};
     use crate::repository::pool::{self, PoolLimits};
     use crate::service::batching::context::SessionOptions;
     use crate::service::batching::queue::batch_channel;
@@ -191,10 +191,11 @@ mod tests {
         let executions = Executions::default();
         let (sender, receiver) = batch_channel(64, 64, 60 * SECOND, &Arc::default());
         let deadline = Instant::now() + 60 * SECOND;
+        let buin = Buin::new(1).unwrap();
         let submitted: Vec<_> = numbers
             .map(|number| {
                 let sender = sender.clone();
-                let outcome = async move { sender.submit(number, deadline).await };
+                let outcome = async move { sender.submit(number, buin, deadline).await };
                 (number, tokio::spawn(outcome))
             })
             .collect();

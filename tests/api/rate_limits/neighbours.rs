@@ -153,3 +153,30 @@ async fn flood_of_heavy_reads_harms_no_other_enterprise() {
     let served: u64 = counts.iter().map(|(served, _)| served).sum();
     assert!(served > 0, "{counts:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enterprises_take_turns_in_a_queue() {
+    const QUEUE: &str = "muster_queue_length{kind=\"create\"}";
+    let app = spawn_with(|settings| {
+        with_long_timeouts(settings);
+        // One queue, and one request in each statement.
+        settings.server.workers = 1;
+        settings.database.max_batch = 1;
+    })
+    .await;
+    let (neighbour, _) = Caller::neighbour(&app).await;
+    store::slow_down_creates(&app, 0.3).await;
+    let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
+    let mut flood = JoinSet::new();
+    for _ in 0..24 {
+        let (first, body) = (Caller::first(&app), body.clone());
+        flood.spawn(async move { first.send(Method::POST, "/v1/sessions", Some(&body)).await });
+    }
+    let queued = async || scrape(&app).await.has(QUEUE);
+    wait_until("many creates wait", async || queued().await >= 18.0).await;
+    // The neighbour is served after one or two of them, and not after all.
+    let created = neighbour.send(Method::POST, "/v1/sessions", Some(&body)).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let left = queued().await;
+    assert!(left >= 5.0, "{left}");
+}
