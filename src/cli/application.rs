@@ -18,7 +18,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::Worker;
 use crate::http::{
-    self, MetricsListener, MetricsServer, Options, RequestAuth, Server, Services, ShutdownHandle,
+    self, MetricsListener, MetricsServer, Options, RequestAuth, ResponseBudget, Server, Services,
+    ShutdownHandle,
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -99,6 +100,10 @@ impl Application {
                 metrics.clone(),
             )),
             readiness: Arc::new(Readiness::new(pool.clone())),
+            responses: Arc::new(ResponseBudget::new(
+                settings.limits.max_response_bytes_in_flight,
+                metrics.clone(),
+            )),
             metrics: metrics.clone(),
             traces: traces.clone(),
         };

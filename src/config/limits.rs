@@ -20,6 +20,9 @@ pub struct LimitsConfig {
     pub max_members: usize,
     /// The maximum number of requests that wait in one queue for the database; at least 1.
     pub max_queued: usize,
+    /// The maximum size of all responses of more than 16 KiB that clients have not read yet, in
+    /// bytes. An enterprise may have a quarter of it.
+    pub max_response_bytes_in_flight: usize,
     /// The maximum number of requests of an app per second; 0 = no limit.
     pub requests_per_second: u32,
     /// The maximum number of requests of an app at once after a pause; 0 = as many as in a second.
@@ -38,6 +41,8 @@ impl LimitsConfig {
             min_members: reader.number("limits.min_members", 1..=100_000),
             max_members: reader.number("limits.max_members", 1..=100_000),
             max_queued: reader.number("limits.max_queued", 1..=100_000),
+            max_response_bytes_in_flight: reader
+                .number("limits.max_response_bytes_in_flight", 1_048_576..=1_099_511_627_776),
             requests_per_second: reader.number("limits.requests_per_second", 0..=1_000_000),
             burst: reader.number("limits.burst", 0..=1_000_000),
             max_failed_attempts: reader.number("limits.max_failed_attempts", 0..=1_000_000),

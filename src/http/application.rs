@@ -48,6 +48,7 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
         .app_data(web::Data::new(services.sessions.clone()))
         .app_data(web::Data::from(services.auth.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
+        .app_data(web::Data::from(services.responses.clone()))
         .app_data(web::Data::new(options))
         .configure(health::router)
         .configure(cgi::router)

@@ -27,6 +27,7 @@ mod v1;
 pub use application::serve;
 pub use auth::{AuthOptions, RequestAuth};
 pub use metrics_server::{MetricsListener, MetricsServer, MetricsShutdown};
+pub use middleware::response_budget::ResponseBudget;
 pub use options::Options;
 pub use services::Services;
 pub use transport::{Listener, Server, ShutdownHandle, Tls, TlsError};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Connections, Counter, Histogram, HistoryStats, Requests, StatementStats};
+use super::{
+    Connections, Counter, Histogram, HistoryStats, Requests, ResponseStats, StatementStats,
+};
 
 /// The instruments of one application.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Metrics {
     pub deadlocks: Counter,
     /// Reads of histories.
     pub history: HistoryStats,
+    /// Large responses that their clients have not read yet.
+    pub responses: ResponseStats,
     /// Sealed texts that were refused.
     pub sealed_rejections: SealedRejections,
     /// Callbacks.
@@ -88,6 +92,7 @@ impl Default for Metrics {
             version_conflicts: Counter::default(),
             deadlocks: Counter::default(),
             history: HistoryStats::default(),
+            responses: ResponseStats::default(),
             sealed_rejections: SealedRejections::default(),
             callbacks: Callbacks {
                 acknowledged: Counter::default(),

@@ -39,6 +39,7 @@ impl WriteMetrics for Scrape {
         connections(page, &metrics.connections)?;
         statements(page, metrics)?;
         metrics.history.write(page)?;
+        metrics.responses.write(page)?;
         pool(page, &snapshot.pool)?;
         cache(page, metrics, snapshot.cache)?;
         callbacks(page, &metrics.callbacks)?;

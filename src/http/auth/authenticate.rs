@@ -179,7 +179,10 @@ fn identified(
     app: &App,
     sealed: &str,
 ) -> Result<(), AuthRejection> {
-    RequestContext::with(request, |context| context.set_app(&app.app_id));
+    RequestContext::with(request, |context| {
+        context.set_app(&app.app_id);
+        context.set_enterprise(app.buin);
+    });
     if sealed.len() > MAX_UNTHROTTLED_SEALED_LEN {
         auth.check_throttle(rate_limit_prefix(request))?;
     }

@@ -11,11 +11,12 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
-use crate::domain::{IdempotencyKey, Invalid, MessageForm, SessionId};
+use crate::domain::{IdempotencyKey, Invalid, MessageForm, Permission, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::sealed_texts::{self, SealedFault};
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::middleware::response_budget;
 use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
@@ -172,6 +173,9 @@ async fn authenticate<N: RequiredPermission>(request: &HttpRequest) -> Result<Ca
     // This API has no endpoint for administrators: `sessions:admin` replaces no other permission.
     if let Some(least) = N::ANY_OF.first() {
         caller.require(*least)?;
+        if *least == Permission::SessionsWrite {
+            response_budget::check_room(request, caller.app().buin)?;
+        }
     }
     Ok(caller)
 }

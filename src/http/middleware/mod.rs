@@ -12,4 +12,5 @@ mod request_guard;
 mod request_id;
 pub(super) mod request_metrics;
 mod request_span;
+pub(super) mod response_budget;
 pub(super) mod timeout;

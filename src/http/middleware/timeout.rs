@@ -29,6 +29,10 @@ pub(crate) enum NoResponse {
     /// The client closed the connection. The text is for the log; the client hardly reads it.
     #[error("the client closed the connection before the response; {}", retry_advice(*.reads))]
     ClientClosed { reads: bool },
+    /// The clients of the enterprise have too many responses that they have not read. Nothing was
+    /// changed.
+    #[error("the clients of the enterprise have too many unread responses, try again")]
+    TooManyUnread,
 }
 
 fn retry_advice(reads: bool) -> &'static str {

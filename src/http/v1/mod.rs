@@ -39,7 +39,7 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
                 .method(&READ, list::sessions::list)
                 .method(&[Method::POST], create::create),
         )
-        .service(endpoint("/sessions/batch-get").method(&[Method::POST], list::batch_get::get))
+        .service(endpoint("/sessions/batch-get").read_by_post(list::batch_get::get))
         .service(endpoint("/sessions/batch").method(&[Method::POST], batch::batch_sessions))
         .service(
             endpoint("/sessions/{sessionId}")

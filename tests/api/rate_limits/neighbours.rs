@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use muster::domain::Permission;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use super::{Reply, with_long_timeouts};
@@ -15,6 +16,7 @@ use crate::harness::client::Client;
 use crate::harness::store::{self, StoredHistory};
 use crate::harness::{BUIN, TestApp, wait_until};
 use crate::metrics::{scrape, spawn_with};
+use crate::transport::slow_readers::{connect_with_small_buffer, create_large_session};
 
 /// A client of an enterprise.
 #[derive(Clone)]
@@ -179,4 +181,54 @@ async fn enterprises_take_turns_in_a_queue() {
     assert_eq!(created.status, 201, "{created:?}");
     let left = queued().await;
     assert!(left >= 5.0, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_readers_of_an_enterprise_hold_its_share_of_memory() {
+    const BUDGET: f64 = 4_194_304.0;
+    let app = spawn_with(|settings| {
+        with_long_timeouts(settings);
+        settings.limits.max_response_bytes_in_flight = 4 * 1024 * 1024;
+    })
+    .await;
+    let (neighbour, id) = Caller::neighbour(&app).await;
+    // A session of the neighbour whose response is large.
+    let members: Vec<String> = (0..1_900).map(|number| format!("{number:0>60}")).collect();
+    let body = json!({ "operator": "a", "addMember": members });
+    let patched = neighbour.send(Method::PATCH, &format!("/v1/sessions/{id}"), Some(&body)).await;
+    assert_eq!(patched.status, 200);
+
+    let request = create_large_session(&app).await;
+    let path = request.split(' ').nth(1).unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = connect_with_small_buffer(&app).await;
+        // The first responses stay in the buffers of the system.
+        stream.write_all(request.repeat(64).as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    let held = async || scrape(&app).await.has("muster_responses_held_bytes");
+    // Eight responses of about 126 KB fit into a quarter of the budget.
+    wait_until("the share is in use", async || held().await > BUDGET / 4.0 - 130_000.0).await;
+    let refused = app.client.get(path).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let first = Caller::first(&app);
+    let refused =
+        first.get(&format!("/v1/sessions/{}", path.split("sessionId=").nth(1).unwrap())).await;
+    assert_eq!((refused.status, &refused.body["code"]), (503, &json!("overloaded")));
+    // Less than a whole response is left, so changes are still made, and answered in any case.
+    let body = json!({ "operator": format!("{:0>60}", 0), "title": "t" });
+    let session = format!("/v1/sessions/{}", path.split("sessionId=").nth(1).unwrap());
+    assert_eq!(first.send(Method::PATCH, &session, Some(&body)).await.status, 200);
+    for _ in 0..5 {
+        assert_served(&neighbour, &id).await;
+        let held = held().await;
+        assert!(held <= BUDGET / 4.0, "{held}");
+    }
+    assert!(scrape(&app).await.has("muster_responses_rejected_total") >= 2.0);
+
+    drop(streams);
+    wait_until("no response is held", async || held().await == 0.0).await;
+    assert_eq!(app.client.get(path).await.status(), 200);
 }

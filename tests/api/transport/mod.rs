@@ -3,7 +3,7 @@
 mod connection_limits;
 mod connection_metrics;
 mod http2;
-mod slow_readers;
+pub mod slow_readers;
 mod slow_senders;
 mod tls;
 

@@ -129,6 +129,7 @@ impl From<NoResponse> for CgiError {
     fn from(error: NoResponse) -> Self {
         match error {
             NoResponse::TimedOut { .. } => Self::timed_out(error.to_string()).with_cause(&error),
+            NoResponse::TooManyUnread => Self::unavailable(error.to_string()),
             NoResponse::ClientClosed { .. } => {
                 let status =
                     StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);

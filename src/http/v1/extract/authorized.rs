@@ -16,6 +16,7 @@ use crate::domain::{MessageForm, Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::middleware::response_budget;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::http::{body, uri};
@@ -87,6 +88,9 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
 async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
     check_any_permission(caller.app().permissions, any_of)?;
+    if any_of.contains(&Permission::SessionsWrite) {
+        response_budget::check_room(request, caller.app().buin)?;
+    }
     // An endpoint that needs no permission has no message of a session.
     if !any_of.is_empty() {
         caller.require_form(MessageForm::Plain)?;

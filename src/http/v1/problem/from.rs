@@ -135,6 +135,9 @@ impl From<NoResponse> for Problem {
             NoResponse::ClientClosed { .. } => {
                 Self::new(Code::ClientClosedRequest, error.to_string())
             }
+            NoResponse::TooManyUnread => {
+                Self::new(Code::Overloaded, error.to_string()).with_retry_after(1)
+            }
         }
     }
 }
