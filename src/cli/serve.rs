@@ -93,6 +93,9 @@ async fn start(
             return Err(explain(admin::Error::ForeignSchema));
         }
     }
+    if !settings.database.migrate {
+        schema::warn_of_copy(&admin).await.map_err(explain)?;
+    }
     secrets::verify(&admin).await.map_err(explain)?;
     let credentials = match database.is_embedded() {
         true => first_app::ensure(&admin, &settings.data_dir, url).await?,

@@ -19,6 +19,7 @@ mod cgi_retries;
 mod cli;
 mod concurrency;
 mod connection_pool;
+mod copied_databases;
 mod corpus;
 mod crash;
 mod deployment;

@@ -19,6 +19,7 @@ use crate::service::admin::schema::{self, SchemaState};
 pub(super) const NAME: &str = "database";
 const CLOCK: &str = "clock";
 const MIGRATIONS: &str = "migrations";
+const EVENTS: &str = "events";
 
 /// The maximum difference between the clocks of the database and this machine.
 const MAX_SKEW: Duration = Duration::from_secs(2);
@@ -36,7 +37,7 @@ pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Repor
             let failed = check.verdict == Verdict::Fail;
             report.add(check);
             if failed {
-                skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
+                skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
             }
         }
     }
@@ -49,12 +50,12 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
         Some(Err(error)) => {
             let error = anyhow::Error::from(error);
             report.add(unreachable(settings, format!("{error:#}")));
-            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
             return true;
         }
         None => {
             report.add(unreachable(settings, no_answer()));
-            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
             return false;
         }
     };
@@ -62,7 +63,7 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     report.add(skew(&server));
     let Some(migrations) = with_timeout(migrations(admin)).await else {
         report.add(Check::fail(MIGRATIONS, no_answer(), SEE_DATABASE));
-        skip(report, &[secrets::NAME, forms::NAME]);
+        skip(report, &[EVENTS, secrets::NAME, forms::NAME]);
         return false;
     };
     let current = migrations.verdict == Verdict::Ok;
@@ -71,6 +72,12 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     if !current {
         return true;
     }
+    let Some(events) = with_timeout(events(admin)).await else {
+        report.add(Check::fail(EVENTS, no_answer(), SEE_DATABASE));
+        skip(report, &[secrets::NAME, forms::NAME]);
+        return false;
+    };
+    report.add(events);
     let Some(secrets) = with_timeout(secrets::check(admin)).await else {
         report.add(Check::fail(secrets::NAME, no_answer(), SEE_DATABASE));
         skip(report, &[forms::NAME]);
@@ -180,5 +187,18 @@ async fn migrations(admin: &AdminContext) -> Check {
             "restore a backup, or compare the schema with the file of that number by hand",
         ),
         Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE_DATABASE),
+    }
+}
+
+/// Finds a database that was copied from another PostgreSQL by PostgreSQL's own tools.
+async fn events(admin: &AdminContext) -> Check {
+    match schema::has_future_events(admin).await.map_err(explain) {
+        Ok(false) => Check::ok(EVENTS, "numbered by this PostgreSQL"),
+        Ok(true) => Check::fail(
+            EVENTS,
+            "the database is a copy from another PostgreSQL: some events have transaction ids of that one",
+            "run `muster migrate`, which gives them new ids",
+        ),
+        Err(error) => Check::fail(EVENTS, format!("{error:#}"), SEE_DATABASE),
     }
 }

@@ -1,6 +1,7 @@
 //! A running Muster for each test, each on its own database.
 
 pub mod client;
+pub mod cluster;
 pub mod process;
 pub mod proxy;
 pub mod raw;
