@@ -102,6 +102,15 @@ pub enum MigrationError {
          with the file of that number by hand"
     )]
     Inconsistent(i64),
+    /// The migrations of a backup are not the first ones of this program.
+    #[error(
+        "migrations {found:?} are not the first ones of this program, so this program cannot create \
+         their tables"
+    )]
+    OtherOrder {
+        /// The migrations of the backup.
+        found: Vec<i64>,
+    },
     /// A migration failed and was rolled back.
     #[error("a migration failed and was rolled back")]
     Failed(#[source] MigrateError),
@@ -165,6 +174,28 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
     MIGRATOR.run_direct(None, &mut connection, false).await.map_err(MigrationError::Failed)?;
     connection.close().await.map_err(Error::from)?;
     Ok(pending)
+}
+
+/// Applies these migrations to a database without tables. They must be the first ones of this
+/// program.
+///
+/// # Errors
+/// [`MigrationError`].
+pub async fn run_to(pool: &Pool, versions: &[i64]) -> Result<(), MigrationError> {
+    let mut versions = versions.to_vec();
+    versions.sort_unstable();
+    let Some(last) = versions.last().copied() else { return Ok(()) };
+    let known = MIGRATOR.iter().map(|migration| migration.version).take(versions.len());
+    if !known.eq(versions.iter().copied()) {
+        return Err(MigrationError::OtherOrder { found: versions });
+    }
+    let mut connection = connect(pool).await?;
+    MIGRATOR
+        .run_direct(Some(last), &mut connection, false)
+        .await
+        .map_err(MigrationError::Failed)?;
+    connection.close().await.map_err(Error::from)?;
+    Ok(())
 }
 
 /// Repairs a database that was copied from another PostgreSQL: the transaction ids of events, which

@@ -13,6 +13,7 @@ mod altered_tables;
 mod architecture;
 mod audit;
 mod backup;
+mod backup_security;
 mod callbacks;
 mod cgi_requests;
 mod cgi_retries;

@@ -115,6 +115,20 @@ pub enum Error {
         /// The key file in the backup, if it has one.
         included: Option<PathBuf>,
     },
+    /// The backup has no signature. Nothing was restored.
+    #[error(
+        "the backup in {} has no signature, so any user who could write to this directory may have \
+         changed it",
+        .0.display()
+    )]
+    BackupNotSigned(PathBuf),
+    /// Only the master key in the backup verifies its signature. Nothing was restored.
+    #[error(
+        "only the master key in the backup itself verifies its signature, so any user who could \
+         write to {} may have changed both",
+        .0.display()
+    )]
+    BackupVouchesForItself(PathBuf),
     /// The data of a backup were restored, but a restored secret cannot be opened.
     #[error("the data were restored, but the secrets of an app cannot be opened")]
     RestoredSecrets(#[source] repository::Error),
