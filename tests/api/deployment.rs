@@ -347,3 +347,12 @@ fn texts_of(list: &Value, field: &str) -> Vec<String> {
     let items = list.as_array().into_iter().flatten();
     items.map(|item| item[field].as_str().unwrap().to_owned()).collect()
 }
+
+#[test]
+fn manual_names_the_newest_postgresql_of_the_tests() {
+    let script = read(".ci/postgres");
+    let version = script.lines().find_map(|line| line.strip_prefix("version=")).unwrap();
+    let version = version.rsplit_once('.').unwrap().0;
+    let page = read("docs/operate/external-postgresql.md");
+    assert!(page.contains(&format!("also on {version}.")), "{version}");
+}
