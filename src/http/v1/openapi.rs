@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, ContentType};
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::schema::Type;
+use utoipa::openapi::schema::{AdditionalProperties, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Object, OpenApi as Document, RefOr};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{Object, ObjectBuilder, OpenApi as Document, RefOr, Schema};
+use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::endpoints::sessions;
 use super::endpoints::sessions::{create, members, state, update};
@@ -32,6 +32,7 @@ use super::render::view;
                        `code`. Every endpoint with `GET` also has `HEAD`. Unknown fields and \
                        parameters are refused."
     ),
+    servers((url = "/", description = "The server of this description")),
     paths(
         list::sessions::list,
         create::create,
@@ -120,6 +121,20 @@ pub fn openapi() -> &'static str {
     &TEXT
 }
 
+/// The schema of a description: any JSON object, as OpenAPI has its own schema.
+struct DescriptionSchema;
+
+impl PartialSchema for DescriptionSchema {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .into()
+    }
+}
+
+impl ToSchema for DescriptionSchema {}
+
 /// This description
 #[utoipa::path(
     get,
@@ -127,7 +142,7 @@ pub fn openapi() -> &'static str {
     operation_id = "getDescription",
     tag = "service",
     security(()),
-    responses((status = 200, description = "OpenAPI 3.1", body = Object, example = json!({ "openapi": "3.1.0" })))
+    responses((status = 200, description = "OpenAPI 3.1", body = inline(DescriptionSchema), example = json!({ "openapi": "3.1.0" })))
 )]
 pub(crate) async fn get() -> HttpResponse {
     HttpResponse::Ok()

@@ -13,6 +13,7 @@ use crate::domain::{Account, Event, EventKind, SessionId, Version};
 use crate::http::shared::permission::CanRead;
 use crate::http::shared::render::as_texts;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
@@ -183,7 +184,7 @@ struct EventChanges<'a> {
     #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
     del_member: &'a [Account],
     /// A JSON merge patch (RFC 7396) of the attributes.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = AttributesJson, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     attributes: Option<&'a Map<String, Value>>,
     /// The new state.

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Account, Session, SessionId};
 use crate::http::shared::render::{as_text, as_texts};
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::text::{AccountText, TitleText};
 
 /// An example of a session, for the description.
@@ -62,7 +63,7 @@ pub(crate) struct SessionView<'a> {
     updated_at: String,
     state: SessionState,
     /// Data of the apps.
-    #[schema(value_type = Object)]
+    #[schema(value_type = AttributesJson)]
     attributes: &'a Map<String, Value>,
     /// The number of members.
     #[schema(minimum = 1)]

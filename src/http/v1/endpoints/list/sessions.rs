@@ -2,7 +2,10 @@
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::domain::{self, Account, SessionFilter, Sort, SortKey, TitlePart, quoted};
 use crate::http::shared::permission::CanRead;
@@ -59,8 +62,7 @@ pub(crate) struct ListSessionsQuery {
 }
 
 /// The order of a list.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[schema(default = "-createdAt")]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 enum SortOrder {
     #[serde(rename = "createdAt")]
     Created,
@@ -72,6 +74,22 @@ enum SortOrder {
     #[serde(rename = "-updatedAt")]
     UpdatedLast,
 }
+
+impl PartialSchema for SortOrder {
+    fn schema() -> RefOr<Schema> {
+        // Generators take the names from here: a name must not begin with `-`.
+        let names = ["CreatedAt", "CreatedAtDescending", "UpdatedAt", "UpdatedAtDescending"];
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The order of a list."))
+            .default(Some("-createdAt".into()))
+            .enum_values(Some(["createdAt", "-createdAt", "updatedAt", "-updatedAt"]))
+            .extensions(Some(Extensions::from_iter([("x-enum-varnames", names)])))
+            .into()
+    }
+}
+
+impl ToSchema for SortOrder {}
 
 impl From<SortOrder> for Sort {
     fn from(order: SortOrder) -> Self {

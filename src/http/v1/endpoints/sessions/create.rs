@@ -9,7 +9,7 @@ use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::idempotency::IdempotencyKeyHeader;
 use crate::http::v1::extract::json::Json;
-use crate::http::v1::extract::object::Object;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
 use crate::http::v1::extract::unsupported_headers::NoIfMatch;
@@ -40,7 +40,7 @@ pub(crate) struct CreateBody {
     #[serde(default)]
     r#type: Option<SessionType>,
     /// Data of the app: at most 16 KiB as compact JSON. Members that are `null` are dropped.
-    attributes: Option<Object>,
+    attributes: Option<AttributesJson>,
     reason: Option<ReasonText>,
 }
 
@@ -52,7 +52,7 @@ impl TryFrom<CreateBody> for NewSession {
         let SessionType::Multi = body.r#type.unwrap_or_default();
         let title = body.title.read(Code::InvalidField, "title")?;
         let members = accounts("member", &body.member)?;
-        let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
+        let attributes = body.attributes.map(|AttributesJson(map)| AttributesPatch::new(map));
         let attributes = Attributes::new(&attributes.unwrap_or_default())?;
         let ActorFields { operator: creator, reason } = actor;
         Ok(Self { title, creator, members, attributes, reason })

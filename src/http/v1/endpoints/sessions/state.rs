@@ -42,7 +42,7 @@ pub(crate) struct OperatorQuery {
 /// The operator and the reason of a change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = Operator, example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
+#[schema(as = Actor, example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
 pub(crate) struct OperatorBody {
     /// The account that acts.
     operator: AccountInput,
