@@ -1,24 +1,24 @@
 //! `GET /v1/openapi.json`: the description of this API, generated from its types and handlers.
 //!
 //! `muster openapi` prints the same text. The file `openapi.json` holds a copy, and a test compares
-//! the two.
+//! the two. Types and handlers describe themselves; here stands only the description of the whole.
+
+mod modifiers;
 
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, ContentType};
-use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{AdditionalProperties, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Object, ObjectBuilder, OpenApi as Document, RefOr, Schema};
-use utoipa::{Modify, OpenApi, PartialSchema, ToSchema};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::endpoints::sessions;
 use super::endpoints::sessions::{create, members, state, update};
 use super::endpoints::{batch, diff, docs, events, limits, list};
-use super::extract::parameter::standard_header;
 use super::problem;
 use super::render::view;
+use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +30,10 @@ use super::render::view;
                        of the owner, if the request has a `reason`. The history records operator, \
                        app and reason.\n\nEvery error is an `application/problem+json` with a stable \
                        `code`. Every endpoint with `GET` also has `HEAD`. Unknown fields and \
-                       parameters are refused."
+                       parameters are refused.\n\nTo try this API on the page `/v1/docs`, enter an \
+                       API key under *Authorize*, create a session, and copy its `sessionId` into \
+                       the other endpoints. Everything else is filled in. Optional parameters are \
+                       empty or have their defaults."
     ),
     servers((url = "/", description = "The server of this description")),
     paths(
@@ -55,7 +58,7 @@ use super::render::view;
         docs::page
     ),
     components(schemas(problem::ProblemBody, view::SessionView)),
-    modifiers(&ApiKeyScheme, &RequestIdHeader),
+    modifiers(&ApiKeyScheme, &RequestIdHeader, &OptionalParameters),
     security(("apiKey" = [])),
     tags(
         (name = "sessions", description = "Sessions"),
@@ -65,50 +68,6 @@ use super::render::view;
     )
 )]
 struct ApiDescription;
-
-/// Adds the API key to the description, as its security scheme.
-struct ApiKeyScheme;
-
-impl Modify for ApiKeyScheme {
-    fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("msk_…")
-            .description(Some("An API key of an app, from `muster key create`."))
-            .build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("apiKey", SecurityScheme::Http(scheme));
-    }
-}
-
-/// Adds `X-Request-Id` to every request and every response of the description.
-struct RequestIdHeader;
-
-impl Modify for RequestIdHeader {
-    fn modify(&self, document: &mut Document) {
-        let header = HeaderBuilder::new()
-            .schema(Some(Object::with_type(Type::String)))
-            .description(Some("The id of the request, if it had a valid one, otherwise a new one."))
-            .build();
-        let description = "The caller's id of the request, for the response and the log: up to 64 \
-                     letters, digits and `._:/+=@-`. Any other value is ignored.";
-        let parameter =
-            standard_header("X-Request-Id", description, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
-        let operations = document.paths.paths.values_mut().flat_map(|path| {
-            [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
-                .into_iter()
-                .flatten()
-        });
-        for operation in operations {
-            operation.parameters.get_or_insert_default().push(parameter.clone().into());
-            for response in operation.responses.responses.values_mut() {
-                if let RefOr::T(response) = response {
-                    response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
-                }
-            }
-        }
-    }
-}
 
 /// The description of the REST API: OpenAPI 3.1 as JSON, with a newline at its end.
 #[must_use]

@@ -4,7 +4,7 @@ mod admin;
 mod agreement;
 mod authorization;
 mod batch;
-mod description;
+pub mod description;
 mod history;
 mod idempotency;
 mod limits;
@@ -13,6 +13,7 @@ mod members;
 mod requests;
 mod sessions;
 mod state;
+mod try_out;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};

@@ -28,7 +28,7 @@ pub(crate) struct DiffQuery {
     #[param(minimum = 1, example = 1)]
     from: i64,
     /// The version to compare with.
-    #[param(minimum = 1, example = 3)]
+    #[param(minimum = 1, example = 1)]
     to: i64,
 }
 

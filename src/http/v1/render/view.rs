@@ -73,7 +73,7 @@ pub(crate) struct SessionView<'a> {
 /// The type of a session, always `multi`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionType, example = "multi")]
+#[schema(as = SessionType, examples("multi"))]
 pub(crate) enum SessionType {
     /// A session with any number of members.
     #[default]
@@ -83,7 +83,7 @@ pub(crate) enum SessionType {
 /// Whether a session can be changed.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionState, example = "active")]
+#[schema(as = SessionState, examples("active"))]
 pub(crate) enum SessionState {
     /// The session can be changed.
     Active,

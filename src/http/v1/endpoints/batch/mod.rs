@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::http::shared::permission::CanWrite;
@@ -31,23 +32,36 @@ type BatchRequest = Authorized<CanWrite, (Query<NoParams>, NoRequestHeaders, Jso
 /// A batch of requests.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "items": [
-    {
-        "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] },
-        "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
-    },
-    {
-        "update": {
-            "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}", "version": 4,
-            "operator": "alice", "title": "Release 2.0"
-        }
-    }
-]}))]
+#[schema(example = json!(creates_sample()))]
 pub(crate) struct Batch {
     /// The requests. Items of one session run one after the other, in their order. Other items run
     /// concurrently.
     #[schema(value_type = Vec<ItemBody>, min_items = 1, max_items = 100)]
     items: Vec<Box<RawValue>>,
+}
+
+/// An example of a batch that needs no session.
+fn creates_sample() -> Value {
+    json!({ "items": [
+        { "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] } },
+        { "create": { "operator": "alice", "title": "Support", "member": ["dave", "erin"] } }
+    ]})
+}
+
+/// An example of a batch that changes a session.
+fn mixed_sample() -> Value {
+    json!({ "items": [
+        {
+            "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] },
+            "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
+        },
+        {
+            "update": {
+                "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}", "version": 4,
+                "operator": "alice", "title": "Release 2.0"
+            }
+        }
+    ]})
 }
 
 impl TryFrom<Batch> for Vec<Result<ParsedItem, Problem>> {
@@ -122,7 +136,14 @@ impl<'a> From<&'a ItemResult> for ItemResponse<'a> {
     operation_id = "batchSessions",
     tag = "sessions",
     params(BatchRequest),
-    request_body = Batch,
+    request_body(
+        content = Batch,
+        // The documentation page sends the first example, so that one must not name a session.
+        examples(
+            ("creates" = (summary = "Create two sessions", value = json!(creates_sample()))),
+            ("mixed" = (summary = "Create a session and change another", value = json!(mixed_sample())))
+        )
+    ),
     responses((status = 200, description = "The results", body = BatchResponse), ErrorResponses<BatchRequest>)
 )]
 pub(crate) async fn batch_sessions(

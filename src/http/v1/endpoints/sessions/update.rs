@@ -24,7 +24,8 @@ type UpdateRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Update
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = SessionPatch, example = json!({
     "operator": "alice", "reason": "the next release", "title": "Release 2.0",
-    "addMember": ["dave"], "delMember": ["carol"], "attributes": { "project": null, "goal": 2 }
+    "addMember": ["dave", "erin"], "delMember": ["carol"],
+    "attributes": { "project": null, "goal": 2 }
 }))]
 pub(crate) struct UpdateBody {
     /// The account that acts.
