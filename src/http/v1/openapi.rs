@@ -3,6 +3,7 @@
 //! `muster openapi` prints the same text. The file `openapi.json` holds a copy, and a test compares
 //! the two. Types and handlers describe themselves; here stands only the description of the whole.
 
+mod callback;
 mod modifiers;
 
 use std::sync::LazyLock;
@@ -18,6 +19,7 @@ use super::endpoints::sessions::{create, members, state, update};
 use super::endpoints::{batch, diff, docs, events, limits, list};
 use super::problem;
 use super::render::view;
+use callback::CallbackWebhook;
 use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
 
 #[derive(OpenApi)]
@@ -57,8 +59,13 @@ use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
         get,
         docs::page
     ),
-    components(schemas(problem::ProblemBody, view::SessionView)),
-    modifiers(&ApiKeyScheme, &RequestIdHeader, &OptionalParameters),
+    components(schemas(
+        problem::ProblemBody,
+        view::SessionView,
+        callback::CallbackBodySchema,
+        callback::CallbackMessageSchema
+    )),
+    modifiers(&ApiKeyScheme, &RequestIdHeader, &OptionalParameters, &CallbackWebhook),
     security(("apiKey" = [])),
     tags(
         (name = "sessions", description = "Sessions"),

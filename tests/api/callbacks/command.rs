@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::description;
 use super::process::{Home, Server, wait_for};
 use super::receiver::{Receiver, reply_with};
 use crate::harness::process::WAIT_TIMEOUT;
@@ -132,6 +133,7 @@ async fn delivery_commands_work_with_a_running_server() {
     let calls = receiver.take();
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert!(calls[0].headers["x-muster-delivery"].starts_with("test-"));
+    description::check(&calls[0]);
     assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
     wait_for("four delivered callbacks", WAIT_TIMEOUT, async || {
         list(&["--state", "delivered"]).await.len() == 4
