@@ -26,6 +26,7 @@ mod migrate;
 mod misconfigured;
 mod move_to;
 mod open_files;
+mod openapi;
 mod options;
 mod output;
 mod postgres_supervisor;
@@ -59,7 +60,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
 use crate::postgres::embedded::EmbeddedError;
 use crate::postgres::environment;
-use crate::{http, telemetry};
+use crate::telemetry;
 
 /// A persistent session service for internal apps.
 ///
@@ -127,8 +128,8 @@ enum Command {
     },
     /// Print every configuration key with its default and its meaning, as TOML
     Config,
-    /// Print the OpenAPI 3.1 description of the REST API, as JSON
-    Openapi,
+    /// Print the OpenAPI description of the REST API, as JSON
+    Openapi(openapi::OpenapiArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
     /// Write manual pages into a directory, one for each command
@@ -201,7 +202,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
         Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
         Command::Health { live } => health::run(&settings.server, live).await?,
-        Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Config
+        | Command::Openapi(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -210,7 +214,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     match command {
         Command::Config => output::text(config::DEFAULTS.trim_end()),
-        Command::Openapi => output::text(http::openapi().trim_end()),
+        Command::Openapi(args) => openapi::run(args),
         Command::Completions { shell } => manual::completions(Cli::command(), *shell),
         Command::Man { directory } => return Some(manual::pages(Cli::command(), directory)),
         Command::Secrets(secrets::SecretsCommand::Generate) => secrets::generate(),

@@ -30,4 +30,4 @@ pub use metrics_server::{MetricsListener, MetricsServer, MetricsShutdown};
 pub use options::Options;
 pub use services::Services;
 pub use transport::{Listener, Server, ShutdownHandle, Tls, TlsError};
-pub use v1::openapi;
+pub use v1::{openapi, openapi_3_0};

@@ -16,7 +16,7 @@ use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, web};
 
-pub use openapi::openapi;
+pub use openapi::{openapi, openapi_3_0};
 
 use super::endpoint::Endpoint;
 use super::shared::error_text;

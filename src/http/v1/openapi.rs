@@ -5,6 +5,7 @@
 
 mod callback;
 mod modifiers;
+mod version_3_0;
 
 use std::sync::LazyLock;
 
@@ -85,6 +86,14 @@ pub fn openapi() -> &'static str {
         format!("{document}\n")
     });
     &TEXT
+}
+
+/// The same description as OpenAPI 3.0.3, for generators that do not read 3.1.
+#[must_use]
+pub fn openapi_3_0() -> String {
+    let document =
+        version_3_0::from_3_1(serde_json::to_value(ApiDescription::openapi()).unwrap_or_default());
+    format!("{document:#}\n")
 }
 
 /// The schema of a description: any JSON object, as OpenAPI has its own schema.

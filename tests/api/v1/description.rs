@@ -237,6 +237,48 @@ fn description_names_a_server() {
     assert_eq!(url, "/");
 }
 
+/// Every rule of OpenAPI 3.0 that the description for 3.1 can break. `.ci/clients` runs a validator.
+#[test]
+fn description_for_3_0_has_no_keyword_of_3_1() {
+    let printed = Home::new().run(&["openapi", "--version", "3.0"]).ok().stdout;
+    let document: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(document["openapi"], "3.0.3");
+    assert!(document.get("webhooks").is_none() && document["x-webhooks"]["callback"].is_object());
+    assert!(document["info"]["license"].get("identifier").is_none());
+    let wrong = wrong_objects(&document, |place, fields| {
+        let is_example = place.split('/').any(|part| part == "example" || part == "examples");
+        let is_type_wrong =
+            fields.get("type").is_some_and(|kind| kind.is_array() || kind == "null");
+        let is_reference_wrong = fields.contains_key("$ref") && fields.len() > 1;
+        let is_nullable_wrong = fields.contains_key("nullable") && !fields.contains_key("type");
+        let is_new = ["const", "contentEncoding", "contentMediaType", "propertyNames"]
+            .iter()
+            .any(|name| fields.contains_key(*name));
+        // Examples of a schema are a list, those of a media type are an object.
+        let has_list = fields.get("examples").is_some_and(Value::is_array);
+        !is_example
+            && (is_type_wrong || is_reference_wrong || is_nullable_wrong || is_new || has_list)
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+
+    // Both forms describe the same.
+    let new = committed();
+    for part in ["paths", "components/schemas", "components/securitySchemes"] {
+        let names = |document: &Value| {
+            let part = document.pointer(&format!("/{part}")).unwrap().as_object().unwrap();
+            part.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(names(&document), names(&new), "{part}");
+    }
+    let session = &document["components"]["schemas"]["Session"];
+    assert_eq!(session["example"], new["components"]["schemas"]["Session"]["example"]);
+    let cursor = &document["components"]["schemas"]["SessionPage"]["properties"]["nextCursor"];
+    assert_eq!((&cursor["type"], &cursor["nullable"]), (&"string".into(), &true.into()));
+    let explicit = Home::new().run(&["openapi", "--version", "3.1"]).ok().stdout;
+    assert!(explicit == COMMITTED, "3.1 is the default");
+    Home::new().run(&["openapi", "--version", "2.0"]).fails(2, &["3.1", "3.0"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn described_operations_exist() {
     let app = spawn_app().await;
