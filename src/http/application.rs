@@ -11,7 +11,7 @@ use super::middleware::pipeline::Pipeline;
 use super::options::Options;
 use super::services::Services;
 use super::transport::{GracefulShutdown, Listener, Server, ShutdownHandle, Tls};
-use super::{cgi, health, v1};
+use super::{cgi, health, start_page, v1};
 
 /// Serves `services` on a bound socket. With `tls`, connections without TLS are refused.
 ///
@@ -50,6 +50,7 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::new(options))
         .configure(health::router)
+        .configure(start_page::router)
         .configure(cgi::router)
         .configure(v1::router)
         .default_service(web::to(cgi::not_found));

@@ -20,6 +20,7 @@ mod middleware;
 mod options;
 mod services;
 mod shared;
+mod start_page;
 mod transport;
 mod uri;
 mod v1;

@@ -49,6 +49,7 @@ mod secrets;
 mod security;
 mod serve;
 mod session;
+mod start_page;
 mod startup;
 mod token;
 mod traces;
