@@ -163,20 +163,28 @@ fn url(scheme: &str, address: SocketAddr) -> String {
 
 fn welcome(url: &str, credentials: Option<&Path>) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let listens = format!("Muster {version} listens on {url}");
+    let head = format!(
+        "Muster {version} listens on {url}\n\
+         The API, to read and to try: {url}/v1/docs"
+    );
     match credentials {
         Some(file) => {
             let file = quoted(&file.display().to_string());
+            let key = format!(r#"$(sed -n 's/.*"apiKey": *"\([^"]*\)".*/\1/p' {file})"#);
             format!(
-                "{listens}\n\
+                "{head}\n\
                  The first app's credentials are in {file}\n\
                  Create a session:\n\n  \
-                 curl -s \"{url}/cgi/session/create?accessToken=$(sed -n 's/.*\"apiKey\": *\"\\([^\"]*\\)\".*/\\1/p' {file})\" \
+                 curl -s {url}/v1/sessions -H \"Authorization: Bearer {key}\" \
+                 -H 'Content-Type: application/json' \
+                 -d '{{\"operator\": \"alice\", \"title\": \"Hello\", \"member\": [\"bob\", \"carol\"]}}'\n\n\
+                 The same in the protocol of existing clients:\n\n  \
+                 curl -s \"{url}/cgi/session/create?accessToken={key}\" \
                  -d '{{\"title\": \"Hello\", \"creator\": \"alice\", \"member\": [\"bob\", \"carol\"]}}'\n"
             )
         }
         None => format!(
-            "{listens}\n\
+            "{head}\n\
              List the apps: `muster app list`; create an app: `muster app create --buin N`; \
              create a key for it: `muster key create --buin N --app-id ID`"
         ),
