@@ -1,6 +1,8 @@
-# The image of Muster, for an external PostgreSQL. docker-compose.yml runs both.
+# The image of Muster, for an external PostgreSQL, and the image for its backups, which has PostgreSQL's
+# client programs too. docker-compose.yml runs both.
 #
 #     docker build -t muster:0.1.0 .
+#     docker build -t muster-backup:0.1.0 --target backup .
 #
 # Any builder works. BuildKit with `--build-context program=DIR` compiles nothing and fetches no Rust: DIR
 # contains `muster` and `ca-certificates.crt`, the certificates that it trusts.
@@ -8,6 +10,8 @@
 # Both images use the same Debian release, because the program is linked to its C library.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim
+# Any image with PostgreSQL's client programs. The major version must be at least that of the server.
+ARG POSTGRES_IMAGE=postgres:15
 
 FROM ${RUST_IMAGE} AS compiled
 WORKDIR /build
@@ -28,6 +32,30 @@ RUN touch src/main.rs src/lib.rs \
 
 FROM scratch AS program
 COPY --from=compiled /out /
+
+# Runs `muster backup` and `muster restore`. The programs come with the image of PostgreSQL, so no
+# package is fetched.
+FROM ${POSTGRES_IMAGE} AS backup
+ARG VERSION=0.1.0
+ARG MUSTER_COMMIT=""
+LABEL org.opencontainers.image.title="muster-backup" \
+      org.opencontainers.image.description="Backup and restore of the session service Muster" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${MUSTER_COMMIT}"
+# The same user as that of the service. A new volume at /backups belongs to this user.
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/muster \
+        --shell /usr/sbin/nologin muster \
+    && install -d -o muster -g muster -m 0700 /var/lib/muster /backups
+COPY --from=program /ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=program /muster /usr/local/bin/muster
+COPY LICENSE /usr/share/doc/muster/LICENSE
+ENV MUSTER__DATA_DIR=/var/lib/muster \
+    MUSTER__DATABASE__EMBEDDED=false
+USER 10001:10001
+WORKDIR /backups
+ENTRYPOINT ["muster"]
+CMD ["backup", "--help"]
 
 FROM ${BASE_IMAGE} AS runtime
 ARG VERSION=0.1.0

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// The time in whole microseconds, the resolution of PostgreSQL's `timestamptz`. A stored time
 /// therefore equals the original time.
@@ -16,7 +16,8 @@ pub struct Clock(TimeSource);
 
 #[derive(Clone, Debug)]
 enum TimeSource {
-    System,
+    /// The clock of the machine, plus this number of microseconds.
+    System(i64),
     Manual(Arc<AtomicI64>),
 }
 
@@ -24,7 +25,13 @@ impl Clock {
     /// The clock of the machine.
     #[must_use]
     pub fn system() -> Self {
-        Self(TimeSource::System)
+        Self(TimeSource::System(0))
+    }
+
+    /// The clock of a machine that is wrong by `difference`, for tests of several servers.
+    #[must_use]
+    pub fn wrong_by(difference: TimeDelta) -> Self {
+        Self(TimeSource::System(difference.num_microseconds().unwrap_or_default()))
     }
 
     /// A clock that stays at `start` until [`Clock::advance`] moves it. Clones share the time.
@@ -38,10 +45,16 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         let micros = match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-            TimeSource::System => Utc::now().timestamp_micros(),
+            TimeSource::System(ahead) => Utc::now().timestamp_micros().saturating_add(*ahead),
             TimeSource::Manual(at) => at.load(Ordering::Relaxed),
         };
         DateTime::from_timestamp_micros(micros).unwrap_or_default()
+    }
+
+    /// The time of a manual clock, for statements that take the time of the database otherwise.
+    #[must_use]
+    pub fn fixed_time(&self) -> Option<DateTime<Utc>> {
+        matches!(self.0, TimeSource::Manual(_)).then(|| self.now())
     }
 
     /// Moves a manual clock forward. Has no effect on the system clock.
@@ -65,6 +78,15 @@ mod tests {
         assert_eq!(clock.now(), start);
         other.advance(Duration::from_secs(7));
         assert_eq!((clock.now() - start).num_seconds(), 7);
+        assert_eq!(clock.fixed_time(), Some(clock.now()));
+    }
+
+    #[test]
+    fn wrong_clock_differs_from_that_of_the_machine() {
+        let clock = Clock::wrong_by(TimeDelta::days(-1));
+        let difference = Clock::system().now() - clock.now();
+        assert!((TimeDelta::hours(23)..TimeDelta::hours(25)).contains(&difference), "{difference}");
+        assert_eq!(clock.fixed_time(), None);
     }
 
     #[test]

@@ -10,11 +10,13 @@ mod address;
 mod audit;
 mod delivery;
 mod duration;
+mod effective;
 mod key_text;
 mod layer;
 mod limits;
 mod log_filter;
 mod otlp;
+mod policy;
 mod problem;
 mod read;
 mod secrets;
@@ -31,11 +33,13 @@ use ::config::Config;
 pub use self::audit::AuditConfig;
 pub use self::delivery::DeliveryConfig;
 use self::duration::{DAY, HOUR, MIN_TIMEOUT, MINUTE, SECOND};
+pub use self::effective::{EffectiveSetting, SettingSource, SettingValue};
 pub use self::key_text::KeyText;
 pub use self::layer::DEFAULTS;
 pub use self::limits::LimitsConfig;
 pub use self::log_filter::{InvalidLogFilter, LogFilter};
 pub use self::otlp::{OtlpEndpoint, TracingConfig};
+pub use self::policy::{PolicyConfig, RemovalLimit, RemoveMembers};
 pub use self::problem::{ConfigError, ConfigProblem};
 use self::read::Reader;
 pub use self::secrets::SecretsConfig;
@@ -106,25 +110,6 @@ pub struct TokenConfig {
     pub max_clock_skew: Duration,
 }
 
-/// `[policy]`: rules that differ between companies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyConfig {
-    /// The members that may remove other members from a session.
-    pub remove_members: RemoveMembers,
-    /// Whether a sealed create or update that was received before is refused.
-    pub refuse_replayed_writes: bool,
-}
-
-/// The members that may remove other members from a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RemoveMembers {
-    /// `"owner"`: only the session's owner.
-    #[default]
-    Owner,
-    /// `"member"`: every member.
-    Member,
-}
-
 /// `[cache]`: the cache of sessions in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
@@ -173,17 +158,33 @@ impl Settings {
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        Self::load_explained(file, env).map(|(settings, _)| settings)
+    }
+
+    /// Like [`Settings::load`], and lists the settings in the order of the defaults.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_explained(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<EffectiveSetting>), ConfigError> {
         let mut problems = Vec::new();
         let defaults = layer::defaults()?;
-        let mut merged = Config::builder().add_source(defaults.clone());
-        if let Some(path) = file {
-            merged = merged.add_source(layer::file(path, &defaults, &mut problems)?);
-        }
-        merged = merged.add_source(layer::environment(env, &defaults, &mut problems));
-        let merged = merged.build().map_err(ConfigError::Layers)?;
+        let file = file.map(|path| layer::file(path, &defaults, &mut problems)).transpose()?;
+        let env = layer::environment(env, &defaults, &mut problems);
+        let merged = Config::builder().add_source(defaults.clone());
+        let merged = file.iter().fold(merged, |merged, file| merged.add_source(file.clone()));
+        let merged = merged.add_source(env.clone()).build().map_err(ConfigError::Layers)?;
 
-        let settings = Self::read(&mut Reader::new(&merged.cache, &mut problems));
-        if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems)) }
+        let mut reader = Reader::new(&merged.cache, &mut problems);
+        let settings = Self::read(&mut reader);
+        let values = reader.into_values();
+        if !problems.is_empty() {
+            return Err(ConfigError::Invalid(problems));
+        }
+        let effective = layer::effective(values, &defaults, file.as_ref(), &env)?;
+        Ok((settings, effective))
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
@@ -221,13 +222,7 @@ impl Settings {
                 ),
             },
             limits: LimitsConfig::read(reader),
-            policy: PolicyConfig {
-                remove_members: reader.choice(
-                    "policy.remove_members",
-                    &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
-                ),
-                refuse_replayed_writes: reader.boolean("policy.refuse_replayed_writes"),
-            },
+            policy: PolicyConfig::read(reader),
             cache: CacheConfig {
                 enabled: reader.boolean("cache.enabled"),
                 max_bytes: reader.number("cache.max_bytes", 1_048_576..=1_099_511_627_776),

@@ -5,13 +5,13 @@
 
 mod cause_chain;
 mod collector;
+mod log_writer;
 mod span;
 mod trace;
 mod traces;
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use tracing::Subscriber;
@@ -21,6 +21,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 pub use self::cause_chain::cause_chain;
+use self::log_writer::LogWriter;
+pub use self::log_writer::dropped_log_lines;
 pub use self::span::{Span, trace_single_statement, trace_statement};
 pub use self::trace::Trace;
 pub use self::traces::{Traces, TracesError};
@@ -39,9 +41,9 @@ pub enum Error {
 /// # Errors
 /// A second call.
 pub fn init(log: &LogConfig) -> Result<(), Error> {
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = log_writer::is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = format_layer(log, colours, std::io::stderr);
+    let lines = format_layer(log, colours, LogWriter);
     tracing_subscriber::registry().with(lines).try_init().map_err(Error::AlreadyInitialized)?;
 
     let previous_hook = std::panic::take_hook();

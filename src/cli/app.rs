@@ -1,27 +1,34 @@
 //! `muster app`.
 
+mod arguments;
 mod callback_url;
 mod printed;
 
-use clap::{Args, Subcommand};
+use std::time::Duration;
 
-use self::printed::{SecretVisibility, list, show};
-use super::args::{AppSelector, Output, one_line};
+use clap::Subcommand;
+
+use self::arguments::{CreateArgs, UpdateArgs};
+use self::printed::{SecretVisibility, list, show, show_deleted, show_new};
+use super::args::{AppSelector, Output};
 use super::database::Database;
-use super::explain::explain;
+use super::explain::{explain, not_shown};
+use super::secret_args::AesKeyArgs;
 use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permission};
-use crate::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
+use crate::service::admin::{apps, removal};
 use crate::wire::AesKey;
 
 #[derive(Subcommand)]
 pub(super) enum AppCommand {
     /// Create an app and show its credentials
     Create(CreateArgs),
-    /// List all apps
+    /// List all apps, without archived ones unless --archived is given
     List {
+        /// List archived apps too
+        #[arg(long)]
+        archived: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -75,91 +82,62 @@ pub(super) enum AppCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Replace an app's AES key and print the new one; all its access tokens end
+    /// Replace an app's AES key and print the new one; all its access tokens end, unless --overlap is
+    /// given
     RotateKey {
         #[command(flatten)]
         which: AppSelector,
-        /// The new key: 32 bytes in base64; random by default
-        #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
-        aes_key: Option<AesKey>,
+        #[command(flatten)]
+        aes_key: AesKeyArgs,
+        /// Accept the old key and its access tokens for this time too, such as 7d: 1 minute to 365 days
+        ///
+        /// Responses are sealed with the key that the request used. Callbacks are sealed with the old
+        /// key at the first attempt, and with the two keys in turn at the next ones. Run the command
+        /// again without --overlap to end an old key before its time.
+        #[arg(long, value_name = "DURATION", value_parser = overlap)]
+        overlap: Option<Duration>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Delete an app that no history of a session names, with its API keys and callbacks
+    ///
+    /// The history keeps which app made each change. Archive an app that has changed a session.
+    Delete {
+        #[command(flatten)]
+        which: AppSelector,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take an app out of use for ever: revoke its keys, end its callbacks, hide it from lists
+    ///
+    /// This cannot be undone. The history of sessions still names the app, and its id stays taken.
+    Archive {
+        #[command(flatten)]
+        which: AppSelector,
         #[command(flatten)]
         output: Output,
     },
 }
 
-#[derive(Args)]
-pub(super) struct CreateArgs {
-    /// The number of the enterprise (buin)
-    #[arg(long, value_name = "N")]
-    buin: Buin,
-    /// The id of the app: 1 to 64 characters of A-Z a-z 0-9 . _ -; random by default
-    #[arg(long, value_name = "ID")]
-    app_id: Option<AppId>,
-    /// The AES key (EncodingAESKey): 32 bytes in base64; random by default
-    #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
-    aes_key: Option<AesKey>,
-    /// A name for people
-    #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
-    name: String,
-    /// The permissions: sessions:read, sessions:write, sessions:admin, callbacks
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "LIST",
-        default_value = "sessions:read,sessions:write,callbacks"
-    )]
-    permissions: Vec<Permission>,
-    /// The forms of messages that the app may use: sealed, plain or both
-    ///
-    /// sealed: only /cgi with access tokens or sealed bodies. plain: only API keys and bare JSON, under
-    /// /cgi and /v1; choose this if no client of the app seals messages.
-    #[arg(long, value_name = "FORMS", default_value = "both")]
-    forms: AllowedForms,
-    /// The URL that receives callbacks: http or https; needs --callback-token
-    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url::parse)]
-    callback_url: Option<String>,
-    /// The secret that signs the callbacks; needs --callback-url
-    #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
-    callback_token: Option<String>,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Args)]
-pub(super) struct UpdateArgs {
-    #[command(flatten)]
-    which: AppSelector,
-    /// A name for people
-    #[arg(long, value_name = "TEXT", value_parser = one_line)]
-    name: Option<String>,
-    /// All permissions of the app from now on: sessions:read, sessions:write, sessions:admin,
-    /// callbacks
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
-    permissions: Option<Vec<Permission>>,
-    /// The forms of messages that the app may use from now on: sealed, plain or both
-    #[arg(long, value_name = "FORMS")]
-    forms: Option<AllowedForms>,
-    /// The URL that receives callbacks: http or https
-    #[arg(long, value_name = "URL", value_parser = callback_url::parse)]
-    callback_url: Option<String>,
-    /// The secret that signs the callbacks
-    #[arg(long, value_name = "TEXT", value_parser = secret)]
-    callback_token: Option<String>,
-    /// Remove the callback URL and token: the app gets no more callbacks
-    #[arg(long, conflicts_with_all = ["callback_url", "callback_token"])]
-    no_callback: bool,
-    #[command(flatten)]
-    output: Output,
+/// Parses the time for which an old key is accepted.
+fn overlap(text: &str) -> Result<Duration, String> {
+    const MIN: Duration = Duration::from_secs(60);
+    const MAX: Duration = Duration::from_secs(365 * 86_400);
+    match humantime::parse_duration(text) {
+        Ok(duration) if (MIN..=MAX).contains(&duration) => Ok(duration),
+        Ok(_) => Err("must be from 1 minute to 365 days".to_owned()),
+        Err(error) => Err(format!("must be a duration such as 7d: {error}")),
+    }
 }
 
 pub(super) async fn run(
     settings: &Settings,
-    command: AppCommand,
+    mut command: AppCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
+    command.read_secrets()?;
     let database = match &command {
-        // A command on existing apps must not create an empty database.
-        AppCommand::Create(_) => Database::open(settings).await?,
+        AppCommand::Create(create) => Database::open_with(settings, create.create_database).await?,
         _ => Database::open_existing(settings).await?,
     };
     let database = database.ensure_current(settings, clock).await?;
@@ -183,30 +161,56 @@ async fn dispatch(
         AppCommand::Create(create) => {
             let output = create.output;
             let created = apps::create(admin, create.into_app()).await.map_err(explain)?;
-            return show(&created, SecretVisibility::Shown, output);
+            show_new(created.value(), SecretVisibility::Shown, output)
+                .map_err(|error| not_shown(error, "the app was not created"))?;
+            return created.commit(admin).await.map(drop).map_err(explain);
         }
-        AppCommand::List { output } => {
-            return list(&apps::list(admin).await.map_err(explain)?, output);
+        AppCommand::List { archived, output } => {
+            let mut apps = apps::list(admin).await.map_err(explain)?;
+            apps.retain(|registered| archived || !registered.archived);
+            return Ok(list(&apps, output)?);
         }
         AppCommand::Show { which: AppSelector { buin, app_id }, show_secrets, output } => {
-            let secrets = if show_secrets { SecretVisibility::Shown } else { hidden };
-            return show(
-                &apps::find(admin, buin, &app_id).await.map_err(explain)?,
-                secrets,
-                output,
-            );
+            let (found, secrets) = match show_secrets {
+                true => {
+                    let found = apps::reveal(admin, buin, &app_id).await;
+                    (found, SecretVisibility::Shown)
+                }
+                false => (apps::find(admin, buin, &app_id).await, hidden),
+            };
+            return Ok(show(&found.map_err(explain)?, secrets, output)?);
         }
         AppCommand::TestCallback { which: AppSelector { buin, app_id }, output } => {
             let app = apps::find(admin, buin, &app_id).await.map_err(explain)?;
             return test_callback::run(settings, app, clock, output).await;
         }
-        AppCommand::RotateKey { which: AppSelector { buin, app_id }, aes_key, output } => {
-            let aes_key = aes_key.unwrap_or_else(AesKey::generate);
-            let app = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
+        AppCommand::RotateKey { which, aes_key, overlap, output } => {
+            let AppSelector { buin, app_id } = which;
+            let aes_key = aes_key.into_key().unwrap_or_else(AesKey::generate);
+            let rotated = apps::rotate_key(admin, buin, &app_id, aes_key, overlap).await;
+            let rotated = rotated.map_err(explain)?;
+            show_new(rotated.value(), SecretVisibility::AesKey, output)
+                .map_err(|error| not_shown(error, "the old key stays valid"))?;
+            let app = rotated.commit(admin).await.map_err(explain)?;
             if database.is_embedded() {
                 first_app::rekey(&settings.data_dir, &app)?;
             }
-            return show(&app, SecretVisibility::AesKey, output);
+            return Ok(());
+        }
+        AppCommand::Delete { which: AppSelector { buin, app_id }, output } => {
+            let deleted = removal::delete(admin, buin, &app_id).await.map_err(explain)?;
+            if database.is_embedded() {
+                first_app::forget(&settings.data_dir, &deleted)?;
+            }
+            show_deleted(&deleted.app, output)?;
+            return Ok(());
+        }
+        AppCommand::Archive { which: AppSelector { buin, app_id }, output } => {
+            let archived = removal::archive(admin, buin, &app_id).await.map_err(explain)?;
+            if database.is_embedded() {
+                first_app::forget(&settings.data_dir, &archived)?;
+            }
+            (Ok(archived), output)
         }
         AppCommand::Update(update) => {
             let output = update.output;
@@ -226,10 +230,20 @@ async fn dispatch(
             (apps::resume_callbacks(admin, buin, &app_id).await, output)
         }
     };
-    show(&changed.map_err(explain)?, hidden, output)
+    Ok(show(&changed.map_err(explain)?, hidden, output)?)
 }
 
 impl AppCommand {
+    /// Reads the secrets that are in files or on standard input, before anything is changed.
+    fn read_secrets(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Create(create) => create.read_secrets(),
+            Self::Update(update) => update.read_secrets(),
+            Self::RotateKey { aes_key, .. } => aes_key.read(),
+            _ => Ok(()),
+        }
+    }
+
     /// The callback URL that the command sets.
     fn callback_url(&self) -> Option<&str> {
         match self {
@@ -238,46 +252,4 @@ impl AppCommand {
             _ => None,
         }
     }
-}
-
-impl CreateArgs {
-    fn into_app(self) -> RegisteredApp {
-        RegisteredApp {
-            app: App {
-                buin: self.buin,
-                app_id: self.app_id.unwrap_or_else(AppId::generate),
-                name: self.name,
-                permissions: self.permissions.into_iter().collect(),
-                forms: self.forms,
-                callback: self
-                    .callback_url
-                    .zip(self.callback_token)
-                    .map(|(url, token)| Callback { url, token }),
-                callbacks_paused: false,
-                disabled: false,
-            },
-            aes_key: self.aes_key.unwrap_or_else(AesKey::generate),
-        }
-    }
-}
-
-impl UpdateArgs {
-    fn into_changes(self) -> (AppSelector, AppChanges) {
-        let callback = match (self.no_callback, self.callback_url, self.callback_token) {
-            (true, ..) => Some(CallbackChange::Remove),
-            (false, None, None) => None,
-            (false, url, token) => Some(CallbackChange::Set { url, token }),
-        };
-        let permissions = self.permissions.map(|list| list.into_iter().collect());
-        (self.which, AppChanges { name: self.name, permissions, forms: self.forms, callback })
-    }
-}
-
-fn secret(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err(
-            "must not be empty: with an empty token anyone could sign a callback".to_owned()
-        );
-    }
-    Ok(text.to_owned())
 }

@@ -18,7 +18,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::Worker;
 use crate::http::{
-    self, MetricsListener, MetricsServer, Options, RequestAuth, Server, Services, ShutdownHandle,
+    self, MetricsListener, MetricsServer, Options, RequestAuth, ResponseBudget, Server, Services,
+    ShutdownHandle,
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -99,6 +100,10 @@ impl Application {
                 metrics.clone(),
             )),
             readiness: Arc::new(Readiness::new(pool.clone())),
+            responses: Arc::new(ResponseBudget::new(
+                settings.limits.max_response_bytes_in_flight,
+                metrics.clone(),
+            )),
             metrics: metrics.clone(),
             traces: traces.clone(),
         };
@@ -121,32 +126,37 @@ impl Application {
         let options = Options {
             workers: settings.server.workers,
             max_body_bytes: settings.limits.max_body_bytes,
+            max_body_bytes_in_flight: settings.limits.max_body_bytes_in_flight,
             max_uri_bytes: settings.limits.max_uri_bytes,
             max_header_bytes: settings.limits.max_header_bytes,
             max_headers: settings.limits.max_headers,
             max_connections: settings.server.max_connections,
+            max_connections_per_address: settings.server.max_connections_per_address,
             header_timeout: settings.server.header_timeout,
             body_timeout: settings.server.body_timeout,
             write_timeout: settings.server.write_timeout,
             keep_alive_timeout: settings.server.keep_alive_timeout,
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
+            hsts_max_age: settings.server.tls.as_ref().and(settings.server.hsts_max_age),
         };
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, shutdown) = http::serve(listener, services, options, tls)?;
         let metrics_source = Arc::new(MetricsSource::new(MetricsInputs {
             metrics: registry.clone(),
             pool: pool.clone(),
+            directory: directory.clone(),
             sessions: sessions.clone(),
-            readiness,
+            readiness: readiness.clone(),
             clock: clock.clone(),
             data_dir: settings.data_dir.clone(),
             in_flight_requests: shutdown.in_flight_counter(),
         }));
         let metrics_address =
             metrics_listener.as_ref().map(MetricsListener::address).transpose()?;
-        let metrics =
-            metrics_listener.map(|listener| listener.serve(metrics_source, options)).transpose()?;
+        let metrics = metrics_listener
+            .map(|listener| http::serve_metrics(listener, metrics_source, readiness, options))
+            .transpose()?;
         let shutdown_timeout = settings.server.shutdown_timeout;
         Ok(Self {
             server,

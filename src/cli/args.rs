@@ -12,6 +12,14 @@ pub(super) struct Output {
     pub(super) json: bool,
 }
 
+/// The permission to create a missing database.
+#[derive(Args, Clone, Copy)]
+pub(super) struct CreateDatabase {
+    /// Create the embedded database if data_dir has none yet; otherwise this is an error
+    #[arg(long)]
+    pub(super) create_database: bool,
+}
+
 /// Selects one app.
 #[derive(Args, Clone)]
 pub(super) struct AppSelector {

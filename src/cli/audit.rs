@@ -12,7 +12,7 @@ use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AppId, AuditEntry, AuditFilter, Buin};
+use crate::domain::{AppId, AuditEntry, AuditFilter, Buin, parse_time};
 use crate::service::admin::{AdminContext, audit};
 
 #[derive(Subcommand)]
@@ -20,10 +20,10 @@ pub(super) enum AuditCommand {
     /// List administrative acts, the newest first
     List {
         /// Only acts at this time or later, such as 2026-01-31T08:00:00Z
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
         since: Option<DateTime<Utc>>,
         /// Only acts before this time
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
         until: Option<DateTime<Utc>>,
         /// Only this action, such as app.create; or all actions of a noun, such as app
         #[arg(long, value_name = "ACTION", value_parser = actions())]
@@ -70,10 +70,10 @@ async fn list(
     if output.json {
         let entries: Vec<AuditEntryOutput> =
             entries.into_iter().map(AuditEntryOutput::from).collect();
-        return output::json(&entries);
+        return Ok(output::json(&entries)?);
     }
     let rows: Vec<[String; 5]> = entries.into_iter().map(row).collect();
-    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "OPERATOR", "DETAILS"], &rows));
+    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "OPERATOR", "DETAILS"], &rows))?;
     Ok(())
 }
 

@@ -52,7 +52,7 @@ async fn backup(
             &json!({ "dir": dir, "manifest": manifest, "keyFile": copies::key_file(admin) }),
         )?;
     } else {
-        output::text(&summary(&dir, &manifest, admin));
+        output::text(&summary(&dir, &manifest, admin))?;
     }
     anyhow::ensure!(
         !missing,
@@ -61,6 +61,7 @@ async fn backup(
     Ok(())
 }
 
+/// What an operator must know about a backup, one line each.
 fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     let rows = |table| manifest.rows(table);
     let backed_up = format!(
@@ -75,7 +76,8 @@ fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     );
     let Some(id) = &manifest.master_key else {
         return format!(
-            "{backed_up}\nIts secrets are not sealed: store it where no one else can read it"
+            "{backed_up}\nIts secrets are not sealed, and it has no signature: store it where no one \
+             else can read or write it"
         );
     };
     if manifest.master_key_included {
@@ -88,6 +90,12 @@ fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
         Some(file) => format!("the file {}", file.display()),
         None => "MUSTER__SECRETS__MASTER_KEY".to_owned(),
     };
+    if manifest.hmac.is_none() {
+        return format!(
+            "{backed_up}\nWARNING: the master key {id} is not available here, so the backup is not \
+             signed, and a restore cannot tell whether it was changed"
+        );
+    }
     format!(
         "{backed_up}\nThe master key {id} is not included, and a restore needs it. It is in {location}: keep a \
          copy of it, but not beside the backup"

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 
 use super::actor;
+use super::args::CreateDatabase;
 use super::explain::{explain, unreachable};
 use super::misconfigured::Misconfigured;
 use super::postgres_supervisor::PostgresSupervisor;
@@ -130,6 +131,18 @@ impl Database {
         Self::open(settings).await
     }
 
+    /// Like [`Database::open`] if `flag` is given, else like [`Database::open_existing`]: a command in
+    /// the wrong directory would otherwise make a second database without a word.
+    pub(super) async fn open_with(
+        settings: &Settings,
+        flag: CreateDatabase,
+    ) -> anyhow::Result<Self> {
+        match flag.create_database {
+            true => Self::open(settings).await,
+            false => Self::open_existing(settings).await,
+        }
+    }
+
     /// Warns if other users can enter the directory of an embedded database. They cannot enter
     /// PostgreSQL's own directory in it.
     pub(super) fn warn_if_accessible(&self, settings: &Settings) {
@@ -204,6 +217,11 @@ pub(super) struct UnsupportedEncoding(pub(super) String);
 impl UnsupportedEncoding {
     pub(super) const REMEDY: &str = "create another database with \
         `create database NAME encoding 'UTF8' template template0`, and use that one";
+}
+
+/// The host of a database, if the link to it may cross a network without TLS.
+pub(super) fn plaintext_host(url: &DatabaseUrl) -> Option<String> {
+    pool::plaintext_host(&external_options(url).ok()?).map(str::to_owned)
 }
 
 /// The options of a configured database.

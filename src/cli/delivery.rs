@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
     AppId, AttemptRecord, Buin, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary,
-    SessionId,
+    SessionId, parse_time,
 };
 use crate::service::admin::AdminContext;
 use crate::service::admin::callbacks::{self, CallbackDetails};
@@ -60,10 +60,10 @@ pub(super) enum DeliveryCommand {
         #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app_id")]
         state: Option<DeliveryState>,
         /// Only callbacks about changes at this time or later, such as 2026-01-31T08:00:00Z
-        #[arg(long, value_name = "TIME", requires = "app_id")]
+        #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "app_id")]
         since: Option<DateTime<Utc>>,
         /// Only callbacks about changes before this time
-        #[arg(long, value_name = "TIME", requires = "app_id")]
+        #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "app_id")]
         until: Option<DateTime<Utc>>,
         #[command(flatten)]
         output: Output,
@@ -134,7 +134,7 @@ async fn list(
     let list = callbacks::list(admin, filter, limit).await.map_err(explain)?;
     if output.json {
         let list: Vec<DeliveryOutput> = list.iter().map(DeliveryOutput::from).collect();
-        return output::json(&list);
+        return Ok(output::json(&list)?);
     }
     let rows: Vec<[String; 7]> = list
         .iter()
@@ -153,7 +153,7 @@ async fn list(
     output::text(&output::table(
         ["STATE", "ATTEMPTS", "CHANGED (UTC)", "NEXT ATTEMPT", "RECEIVER", "LAST ERROR", "ID"],
         &rows,
-    ));
+    ))?;
     Ok(())
 }
 
@@ -166,7 +166,7 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
         let mut printed = serde_json::to_value(DeliveryOutput::from(&delivery))?;
         printed["attemptDetails"] = attempts.into();
         printed["withheld"] = withheld.into();
-        return output::json(&printed);
+        return Ok(output::json(&printed)?);
     }
     let mut lines = vec![
         format!("id            {}", delivery.id),
@@ -199,16 +199,16 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
             }
         });
     }
-    output::text(&lines.join("\n"));
+    output::text(&lines.join("\n"))?;
     Ok(())
 }
 
 fn replayed(count: anyhow::Result<u64>, output: Output) -> anyhow::Result<()> {
     let count = count?;
     if output.json {
-        return output::json(&json!({ "replayed": count }));
+        return Ok(output::json(&json!({ "replayed": count }))?);
     }
-    output::text(&format!("callbacks to be sent again: {count}"));
+    output::text(&format!("callbacks to be sent again: {count}"))?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod database;
 mod forms;
 mod here;
+mod keys;
 mod ports;
 mod report;
 mod secrets;
@@ -12,20 +13,25 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::Output;
+use super::output::OutputError;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::postgres::embedded;
 use report::{Check, Report, Verdict};
 
 /// The report if the configuration is wrong: no other check is possible.
-pub(super) fn unconfigured(error: &ConfigError, output: Output) -> ExitCode {
+pub(super) fn unconfigured(error: &ConfigError, output: Output) -> Result<ExitCode, OutputError> {
     let mut report = Report::new(output);
     let remedy = "correct it; `muster config` prints every key";
     report.add(Check::fail("configuration", error.to_string(), remedy));
     report.finish()
 }
 
-pub(super) async fn run(settings: &Settings, clock: &Clock, output: Output) -> ExitCode {
+pub(super) async fn run(
+    settings: &Settings,
+    clock: &Clock,
+    output: Output,
+) -> Result<ExitCode, OutputError> {
     let mut report = Report::new(output);
     report.add(Check::ok("configuration", "valid"));
     match settings.database.url {

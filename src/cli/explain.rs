@@ -1,5 +1,6 @@
 //! The errors of use cases, with the command or setting that is their remedy.
 
+use super::output::OutputError;
 use crate::service::admin;
 
 const UNREACHABLE: &str =
@@ -16,6 +17,11 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     anyhow::Error::from(error).context(UNREACHABLE)
+}
+
+/// The error of a new secret that could not be shown. `outcome` is its consequence.
+pub(super) fn not_shown(error: OutputError, outcome: &str) -> anyhow::Error {
+    anyhow::Error::from(error).context(format!("the secret could not be shown, so {outcome}"))
 }
 
 /// Adds the remedy to an error of a use case.
@@ -38,6 +44,14 @@ pub(super) fn explain(error: admin::Error) -> anyhow::Error {
         Error::AppExists { .. } => {
             anyhow::anyhow!("{error}: choose another --app-id, or use `muster app update`")
         }
+        Error::AppArchived { .. } => anyhow::anyhow!("{error}, which cannot be undone"),
+        Error::AppInHistory { .. } => anyhow::anyhow!(
+            "{error}, so it cannot be deleted: `muster app archive` takes it out of use"
+        ),
+        Error::PermissionOfNoApp(_) => {
+            anyhow::anyhow!("--permissions: {error}: `muster app update` changes those of the app")
+        }
+        Error::ExpiryInThePast(_) => anyhow::anyhow!("--expires: {error}"),
         Error::IncompleteCallback => anyhow::anyhow!(
             "the app has no callback yet: give --callback-url and --callback-token together"
         ),

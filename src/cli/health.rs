@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::output;
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Settings};
 
 /// The time limit of a probe. `/readyz` itself waits one second for the database.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,19 +29,28 @@ struct Status {
 ///
 /// # Errors
 /// The server is not ready, or does not answer.
-pub(super) async fn run(server: &ServerConfig, live: bool) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, live: bool) -> anyhow::Result<()> {
+    let Settings { server, metrics, .. } = settings;
     anyhow::ensure!(
         !server.bind.ends_with(":0"),
         "server.bind is {}: with port 0 only the log of the server shows its port",
         server.bind
     );
-    let url = format!("{}{}", url(server), if live { "/healthz" } else { "/readyz" });
+    let path = if live { "/healthz" } else { "/readyz" };
+    let url = format!("{}{path}", url(server));
     let no_answer = || format!("no Muster answers at {url}");
-    let response = client()?.get(&url).send().await.with_context(no_answer)?;
+    let mut response = client()?.get(&url).send().await;
+    // All connections of the API may be in use. The metrics have connections of their own.
+    if let Some(bind) = metrics.bind.as_ref().filter(|bind| !bind.ends_with(":0"))
+        && response.as_ref().is_err_and(reqwest::Error::is_timeout)
+    {
+        response = client()?.get(format!("http://{}{path}", loopback_address(bind))).send().await;
+    }
+    let response = response.with_context(no_answer)?;
     let is_success = response.status().is_success();
     let Status { status, reason } = response.json().await.with_context(no_answer)?;
     anyhow::ensure!(is_success, "{status}: {}", reason.as_deref().unwrap_or("no reason given"));
-    output::text(&status);
+    output::text(&status)?;
     Ok(())
 }
 

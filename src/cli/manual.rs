@@ -7,13 +7,13 @@ use anyhow::Context as _;
 use clap::Command;
 use clap_complete::Shell;
 
-use super::output;
+use super::output::{self, OutputError};
 
 /// Prints a completion script for a shell.
-pub(super) fn completions(mut command: Command, shell: Shell) {
+pub(super) fn completions(mut command: Command, shell: Shell) -> Result<(), OutputError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "muster", &mut script);
-    output::text(String::from_utf8_lossy(&script).trim_end());
+    output::text(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// Writes the manual pages of the program and of each command (`muster.1`, `muster-serve.1` …) into

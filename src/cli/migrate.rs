@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::args::Output;
+use super::args::{CreateDatabase, Output};
 use super::database::Database;
 use super::explain::explain;
 use super::output;
@@ -24,11 +24,12 @@ pub(super) enum MigrateCommand {
 pub(super) async fn run(
     settings: &Settings,
     command: Option<MigrateCommand>,
+    create_database: CreateDatabase,
     output: Output,
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let database = match command {
-        None => Database::open(settings).await?,
+        None => Database::open_with(settings, create_database).await?,
         Some(MigrateCommand::Status { .. }) => Database::open_existing(settings).await?,
     };
     let admin = database.admin(clock);
@@ -46,12 +47,12 @@ async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let applied = schema::migrate(admin).await.map_err(explain)?;
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
-        return output::json(&json!({ "applied": applied }));
+        return Ok(output::json(&json!({ "applied": applied }))?);
     }
     for migration in &applied {
-        output::text(&format!("applied {:04} {}", migration.version, migration.description));
+        output::text(&format!("applied {:04} {}", migration.version, migration.description))?;
     }
-    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" });
+    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" })?;
     Ok(())
 }
 
@@ -77,7 +78,7 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
                 Some(at) => format!("applied {}", at.format("%Y-%m-%d %H:%M:%S UTC")),
                 None => "pending".to_owned(),
             };
-            output::text(&format!("{:04} {}: {state}", migration.version, migration.description));
+            output::text(&format!("{:04} {}: {state}", migration.version, migration.description))?;
         }
     }
     match found {

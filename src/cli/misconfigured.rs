@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// What is wrong with which key, as the context of an error. Its exit code is that of a wrong
-/// configuration.
+/// What is wrong with which key or argument, as an error or as the context of one. Its exit code is
+/// that of a wrong configuration.
 #[derive(Debug)]
 pub(super) struct Misconfigured(pub(super) String);
 
@@ -12,3 +12,5 @@ impl fmt::Display for Misconfigured {
         f.write_str(&self.0)
     }
 }
+
+impl std::error::Error for Misconfigured {}

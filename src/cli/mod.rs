@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod callbacks;
 mod certificate;
+mod config;
 mod crypto;
 mod database;
 mod delivery;
@@ -26,10 +27,13 @@ mod migrate;
 mod misconfigured;
 mod move_to;
 mod open_files;
+mod openapi;
 mod options;
 mod output;
+mod plaintext_link;
 mod postgres_supervisor;
 mod restore;
+mod secret_args;
 mod secrets;
 mod serve;
 mod server_record;
@@ -51,15 +55,15 @@ pub use listeners::Listeners;
 pub use options::session_options;
 pub use shutdown_signal::ShutdownSignal;
 
-use self::args::Output;
+use self::args::{CreateDatabase, Output};
 use self::certificate::CertificateError;
 use self::crypto::install_crypto_provider;
 use self::misconfigured::Misconfigured;
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
+use crate::config::{ConfigError, LogConfig, LogFilter, LogFormat, Settings, environment, file};
 use crate::postgres::embedded::EmbeddedError;
-use crate::postgres::environment;
-use crate::{http, telemetry};
+use crate::postgres::environment::restart_without_ignored;
+use crate::telemetry;
 
 /// A persistent session service for internal apps.
 ///
@@ -88,6 +92,8 @@ enum Command {
     Migrate {
         #[command(subcommand)]
         command: Option<migrate::MigrateCommand>,
+        #[command(flatten)]
+        create_database: CreateDatabase,
         #[command(flatten)]
         output: Output,
     },
@@ -125,10 +131,14 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
-    /// Print every configuration key with its default and its meaning, as TOML
-    Config,
-    /// Print the OpenAPI 3.1 description of the REST API, as JSON
-    Openapi,
+    /// Print every configuration key with its default and its meaning, as TOML; or show the settings
+    /// in force
+    Config {
+        #[command(subcommand)]
+        command: Option<config::ConfigCommand>,
+    },
+    /// Print the OpenAPI description of the REST API, as JSON
+    Openapi(openapi::OpenapiArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
     /// Write manual pages into a directory, one for each command
@@ -141,8 +151,11 @@ enum Command {
 /// Runs the command of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Err(error) = environment::restart_without_ignored() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return explain_usage(&usage),
+    };
+    if let Err(error) = restart_without_ignored() {
         let error = anyhow::Error::from(error);
         output::error(
             &error.context("cannot start this program again without PGOPTIONS and alike"),
@@ -165,6 +178,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints the help, the version, or what is wrong with the command line.
+fn explain_usage(usage: &clap::Error) -> ExitCode {
+    match output::usage(usage) {
+        // A message on standard error that cannot be written has no other place.
+        Err(error) if !usage.use_stderr() => {
+            output::error(&error.into());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(1)),
+    }
+}
+
 /// Whether a value of the configuration is the cause, wherever this was found.
 fn is_misconfiguration(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
@@ -178,18 +203,24 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(done) = unconfigured(&command) {
         return done.map(|()| ExitCode::SUCCESS);
     }
-    let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
-    let loaded = Settings::load(file.as_deref(), config::environment());
+    let is_argument = cli.config.is_some();
+    let file = file(cli.config, std::env::var_os("MUSTER_CONFIG"));
+    let loaded = Settings::load_explained(file.as_deref(), environment());
     if let (Command::Doctor { output }, Err(error)) = (&command, &loaded) {
-        return Ok(doctor::unconfigured(error, *output));
+        return Ok(doctor::unconfigured(error, *output)?);
     }
-    let settings = loaded?;
+    let (settings, effective) = loaded?;
+    if let Command::Config { command: Some(config::ConfigCommand::Show { output }) } = command {
+        let file = config::ConfigFile { path: file.as_deref(), is_argument };
+        config::show(&effective, &file, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     telemetry::init(&log_settings(&settings, &command))?;
     let clock = Clock::system();
     match command {
         Command::Serve => serve::run(&settings, clock).await?,
-        Command::Migrate { command, output } => {
-            migrate::run(&settings, command, output, &clock).await?;
+        Command::Migrate { command, create_database, output } => {
+            migrate::run(&settings, command, create_database, output, &clock).await?;
         }
         Command::App(command) => app::run(&settings, command, &clock).await?,
         Command::Key(command) => key::run(&settings, command, &clock).await?,
@@ -199,30 +230,33 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(&settings, args, &clock).await?,
         Command::Restore(args) => restore::run(&settings, args, &clock).await?,
         Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
-        Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
-        Command::Health { live } => health::run(&settings.server, live).await?,
-        Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await?),
+        Command::Health { live } => health::run(&settings, live).await?,
+        Command::Config { .. }
+        | Command::Openapi(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a command that needs no configuration; `None` if the command needs one.
 fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
-    match command {
-        Command::Config => output::text(config::DEFAULTS.trim_end()),
-        Command::Openapi => output::text(http::openapi().trim_end()),
+    let printed = match command {
+        Command::Config { command: None } => config::defaults(),
+        Command::Openapi(args) => openapi::run(args),
         Command::Completions { shell } => manual::completions(Cli::command(), *shell),
         Command::Man { directory } => return Some(manual::pages(Cli::command(), directory)),
         Command::Secrets(secrets::SecretsCommand::Generate) => secrets::generate(),
         _ => return None,
-    }
-    Some(Ok(()))
+    };
+    Some(printed.map_err(anyhow::Error::from))
 }
 
 /// The log settings of a command. A server logs its events. Any other command prints its result, so
 /// it logs only warnings unless the configuration asks for more. A move and a download of
 /// PostgreSQL take minutes, so they also log their progress.
-fn log_settings(settings: &Settings, command: &Command) -> config::LogConfig {
+fn log_settings(settings: &Settings, command: &Command) -> LogConfig {
     let mut log = settings.log.clone();
     let quiet = match command {
         Command::Serve => return log,

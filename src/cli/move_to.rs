@@ -10,6 +10,7 @@ use super::args::Output;
 use super::database::{Database, connect_to};
 use super::explain::explain;
 use super::output;
+use super::plaintext_link::PlaintextLink;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::service::admin::copies::{self, DatabaseContents};
@@ -31,6 +32,9 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let url = url(&args.url)?;
     let target = connect_to(&url, settings)?;
+    if let Some(link) = PlaintextLink::find(&url) {
+        output::warning(&format!("{}: {}", link.finding("the URL"), PlaintextLink::REMEDY));
+    }
     let database = Database::open_existing(settings).await?;
     let admin = database.admin(clock);
     let timeout = settings.database.acquire_timeout;
@@ -65,7 +69,9 @@ fn report(
     let rows = |table: &str| content.get(table).map_or(0, |table| table.rows);
     let key = copies::key_file(admin);
     if output.json {
-        return output::json(&json!({ "to": url.to_string(), "tables": content, "keyFile": key }));
+        return Ok(output::json(
+            &json!({ "to": url.to_string(), "tables": content, "keyFile": key }),
+        )?);
     }
     let key = match key {
         Some(file) => format!(
@@ -90,7 +96,7 @@ fn report(
         rows("session_event"),
         rows("delivery"),
         rows("app"),
-    ));
+    ))?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The options of the rooms below, from the configuration.
 
 use super::database::pool_limits;
-use crate::config::{RemoveMembers, Settings};
+use crate::config::{RemovalLimit, RemoveMembers, Settings};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::AuthOptions;
 use crate::service::{CacheOptions, SessionOptions};
@@ -24,6 +24,10 @@ pub fn session_options(settings: &Settings) -> SessionOptions {
     SessionOptions {
         rules: Rules {
             min_members: limits.min_members,
+            min_remaining: match settings.policy.removal {
+                RemovalLimit::KeepMinimum => limits.min_members,
+                RemovalLimit::DownToOne => 1,
+            },
             max_members: limits.max_members,
             remove_members: match settings.policy.remove_members {
                 RemoveMembers::Owner => RemovePolicy::Owner,

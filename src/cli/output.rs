@@ -1,28 +1,77 @@
-//! Printing: results to standard output, errors to standard error.
+//! Printing: results to standard output, warnings and errors to standard error. Nothing else in the
+//! program writes to these two, except the log.
+//!
+//! Standard output may be a pipe whose reader has ended, or a full disk. The macros of the standard
+//! library panic then, so this file does not use them. The surprise: a closed pipe is no failure,
+//! because its reader wanted no more, so the command continues and keeps its exit code. Only a new
+//! secret must reach its reader.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
+use std::io::{self, Write};
 
 use serde::Serialize;
 
+/// Standard output could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub(super) struct OutputError(#[from] io::Error);
+
 /// Prints a result for people.
-pub(super) fn text(text: &str) {
-    println!("{text}");
+pub(super) fn text(text: &str) -> Result<(), OutputError> {
+    unless_closed(write_line(stdout(), text))
 }
 
 /// Prints a result for programs.
-pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+pub(super) fn json(value: &impl Serialize) -> Result<(), OutputError> {
+    text(&to_json(value)?)
+}
+
+/// A result for programs, as text.
+pub(super) fn to_json(value: &impl Serialize) -> Result<String, OutputError> {
+    Ok(serde_json::to_string_pretty(value).map_err(io::Error::from)?)
+}
+
+/// Prints a new secret. A closed pipe is a failure here: the secret is lost.
+pub(super) fn secret(text: &str) -> Result<(), OutputError> {
+    Ok(write_line(stdout(), text)?)
+}
+
+/// Prints the help, the version, or what is wrong with the command line.
+pub(super) fn usage(usage: &clap::Error) -> Result<(), OutputError> {
+    unless_closed(usage.print())
 }
 
 /// Prints a warning about something that the command did nevertheless.
 pub(super) fn warning(text: &str) {
-    eprintln!("warning: {text}");
+    // A warning that cannot be written is lost: there is no other place for it.
+    let _ = write_line(stderr(), &format!("warning: {text}"));
 }
 
 /// Prints a failure: its message, and each cause on its own line.
 pub(super) fn error(error: &anyhow::Error) {
-    eprintln!("error: {}", causes(error).join("\n  because: "));
+    let _ = write_line(stderr(), &format!("error: {}", causes(error).join("\n  because: ")));
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where commands print")]
+fn stdout() -> impl Write {
+    io::stdout().lock()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where commands print")]
+fn stderr() -> impl Write {
+    io::stderr().lock()
+}
+
+/// Writes a text and the end of its line at once, and reports every failure.
+fn write_line(mut out: impl Write, text: &str) -> io::Result<()> {
+    out.write_all(format!("{text}\n").as_bytes())?;
+    out.flush()
+}
+
+fn unless_closed(written: io::Result<()>) -> Result<(), OutputError> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 /// The texts of an error and its causes. A cause is left out if an earlier text contains it,
@@ -55,6 +104,17 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_pipe_is_ignored() {
+        for (kind, is_failure) in
+            [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)]
+        {
+            assert_eq!(unless_closed(Err(kind.into())).is_err(), is_failure, "{kind}");
+        }
+    }
+
     #[test]
     fn repeated_causes_are_left_out() {
         let error =

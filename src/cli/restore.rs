@@ -18,6 +18,11 @@ use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, Restored};
 pub(super) struct RestoreArgs {
     /// The directory that `muster backup` wrote
     dir: PathBuf,
+    /// Restore a backup that no master key of this machine vouches for: one without a signature, or
+    /// one that only the key inside of it verifies. Any user who could write to DIR may have put
+    /// apps, API keys and sessions into it
+    #[arg(long)]
+    accept_unauthenticated: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -52,7 +57,12 @@ fn open(settings: &Settings, args: &RestoreArgs) -> anyhow::Result<CheckedBackup
         && settings.secrets.master_key_file.is_none();
     let key_file = is_unconfigured.then_some(own.as_path());
     let keys = RestoreKeys { keyring: &keyring, key_file };
-    copies::open_backup(&args.dir, &keys).map_err(|error| match error {
+    let opened = copies::open_backup(&args.dir, &keys, args.accept_unauthenticated);
+    opened.map_err(|error| match error {
+        Error::BackupNotSigned(_) | Error::BackupVouchesForItself(_) => anyhow::anyhow!(
+            "{error}. Nothing was restored. If you know where the backup comes from, and that no one \
+             else could write to it, add --accept-unauthenticated"
+        ),
         Error::BackupKeyMissing { id, available, included } => {
             let ids = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let found = if ids.is_empty() {
@@ -82,9 +92,9 @@ fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow:
     let Restored { apps, migrated } = restored;
     let manifest = backup.manifest();
     if output.json {
-        return output::json(&json!({
+        return Ok(output::json(&json!({
             "at": manifest.at, "tables": manifest.tables, "apps": apps, "migrated": migrated,
-        }));
+        }))?);
     }
     output::text(&format!(
         "restored the backup of {}: {} sessions, {} members, {} events, {} deliveries and {} apps, \
@@ -96,6 +106,6 @@ fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow:
         manifest.rows("session_event"),
         manifest.rows("delivery"),
         apps,
-    ));
+    ))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::Output;
 use super::database::Database;
 use super::explain::explain;
-use super::output;
+use super::output::{self, OutputError};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::AdminContext;
@@ -39,8 +39,8 @@ pub(super) enum SecretsCommand {
 }
 
 /// `muster secrets generate`, which works without a configuration.
-pub(super) fn generate() {
-    output::text(&STANDARD.encode(MasterKey::generate().bytes()));
+pub(super) fn generate() -> Result<(), OutputError> {
+    output::text(&STANDARD.encode(MasterKey::generate().bytes()))
 }
 
 pub(super) async fn run(
@@ -64,20 +64,20 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let status = secrets::status(admin).await.map_err(explain)?;
     if output.json {
         let ids: Vec<String> = status.available.iter().map(ToString::to_string).collect();
-        return output::json(&json!({
+        return Ok(output::json(&json!({
             "active": status.active.to_string(),
             "since": status.since,
             "available": ids,
             "file": status.file,
-        }));
+        }))?);
     }
     output::text(&format!(
         "active     {}  since {}",
         status.active,
         status.since.format("%F %T UTC")
-    ));
+    ))?;
     for id in status.available {
-        output::text(&format!("available  {id}"));
+        output::text(&format!("available  {id}"))?;
     }
     Ok(())
 }
@@ -85,9 +85,9 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
 async fn rotate(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let summary = secrets::rotate(admin).await.map_err(explain)?;
     if output.json {
-        return output::json(&json!({
+        return Ok(output::json(&json!({
             "from": summary.from.to_string(), "to": summary.to.to_string(), "apps": summary.apps,
-        }));
+        }))?);
     }
     output::text(&format!(
         "{} is the active master key now; the secrets of {} apps were sealed with it\n{} is needed only for backups made until now: {}",
@@ -98,7 +98,7 @@ async fn rotate(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
             true => "`muster secrets rotate --finish` removes it from the file",
             false => "restart all servers without it at any time",
         }
-    ));
+    ))?;
     Ok(())
 }
 
@@ -106,11 +106,13 @@ async fn finish(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let done = secrets::remove_old_keys(admin).await.map_err(explain)?;
     let removed: Vec<String> = done.removed.iter().map(ToString::to_string).collect();
     if output.json {
-        return output::json(&json!({ "active": done.active.to_string(), "removed": removed }));
+        return Ok(output::json(
+            &json!({ "active": done.active.to_string(), "removed": removed }),
+        )?);
     }
     output::text(&match removed.is_empty() {
         true => "nothing to do".to_owned(),
         false => format!("removed {}; {} is active", removed.join(", "), done.active),
-    });
+    })?;
     Ok(())
 }

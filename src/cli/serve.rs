@@ -13,6 +13,7 @@ use super::application::Application;
 use super::database::Database;
 use super::explain::explain;
 use super::listeners::Listeners;
+use super::plaintext_link::PlaintextLink;
 use super::server_record::ServerRecord;
 use super::shutdown_signal::ShutdownSignal;
 use super::{doctor, first_app, open_files, output, service_manager};
@@ -33,6 +34,9 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     let url = url(settings.server.scheme(), listeners.api.address()?);
     if settings.database.url.is_none() {
         doctor::warn_about_space(&settings.data_dir);
+    }
+    if let Some(link) = settings.database.url.as_ref().and_then(PlaintextLink::find) {
+        tracing::warn!("{}: {}", link.finding("database.url"), PlaintextLink::REMEDY);
     }
     let Some(database) = Database::open_for_server(settings, &shutdown_signal).await? else {
         return Ok(());
@@ -93,6 +97,9 @@ async fn start(
             return Err(explain(admin::Error::ForeignSchema));
         }
     }
+    if !settings.database.migrate {
+        schema::warn_of_copy(&admin).await.map_err(explain)?;
+    }
     secrets::verify(&admin).await.map_err(explain)?;
     let credentials = match database.is_embedded() {
         true => first_app::ensure(&admin, &settings.data_dir, url).await?,
@@ -104,7 +111,10 @@ async fn start(
             .await?;
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
-    output::text(&welcome(url, credentials.as_deref()));
+    if let Err(error) = output::text(&welcome(url, credentials.as_deref())) {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "the welcome was not printed; the server runs without it");
+    }
     service_manager::ready();
     Ok(application)
 }
@@ -163,20 +173,28 @@ fn url(scheme: &str, address: SocketAddr) -> String {
 
 fn welcome(url: &str, credentials: Option<&Path>) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let listens = format!("Muster {version} listens on {url}");
+    let head = format!(
+        "Muster {version} listens on {url}\n\
+         The API, to read and to try: {url}/v1/docs"
+    );
     match credentials {
         Some(file) => {
             let file = quoted(&file.display().to_string());
+            let key = format!(r#"$(sed -n 's/.*"apiKey": *"\([^"]*\)".*/\1/p' {file})"#);
             format!(
-                "{listens}\n\
+                "{head}\n\
                  The first app's credentials are in {file}\n\
                  Create a session:\n\n  \
-                 curl -s \"{url}/cgi/session/create?accessToken=$(sed -n 's/.*\"apiKey\": *\"\\([^\"]*\\)\".*/\\1/p' {file})\" \
+                 curl -s {url}/v1/sessions -H \"Authorization: Bearer {key}\" \
+                 -H 'Content-Type: application/json' \
+                 -d '{{\"operator\": \"alice\", \"title\": \"Hello\", \"member\": [\"bob\", \"carol\"]}}'\n\n\
+                 The same in the protocol of existing clients:\n\n  \
+                 curl -s \"{url}/cgi/session/create?accessToken={key}\" \
                  -d '{{\"title\": \"Hello\", \"creator\": \"alice\", \"member\": [\"bob\", \"carol\"]}}'\n"
             )
         }
         None => format!(
-            "{listens}\n\
+            "{head}\n\
              List the apps: `muster app list`; create an app: `muster app create --buin N`; \
              create a key for it: `muster key create --buin N --app-id ID`"
         ),

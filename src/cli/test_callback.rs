@@ -38,7 +38,7 @@ fn print(result: &TestCallback, output: Output) -> anyhow::Result<()> {
     let withheld = withheld.map(explain_withheld);
     let duration_ms = outcome.duration.as_millis();
     if output.json {
-        return output::json(&json!({
+        return Ok(output::json(&json!({
             "url": url,
             "acknowledged": acknowledged,
             "withheld": withheld,
@@ -46,21 +46,21 @@ fn print(result: &TestCallback, output: Output) -> anyhow::Result<()> {
             "status": outcome.status,
             "error": outcome.error,
             "response": outcome.response_excerpt,
-        }));
+        }))?);
     }
-    output::text(&format!("sent to   {url}"));
-    output::text(&format!("took      {duration_ms} ms"));
+    output::text(&format!("sent to   {url}"))?;
+    output::text(&format!("took      {duration_ms} ms"))?;
     if let Some(status) = outcome.status {
-        output::text(&format!("status    {status}"));
+        output::text(&format!("status    {status}"))?;
     }
     if let Some(response) = &outcome.response_excerpt {
-        output::text(&format!("response  {response:?}"));
+        output::text(&format!("response  {response:?}"))?;
     }
     if acknowledged {
-        output::text("the receiver acknowledged it");
+        output::text("the receiver acknowledged it")?;
     }
     if let Some(reason) = withheld {
-        output::text(&format!("but real callbacks are not sent: {reason}"));
+        output::text(&format!("but real callbacks are not sent: {reason}"))?;
     }
     Ok(())
 }

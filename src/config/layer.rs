@@ -7,7 +7,9 @@ use std::path::Path;
 use ::config::{Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, ConfigProblem, suggestion};
+use super::{
+    ConfigError, ConfigProblem, EffectiveSetting, SettingSource, SettingValue, suggestion,
+};
 
 /// The documented defaults, as text: `config/default.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -57,6 +59,29 @@ pub(super) fn defaults() -> Result<Layer, ConfigError> {
     let entries = parse(DEFAULTS, "config/default.toml", |_| false)?;
     let unplaced = |(key, value): (_, Value)| (key, Value::new(Some(&origin), value.kind));
     Ok(Layer(entries.into_iter().map(unplaced).collect()))
+}
+
+/// The settings in force, in the order of the defaults. `values` has no secrets.
+pub(super) fn effective(
+    mut values: BTreeMap<String, SettingValue>,
+    defaults: &Layer,
+    file: Option<&Layer>,
+    env: &Layer,
+) -> Result<Vec<EffectiveSetting>, ConfigError> {
+    let layers = [
+        (SettingSource::Environment, Some(env)),
+        (SettingSource::File, file),
+        (SettingSource::Default, Some(defaults)),
+    ];
+    let find = |(key, _): (String, Value)| {
+        let (source, value) = layers.iter().find_map(|(source, layer)| {
+            layer.and_then(|layer| layer.0.get(&key)).map(|value| (*source, value))
+        })?;
+        let origin = value.origin().unwrap_or_default().to_owned();
+        Some(EffectiveSetting { value: values.remove(&key)?, key, source, origin })
+    };
+    let documented = parse(DEFAULTS, "config/default.toml", |_| false)?;
+    Ok(documented.into_iter().filter_map(find).collect())
 }
 
 /// The operator's file.
@@ -189,7 +214,7 @@ fn list(text: &str) -> ValueKind {
 }
 
 /// The name of the environment variable that sets `key`.
-fn variable_name(key: &str) -> String {
+pub(super) fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 

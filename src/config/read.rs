@@ -1,6 +1,7 @@
 //! Converts layered values to typed values. An invalid value is recorded as a problem and replaced
 //! by the default of its type. This default is never used: a problem prevents the settings.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
 use super::address::{is_address, local_address_beside};
+use super::effective::SettingValue;
 use super::key_text::KeyText;
 use super::log_filter::{DIRECTIVES, LogFilter};
 use super::url::{DatabaseUrl, redact};
@@ -20,11 +22,18 @@ const MAX_QUOTED_CHARS: usize = 100;
 pub(super) struct Reader<'a> {
     root: &'a Value,
     problems: &'a mut Vec<ConfigProblem>,
+    /// The values that were read, with secrets masked as in messages.
+    values: BTreeMap<String, SettingValue>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(root: &'a Value, problems: &'a mut Vec<ConfigProblem>) -> Self {
-        Self { root, problems }
+        Self { root, problems, values: BTreeMap::new() }
+    }
+
+    /// The values of all keys that were read. No secret is among them.
+    pub(super) fn into_values(self) -> BTreeMap<String, SettingValue> {
+        self.values
     }
 
     /// A whole number.
@@ -140,10 +149,14 @@ impl<'a> Reader<'a> {
     /// `HOST:PORT`; empty = `None`; "auto" = on this machine, with the port after that of `other`.
     pub(super) fn address_beside(&mut self, key: &str, other: &str) -> Option<String> {
         let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
-        self.optional(key, expected, str::to_owned, |text| match text {
+        let address = self.optional(key, expected, str::to_owned, |text| match text {
             "auto" => Some(local_address_beside(other)),
             text => is_address(text).then(|| text.to_owned()),
-        })
+        });
+        if let Some(address) = &address {
+            self.values.insert(key.to_owned(), SettingValue::Text(address.clone()));
+        }
+        address
     }
 
     /// A URL, converted by `parse`; empty = `None`.
@@ -238,6 +251,7 @@ impl<'a> Reader<'a> {
     ) -> T {
         let nothing = Value::default();
         let value = self.find(key).unwrap_or(&nothing);
+        self.values.insert(key.to_owned(), SettingValue::new(&value.kind, &show));
         convert(&value.kind).unwrap_or_else(|| {
             self.problems.push(new_problem(key, value, show, expected.to_owned()));
             T::default()

@@ -34,8 +34,13 @@ pub struct ServerConfig {
     pub keep_alive_timeout: Duration,
     /// The maximum number of connections of the process, divided among the threads.
     pub max_connections: usize,
+    /// The maximum number of connections of a client address; 0 = half of
+    /// [`ServerConfig::max_connections`].
+    pub max_connections_per_address: usize,
     /// The certificate and key for TLS; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// How long browsers use only HTTPS after a response over TLS; `None` = they are not asked to.
+    pub hsts_max_age: Option<Duration>,
     /// The interval between two checks of the TLS files for changes.
     pub tls_reload_interval: Duration,
     /// Whether plain HTTP is allowed on loopback only.
@@ -70,7 +75,15 @@ impl ServerConfig {
             write_timeout: reader.duration("server.write_timeout", MIN_TIMEOUT..=10 * MINUTE),
             keep_alive_timeout: reader.duration("server.keep_alive_timeout", MIN_TIMEOUT..=HOUR),
             max_connections: reader.number("server.max_connections", 1..=1_000_000),
+            max_connections_per_address: reader
+                .number("server.max_connections_per_address", 0..=1_000_000),
             tls: tls(reader),
+            hsts_max_age: Some(reader.whole_seconds(
+                "server.hsts_max_age",
+                Duration::ZERO..=730 * DAY,
+                "a duration of at most 730days",
+            ))
+            .filter(|max_age| !max_age.is_zero()),
             tls_reload_interval: reader.duration("server.tls_reload_interval", MIN_TIMEOUT..=DAY),
             require_tls: reader.boolean("server.require_tls"),
         };

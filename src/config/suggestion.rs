@@ -8,18 +8,19 @@ pub(super) fn find<'a, K: Iterator<Item = &'a str>>(
     containing(key, known()).or_else(|| nearest(key, known()))
 }
 
-/// The only known key of the same section whose name contains the words of `key`, such as
-/// `limits.max_body_bytes` for `limits.max_body`.
+/// The known key of the same section whose name contains the words of `key`, such as
+/// `limits.max_body_bytes` for `limits.max_body`. Others with these words must begin with its name.
 fn containing<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let (section, name) = key.rsplit_once('.')?;
     let words = format!("_{name}_");
-    let mut matching = known.filter(|candidate| {
+    let matches = |candidate: &&str| {
         candidate.rsplit_once('.').is_some_and(|(other_section, other_name)| {
             other_section == section && format!("_{other_name}_").contains(&words)
         })
-    });
-    let first = matching.next()?;
-    matching.next().is_none().then_some(first)
+    };
+    let matching: Vec<&str> = known.filter(matches).collect();
+    let shortest = *matching.iter().min_by_key(|candidate| candidate.len())?;
+    matching.iter().all(|candidate| candidate.starts_with(shortest)).then_some(shortest)
 }
 
 /// The known key that differs from `key` by a few letters, or has the same last word in another

@@ -48,8 +48,10 @@ const OTHERS: Env<'_> = &[
     ("server.write_timeout", "1m"),
     ("server.keep_alive_timeout", "1h"),
     ("server.max_connections", "100"),
+    ("server.max_connections_per_address", "20"),
     ("server.tls_cert", "/etc/muster/cert.pem"),
     ("server.tls_key", "/etc/muster/key.pem"),
+    ("server.hsts_max_age", "1day"),
     ("server.tls_reload_interval", "1m"),
     ("server.require_tls", "true"),
     ("server.request_timeout", "1m"),
@@ -73,16 +75,19 @@ const OTHERS: Env<'_> = &[
     ("token.expire_in", "601"),
     ("token.max_clock_skew", "2m"),
     ("limits.max_body_bytes", "2048"),
+    ("limits.max_body_bytes_in_flight", "33554432"),
     ("limits.max_uri_bytes", "2048"),
     ("limits.max_header_bytes", "16384"),
     ("limits.max_headers", "64"),
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
     ("limits.max_queued", "5"),
+    ("limits.max_response_bytes_in_flight", "1048576"),
     ("limits.requests_per_second", "6"),
     ("limits.burst", "7"),
     ("limits.max_failed_attempts", "8"),
     ("policy.remove_members", "member"),
+    ("policy.removal", "down_to_one"),
     ("policy.refuse_replayed_writes", "true"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
@@ -118,10 +123,12 @@ fn others() -> Settings {
             write_timeout: MINUTE,
             keep_alive_timeout: HOUR,
             max_connections: 100,
+            max_connections_per_address: 20,
             tls: Some(TlsFiles {
                 cert: "/etc/muster/cert.pem".into(),
                 key: "/etc/muster/key.pem".into(),
             }),
+            hsts_max_age: Some(DAY),
             tls_reload_interval: MINUTE,
             require_tls: true,
             request_timeout: MINUTE,
@@ -149,18 +156,21 @@ fn others() -> Settings {
         token: TokenConfig { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
         limits: LimitsConfig {
             max_body_bytes: 2_048,
+            max_body_bytes_in_flight: 33_554_432,
             max_uri_bytes: 2_048,
             max_header_bytes: 16_384,
             max_headers: 64,
             min_members: 1,
             max_members: 100_000,
             max_queued: 5,
+            max_response_bytes_in_flight: 1_048_576,
             requests_per_second: 6,
             burst: 7,
             max_failed_attempts: 8,
         },
         policy: PolicyConfig {
             remove_members: RemoveMembers::Member,
+            removal: RemovalLimit::DownToOne,
             refuse_replayed_writes: true,
         },
         cache: CacheConfig { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
@@ -219,7 +229,9 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
                 write_timeout: 30 * SECOND,
                 keep_alive_timeout: 75 * SECOND,
                 max_connections: 25_000,
+                max_connections_per_address: 0,
                 tls: None,
+                hsts_max_age: None,
                 tls_reload_interval: 10 * SECOND,
                 require_tls: false,
                 request_timeout: 10 * SECOND,
@@ -245,18 +257,21 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
             token: TokenConfig { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
             limits: LimitsConfig {
                 max_body_bytes: 1_048_576,
+                max_body_bytes_in_flight: 67_108_864,
                 max_uri_bytes: 8_192,
                 max_header_bytes: 32_768,
                 max_headers: 96,
                 min_members: 3,
                 max_members: 2_000,
                 max_queued: 4_096,
+                max_response_bytes_in_flight: 268_435_456,
                 requests_per_second: 0,
                 burst: 0,
                 max_failed_attempts: 10,
             },
             policy: PolicyConfig {
                 remove_members: RemoveMembers::Owner,
+                removal: RemovalLimit::KeepMinimum,
                 refuse_replayed_writes: false,
             },
             cache: CacheConfig {
@@ -484,6 +499,7 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("limits.min_members = 0", "expected a whole number from 1 to 100000"),
         ("limits.max_members = 100001", "expected a whole number from 1 to 100000"),
         ("policy.remove_members = \"Owner\"", "expected \"owner\" or \"member\""),
+        ("policy.removal = \"one\"", "expected \"keep_minimum\" or \"down_to_one\""),
         ("log.format = \"xml\"", "expected \"pretty\" or \"json\""),
     ] {
         let message = problem(&line.replace("a list", "[1]"), &[]);
@@ -582,6 +598,11 @@ fn contradicting_values_are_reported_together() {
         problem("limits.max_members = 2", &[]),
         "limits.min_members = 3 (the default): expected at most \
          limits.max_members, which is 2 (muster.toml, line 1)"
+    );
+    assert_eq!(
+        problem("limits.max_body_bytes_in_flight = 1048577", &[]),
+        "limits.max_body_bytes_in_flight = 1048577 (muster.toml, line 1): expected at least twice \
+         limits.max_body_bytes, which is 1048576 (the default)"
     );
     assert_eq!(
         problem("limits.max_header_bytes = 4096", &[]),
@@ -845,4 +866,62 @@ fn flag_overrides_variable() {
     assert_eq!(file(None, Some("variable.toml".into())), Some("variable.toml".into()));
     assert_eq!(file(None, Some("".into())), None);
     assert_eq!(file(None, None), None);
+}
+
+/// The settings in force: value, source and origin of each key.
+fn explained(file: Option<&str>, env: Env<'_>) -> Vec<EffectiveSetting> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("muster.toml");
+    std::fs::write(&path, file.unwrap_or_default()).unwrap();
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::load_explained(file.map(|_| path.as_path()), env).unwrap().1
+}
+
+#[test]
+fn every_key_is_explained_in_the_order_of_the_defaults() {
+    let settings = explained(None, &[]);
+    let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
+    let known: BTreeSet<&str> = OTHERS.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys.iter().copied().collect::<BTreeSet<_>>(), known);
+    assert_eq!((keys[0], keys.last()), ("data_dir", Some(&"log.format")));
+    assert!(settings.iter().all(|setting| setting.source == SettingSource::Default));
+    assert!(settings.iter().all(|setting| setting.origin == "the default"));
+}
+
+#[test]
+fn last_layer_explains_a_value() {
+    let file = "cache.enabled = false\n[server]\nbind = \"[::]:0\"\nworkers = 3\n";
+    let env =
+        [("MUSTER__SERVER__WORKERS", "4"), ("MUSTER__DELIVERY__ALLOW_NETWORKS", "10.0.0.0/8")];
+    let settings = explained(Some(file), &env);
+    let find = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+        let origin = setting.origin.rsplit('/').next().unwrap();
+        (setting.value.clone(), setting.source, origin.to_owned())
+    };
+    let text = |text: &str| SettingValue::Text(text.to_owned());
+    let workers = "environment variable MUSTER__SERVER__WORKERS".to_owned();
+    assert_eq!(
+        find("server.workers"),
+        (SettingValue::Whole(4), SettingSource::Environment, workers)
+    );
+    let at = |line| format!("muster.toml, line {line}");
+    assert_eq!(find("server.bind"), (text("[::]:0"), SettingSource::File, at(3)));
+    assert_eq!(find("cache.enabled"), (SettingValue::Boolean(false), SettingSource::File, at(1)));
+    assert_eq!(find("delivery.allow_networks").0, SettingValue::List(vec![text("10.0.0.0/8")]));
+    assert_eq!(find("metrics.bind").0, text("127.0.0.1:0"), "the address in force, not `auto`");
+}
+
+#[test]
+fn no_secret_is_explained() {
+    let env: Vec<(String, &str)> =
+        OTHERS.iter().map(|(key, value)| (layer::variable_name(key), *value)).collect();
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, *value)).collect();
+    let settings = explained(None, &env);
+    let shown = format!("{settings:?}");
+    for secret in ["AAECAwQF", "ff010203", "12345"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert!(shown.contains("postgres://u:***@db/muster"), "{shown}");
+    assert!(settings.iter().all(|setting| setting.source == SettingSource::Environment));
 }

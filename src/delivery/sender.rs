@@ -161,7 +161,8 @@ impl CallbackSender {
         if let Ok(address) = host.parse::<IpAddr>() {
             self.network_policy.check(address).map_err(|denied| denied.to_string())?;
         }
-        let encrypt = context.envelope.seal_outgoing(message.to_json().as_bytes());
+        let envelope = context.callback_envelope(attempt, now);
+        let encrypt = envelope.seal_outgoing(message.to_json().as_bytes());
         let timestamp = now.timestamp().to_string();
         let nonce = format!("{:016x}", rand::random::<u64>());
         let signature = sign(&callback.token, &timestamp, &nonce, &encrypt);

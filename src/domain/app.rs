@@ -164,6 +164,12 @@ impl Permissions {
             .collect()
     }
 
+    /// The permissions that both sets contain.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether the set contains `permission`.
     #[must_use]
     pub fn contains(self, permission: Permission) -> bool {

@@ -39,22 +39,33 @@ impl Attributes {
 
     /// Checks the limit.
     pub(super) fn check(&self) -> Result<(), RuleViolation> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        // A map with text keys always serializes.
-        let got = serde_json::to_vec(&self.0).map_or(usize::MAX, |json| json.len());
+        let got = self.json_len();
         if got > Self::MAX_BYTES {
             return Err(RuleViolation::AttributesTooLarge { max: Self::MAX_BYTES, got });
         }
         Ok(())
     }
 
+    /// The size as compact JSON, in bytes.
+    #[must_use]
+    pub fn json_len(&self) -> usize {
+        if self.0.is_empty() {
+            return 2;
+        }
+        // A map with text keys always serializes.
+        serde_json::to_vec(&self.0).map_or(usize::MAX, |json| json.len())
+    }
+
     /// Applies a patch that was accepted earlier.
     pub(super) fn merged(&self, patch: &AttributesPatch) -> Self {
-        let mut after = self.0.clone();
-        merge(&mut after, &patch.0);
-        Self(after)
+        let mut after = self.clone();
+        after.merge(patch);
+        after
+    }
+
+    /// Applies a patch that was accepted earlier, in place.
+    pub(super) fn merge(&mut self, patch: &AttributesPatch) {
+        merge(&mut self.0, &patch.0);
     }
 
     /// The smallest patch that turns these attributes into `after`; `None` if they are equal.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use super::session::dedup_stable;
+use super::session::{check_min, dedup_stable};
 use super::{
     Account, Action, Authority, Changes, EventKind, OwnerOnlyAction, RemovePolicy, Request,
     RuleViolation, Rules, Session, State, Update,
@@ -44,11 +44,15 @@ impl Session {
         if !self.members.contains(&request.operator) && !request.is_by_admin()? {
             return Err(RuleViolation::NotAMember { operator: request.operator.clone() });
         }
-        if let Some(expected) = &request.precondition
-            && !expected.is_satisfied_by(self.version)
-        {
-            let expected = expected.clone();
-            return Err(RuleViolation::VersionConflict { expected, current: self.version });
+        if let Some(precondition) = &request.precondition {
+            let current = self.version;
+            if !precondition.accepts(current) {
+                let expected = precondition.clone();
+                return Err(RuleViolation::VersionConflict { expected, current });
+            }
+            if precondition.excludes(current) {
+                return Err(RuleViolation::VersionExcluded { current });
+            }
         }
 
         let (kind, changes) = match &request.action {
@@ -135,8 +139,14 @@ impl Session {
         {
             return Err(RuleViolation::RemovalNotAllowed { account: account.clone() });
         }
-        if !changes.removed.is_empty() {
-            rules.check_min_members(after.members.len())?;
+        // A session that has too few members already, since a rule was changed, may exchange some.
+        if after.members.len() < self.members.len() {
+            // An administrator who gives a reason may remove members down to one.
+            let min = match (request.authority, &request.reason) {
+                (Authority::Admin, Some(_)) => 1,
+                _ => rules.min_remaining,
+            };
+            check_min(min, after.members.len())?;
         }
         if !changes.added.is_empty() {
             rules.check_max_members(after.members.len())?;
@@ -200,12 +210,16 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Attributes, AttributesPatch, Buin, Event, NewSession, Reason, SessionId, Title, Version,
-        VersionPrecondition,
+        Attributes, AttributesPatch, Buin, Event, NewSession, Reason, Replay, SessionId, Title,
+        Version, VersionPrecondition,
     };
 
-    const RULES: Rules =
-        Rules { min_members: 3, max_members: 6, remove_members: RemovePolicy::Owner };
+    const RULES: Rules = Rules {
+        min_members: 3,
+        min_remaining: 3,
+        max_members: 6,
+        remove_members: RemovePolicy::Owner,
+    };
 
     fn account(name: &str) -> Account {
         Account::new(name).unwrap()
@@ -302,6 +316,42 @@ mod tests {
         );
         // One member out, one in: the number after the change counts.
         assert!(decide(&session, &update("b", &["d"], &["b"])).unwrap().is_some());
+    }
+
+    #[test]
+    fn members_may_leave_down_to_the_configured_number() {
+        let session = session("a", &["b", "c"]);
+        let rules = Rules { min_remaining: 1, ..RULES };
+        let left = session.decide(&update("b", &[], &["b"]), &rules, DateTime::UNIX_EPOCH);
+        let left = left.unwrap().unwrap().after;
+        assert_eq!(left.members, accounts(&["a", "c"]));
+        let left = left.decide(&update("a", &[], &["a"]), &rules, DateTime::UNIX_EPOCH);
+        let left = left.unwrap().unwrap().after;
+        assert_eq!((left.owner.clone(), left.members.clone()), (account("c"), accounts(&["c"])));
+        assert_eq!(
+            left.decide(&update("c", &[], &["c"]), &rules, DateTime::UNIX_EPOCH),
+            Err(RuleViolation::TooFewMembers { min: 1, got: 0 })
+        );
+        // With fewer members than the rule demands, members may still be exchanged and join.
+        assert_eq!(done(&left, &update("c", &["d"], &["c"])).members, accounts(&["d"]));
+        assert_eq!(done(&left, &update("c", &["d"], &[])).members, accounts(&["c", "d"]));
+    }
+
+    #[test]
+    fn administrator_removes_members_down_to_one() {
+        let session = session("a", &["b", "c"]);
+        let remove = |names: &[&str], reason: Option<Reason>| {
+            let request =
+                Request { authority: Authority::Admin, reason, ..update("a", &[], names) };
+            decide(&session, &request)
+        };
+        let reason = || Some(Reason::new("left the company").unwrap());
+        let after = remove(&["b", "c"], reason()).unwrap().unwrap().after;
+        assert_eq!(after.members, accounts(&["a"]));
+        let too_few = |min, got| Err(RuleViolation::TooFewMembers { min, got });
+        assert_eq!(remove(&["a", "b", "c"], reason()), too_few(1, 0));
+        // Without a reason, the operator acts as a member.
+        assert_eq!(remove(&["b", "c"], None), too_few(3, 1));
     }
 
     #[test]
@@ -558,7 +608,9 @@ mod tests {
                 prop_assert_eq!(changes.owner.is_some(), after.owner != before.owner);
                 prop_assert_eq!(changes.title.is_some(), after.title != before.title);
                 prop_assert_eq!(after.version, before.version.next());
-                prop_assert!((rules.min_members..=rules.max_members).contains(&after.members.len()));
+                let min = if admin || changes.removed.is_empty() { 1 } else { rules.min_remaining };
+                let min = min.min(before.members.len());
+                prop_assert!((min..=rules.max_members).contains(&after.members.len()));
                 prop_assert!(after.members.contains(&after.owner));
                 prop_assert_eq!(&dedup_stable(after.members.clone()), &after.members);
                 if changes.members.is_none() {
@@ -571,11 +623,17 @@ mod tests {
                 });
                 versions.push(after);
             }
-            for (number, version) in versions.iter().enumerate() {
-                let replayed = Session::replay(
-                    first.id, first.buin, history[..=number].iter().cloned(),
-                );
-                prop_assert_eq!(replayed.as_ref(), Ok(version));
+            // A replay may start at any version.
+            for start in 0..=versions.len() {
+                let before = start.checked_sub(1).map(|last| versions[last].clone());
+                let mut replay = Replay::new(first.id, first.buin, before);
+                for (event, version) in history.iter().zip(&versions).skip(start) {
+                    replay.push(event.clone()).unwrap();
+                    prop_assert_eq!(replay.session(), Some(version));
+                }
+                for event in &history[..history.len().min(start)] {
+                    prop_assert!(replay.push(event.clone()).is_err(), "an event that was applied");
+                }
             }
         }
     }

@@ -109,6 +109,14 @@ impl FromStr for EventKind {
     }
 }
 
+/// Builds a session from its history, event by event. It holds one version at a time.
+#[derive(Debug)]
+pub struct Replay {
+    id: SessionId,
+    buin: Buin,
+    session: Option<Session>,
+}
+
 /// A history from which an event is missing: the first one or a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the history has no event for version {0}")]
@@ -122,31 +130,45 @@ impl Changes {
     }
 }
 
-impl Session {
-    /// Builds the session from its history.
-    ///
-    /// # Errors
-    /// [`MissingEvents`] unless the events begin with the creation and have consecutive versions.
-    pub fn replay(
-        id: SessionId,
-        buin: Buin,
-        events: impl IntoIterator<Item = Event>,
-    ) -> Result<Self, MissingEvents> {
-        let mut session: Option<Self> = None;
-        for event in events {
-            let expected =
-                session.as_ref().map_or(Version::FIRST, |session| session.version.next());
-            if event.version != expected {
-                return Err(MissingEvents(expected.get()));
-            }
-            session = Some(match session {
-                Some(session) => session.apply(event.kind, &event.changes, event.at),
-                None => Self::from_created(id, buin, event)?,
-            });
-        }
-        session.ok_or(MissingEvents(Version::FIRST.get()))
+impl Replay {
+    /// Starts at an earlier version of the session, or before its creation.
+    #[must_use]
+    pub fn new(id: SessionId, buin: Buin, start: Option<Session>) -> Self {
+        Self { id, buin, session: start }
     }
 
+    /// Applies the next event.
+    ///
+    /// # Errors
+    /// [`MissingEvents`] if the event does not follow directly, or if the first one is not the
+    /// creation.
+    pub fn push(&mut self, event: Event) -> Result<(), MissingEvents> {
+        let expected =
+            self.session.as_ref().map_or(Version::FIRST, |session| session.version.next());
+        if event.version != expected {
+            return Err(MissingEvents(expected.get()));
+        }
+        match &mut self.session {
+            Some(session) => session.advance(event.kind, event.changes, event.at),
+            None => self.session = Some(Session::from_created(self.id, self.buin, event)?),
+        }
+        Ok(())
+    }
+
+    /// The session after the events so far; `None` before its creation.
+    #[must_use]
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// The session after the events so far; `None` before its creation.
+    #[must_use]
+    pub fn into_session(self) -> Option<Session> {
+        self.session
+    }
+}
+
+impl Session {
     fn from_created(id: SessionId, buin: Buin, event: Event) -> Result<Self, MissingEvents> {
         let Event { kind: EventKind::Created, changes, at, .. } = event else {
             return Err(MissingEvents(1));
@@ -191,6 +213,30 @@ impl Session {
         }
     }
 
+    /// Turns this session into its next version. The result is that of [`Self::apply`], but nothing
+    /// is copied: a replay applies many events to a session that may be large.
+    fn advance(&mut self, kind: EventKind, changes: Changes, at: DateTime<Utc>) {
+        let Changes { title, owner, members, added, removed, attributes } = changes;
+        self.version = self.version.next();
+        self.state = kind.state().unwrap_or(self.state);
+        self.updated_at = at.max(self.updated_at);
+        if let Some(title) = title {
+            self.title = title;
+        }
+        if let Some(owner) = owner {
+            self.owner = owner;
+        }
+        if let Some(members) = members {
+            self.members = members;
+        } else {
+            remove_accounts(&mut self.members, &removed);
+            self.members.extend(added);
+        }
+        if let Some(patch) = attributes {
+            self.attributes.merge(&patch);
+        }
+    }
+
     /// The members after additions and removals. Remaining members keep their order; new members
     /// follow.
     pub(super) fn next_members(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
@@ -224,6 +270,38 @@ impl Session {
             added,
             removed,
             attributes: self.attributes.patch_to(&target.attributes),
+        }
+    }
+}
+
+/// Removes accounts from a list, which keeps its order.
+fn remove_accounts(members: &mut Vec<Account>, removed: &[Account]) {
+    // A few accounts are cheaper to compare than to hash.
+    const MAX_COMPARED: usize = 8;
+    if removed.is_empty() {
+        return;
+    }
+    if removed.len() <= MAX_COMPARED {
+        members.retain(|member| !removed.contains(member));
+    } else {
+        let removed: HashSet<&Account> = removed.iter().collect();
+        members.retain(|member| !removed.contains(member));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_many_accounts_are_removed_alike() {
+        let accounts = |numbers: &mut dyn Iterator<Item = usize>| -> Vec<Account> {
+            numbers.map(|number| Account::new(&number.to_string()).unwrap()).collect()
+        };
+        for count in [0, 1, 8, 9, 40] {
+            let mut members = accounts(&mut (0..50));
+            remove_accounts(&mut members, &accounts(&mut (0..count)));
+            assert_eq!(members, accounts(&mut (count..50)));
         }
     }
 }

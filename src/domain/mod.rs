@@ -22,6 +22,7 @@ mod request;
 mod rule_violation;
 mod session;
 mod text;
+mod time;
 
 pub use app::{
     App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission, url_origin,
@@ -32,15 +33,16 @@ pub use decide::Change;
 pub use delivery::{
     AttemptRecord, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary, InvalidDeliveryId,
 };
-pub use event::{Changes, Event, EventKind, MissingEvents, UnknownEventKind};
+pub use event::{Changes, Event, EventKind, MissingEvents, Replay, UnknownEventKind};
 pub use find::{SessionFilter, Sort, SortKey, TitlePart};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use idempotency::IdempotencyKey;
 pub use member::Member;
 pub use message_form::{AllowedForms, MessageForm, UnknownForms};
-pub use precondition::VersionPrecondition;
+pub use precondition::{ExcludedVersions, VersionPrecondition};
 pub use request::{Action, Authority, Request, Update};
 pub use rule_violation::{OwnerOnlyAction, RuleViolation};
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};
 pub(crate) use text::quoted;
 pub use text::{Account, Invalid, Reason, Title};
+pub use time::{InvalidTime, parse_time};

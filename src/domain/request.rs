@@ -67,6 +67,12 @@ impl Request {
 }
 
 impl Action {
+    /// Whether the action has nothing to change, whatever the session is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Update(update) if *update == Update::default())
+    }
+
     /// The number of accounts in the action.
     #[must_use]
     pub fn account_count(&self) -> usize {

@@ -76,6 +76,12 @@ pub enum RuleViolation {
         /// The version that the session has.
         current: Version,
     },
+    /// The caller excluded the version that is the current one.
+    #[error("the current version is {current}")]
+    VersionExcluded {
+        /// The version that the session has.
+        current: Version,
+    },
 }
 
 impl RuleViolation {
@@ -99,7 +105,7 @@ impl RuleViolation {
             }
             Self::TooManyMembers { max, .. } => format!("at most {max} members").into(),
             Self::Dissolved => "the session is dissolved".into(),
-            Self::VersionConflict { current, .. } => {
+            Self::VersionConflict { current, .. } | Self::VersionExcluded { current } => {
                 format!("the current version is {current}").into()
             }
         }

@@ -60,8 +60,10 @@ pub enum State {
 /// The limits and policies that an operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The minimum number of members.
+    /// The minimum number of members of a new session.
     pub min_members: usize,
+    /// The number of members that must stay if members leave or are removed: at least 1.
+    pub min_remaining: usize,
     /// The maximum number of members.
     pub max_members: usize,
     /// The policy on the removal of members.
@@ -126,12 +128,20 @@ impl Session {
     }
 }
 
+impl Session {
+    /// The estimated size of its texts, in bytes. The members and the attributes are most of it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// The titles, the times and the other fields of fixed size.
+        const OVERHEAD: usize = 512;
+        let members: usize = self.members.iter().map(|account| account.as_str().len() + 4).sum();
+        OVERHEAD + members + self.attributes.size()
+    }
+}
+
 impl Rules {
     pub(super) fn check_min_members(&self, got: usize) -> Result<(), RuleViolation> {
-        if got < self.min_members {
-            return Err(RuleViolation::TooFewMembers { min: self.min_members, got });
-        }
-        Ok(())
+        check_min(self.min_members, got)
     }
 
     pub(super) fn check_max_members(&self, got: usize) -> Result<(), RuleViolation> {
@@ -140,6 +150,14 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+/// Checks a number of members.
+pub(super) fn check_min(min: usize, got: usize) -> Result<(), RuleViolation> {
+    if got < min {
+        return Err(RuleViolation::TooFewMembers { min, got });
+    }
+    Ok(())
 }
 
 /// Drops duplicates and keeps the order of first appearance.
@@ -173,7 +191,12 @@ mod tests {
     }
 
     fn create(creator: &str, members: &[&str]) -> Result<Session, RuleViolation> {
-        let rules = Rules { min_members: 3, max_members: 4, remove_members: RemovePolicy::Owner };
+        let rules = Rules {
+            min_members: 3,
+            min_remaining: 3,
+            max_members: 4,
+            remove_members: RemovePolicy::Owner,
+        };
         let new = NewSession {
             title: Title::new("t").unwrap(),
             creator: Account::new(creator).unwrap(),

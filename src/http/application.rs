@@ -7,11 +7,14 @@ use std::sync::Arc;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
+use super::body::budget::{BodyBudget, SharedBodyBudget};
+use super::metrics_server::{MetricsListener, MetricsServer};
 use super::middleware::pipeline::Pipeline;
 use super::options::Options;
 use super::services::Services;
 use super::transport::{GracefulShutdown, Listener, Server, ShutdownHandle, Tls};
-use super::{cgi, health, v1};
+use super::{cgi, health, start_page, v1};
+use crate::service::{MetricsSource, Readiness};
 
 /// Serves `services` on a bound socket. With `tls`, connections without TLS are refused.
 ///
@@ -25,7 +28,11 @@ pub fn serve(
 ) -> io::Result<(Server, ShutdownHandle)> {
     let drain = Arc::new(GracefulShutdown::default());
     let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
+    let proxies = services.auth.client_ips().trusted_proxies().clone();
+    let bodies = SharedBodyBudget::new(options.max_body_bytes_in_flight, metrics.clone());
+    let bodies = Arc::new(bodies);
     let app = move || {
+        let bodies = BodyBudget::for_current_thread(bodies.clone());
         let sessions = services.sessions.for_current_thread();
         let services = Services { sessions, ..services.clone() };
         let (client_ips, traces) = (services.auth.client_ips(), services.traces.clone());
@@ -37,9 +44,26 @@ pub fn serve(
                 cgi::path::normalize(&mut request);
                 pipeline.clone().handle(request, next)
             }))
+            .app_data(bodies)
             .configure(|app| router(app, &services, options))
     };
-    listener.serve(options, tls, metrics, drain, app)
+    listener.serve(options, tls, metrics, drain, proxies, app)
+}
+
+/// Serves the metrics of `source`, and health once more: probes are answered here while all
+/// connections of the API are in use.
+///
+/// # Errors
+/// If the system refuses the socket.
+pub fn serve_metrics(
+    listener: MetricsListener,
+    source: Arc<MetricsSource>,
+    readiness: Arc<Readiness>,
+    options: Options,
+) -> io::Result<MetricsServer> {
+    listener.serve(source, options, move |app: &mut web::ServiceConfig| {
+        app.app_data(web::Data::from(readiness.clone())).configure(health::router);
+    })
 }
 
 /// Registers every path and its handlers.
@@ -48,8 +72,10 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
         .app_data(web::Data::new(services.sessions.clone()))
         .app_data(web::Data::from(services.auth.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
+        .app_data(web::Data::from(services.responses.clone()))
         .app_data(web::Data::new(options))
         .configure(health::router)
+        .configure(start_page::router)
         .configure(cgi::router)
         .configure(v1::router)
         .default_service(web::to(cgi::not_found));

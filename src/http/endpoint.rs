@@ -1,4 +1,5 @@
-//! A path and its handlers: picks a handler by the method, and enforces the request timeout.
+//! A path and its handlers: picks a handler by the method, enforces the request timeout, and counts
+//! large responses.
 //!
 //! The framework's own resources are not used, because each of their layers allocates a future for
 //! every request. Reading a cached session takes only as long as a few of these allocations. So a
@@ -16,8 +17,8 @@ use actix_web::{Error, FromRequest, Handler, HttpRequest, HttpResponse, Response
 use futures_util::future::LocalBoxFuture;
 
 use super::middleware::request_metrics::RoutePattern;
-use super::middleware::timeout;
 use super::middleware::timeout::NoResponse;
+use super::middleware::{response_budget, timeout};
 
 /// A handler, together with the extraction of its arguments.
 type BoxedHandler = Box<dyn Fn(HttpRequest, Payload) -> LocalBoxFuture<'static, HttpResponse>>;
@@ -50,15 +51,23 @@ pub(super) trait ApiError: ResponseError + From<NoResponse> + 'static {
 pub(super) struct Endpoint<E> {
     path: &'static str,
     pattern: RoutePattern,
-    handlers: Vec<(Method, Rc<BoxedHandler>)>,
+    handlers: Vec<MethodHandler>,
     error: PhantomData<fn() -> E>,
+}
+
+/// The handler of a method.
+struct MethodHandler {
+    method: Method,
+    handler: Rc<BoxedHandler>,
+    /// Whether the handler changes nothing.
+    is_read: bool,
 }
 
 /// An [`Endpoint`] on one thread.
 struct EndpointService<E> {
     /// Metrics and traces find the route pattern here.
     app_data: Rc<Extensions>,
-    handlers: Vec<(Method, Rc<BoxedHandler>)>,
+    handlers: Vec<MethodHandler>,
     error: PhantomData<fn() -> E>,
 }
 
@@ -70,13 +79,34 @@ impl<E: ApiError> Endpoint<E> {
     }
 
     /// Adds a handler for these methods.
-    pub(super) fn method<H, A>(mut self, methods: &[Method], handler: H) -> Self
+    pub(super) fn method<H, A>(self, methods: &[Method], handler: H) -> Self
+    where
+        H: Handler<A, Output: IntoHttpResponse>,
+        A: FromRequest + 'static,
+    {
+        self.add(methods, handler, Method::is_safe)
+    }
+
+    /// Adds a handler for a `POST` that changes nothing.
+    pub(super) fn read_by_post<H, A>(self, handler: H) -> Self
+    where
+        H: Handler<A, Output: IntoHttpResponse>,
+        A: FromRequest + 'static,
+    {
+        self.add(&[Method::POST], handler, |_| true)
+    }
+
+    fn add<H, A>(mut self, methods: &[Method], handler: H, is_read: fn(&Method) -> bool) -> Self
     where
         H: Handler<A, Output: IntoHttpResponse>,
         A: FromRequest + 'static,
     {
         let boxed = Rc::new(boxed_handler(handler));
-        self.handlers.extend(methods.iter().map(|method| (method.clone(), boxed.clone())));
+        self.handlers.extend(methods.iter().map(|method| MethodHandler {
+            method: method.clone(),
+            handler: boxed.clone(),
+            is_read: is_read(method),
+        }));
         self
     }
 }
@@ -96,13 +126,17 @@ impl<E: ApiError> EndpointService<E> {
     async fn serve(self: Rc<Self>, mut request: ServiceRequest) -> Result<ServiceResponse, Error> {
         request.add_data_container(self.app_data.clone());
         let (request, payload) = request.into_parts();
-        let response = match self.handlers.iter().find(|(method, _)| method == request.method()) {
-            Some((_, boxed)) => {
-                timeout::with_deadline::<E>(&request, boxed(request.clone(), payload)).await
+        let mut handlers = self.handlers.iter();
+        let response = match handlers.find(|handler| handler.method == *request.method()) {
+            Some(MethodHandler { handler, is_read, .. }) => {
+                let answering = handler(request.clone(), payload);
+                let response = timeout::with_deadline::<E>(&request, answering).await;
+                response_budget::count(&request, response, *is_read)
+                    .unwrap_or_else(|error| HttpResponse::from_error(E::from(error)))
             }
             None => {
                 let allow: Vec<&str> =
-                    self.handlers.iter().map(|(method, _)| method.as_str()).collect();
+                    self.handlers.iter().map(|handler| handler.method.as_str()).collect();
                 HttpResponse::from_error(E::method_not_allowed(allow.join(", ")))
             }
         };

@@ -1,6 +1,7 @@
 //! `/metrics`, on its own address, because metrics are for operators only.
 //!
-//! A separate thread answers, so a scrape succeeds while all other threads are busy.
+//! A separate thread answers, with connections of its own, so a scrape succeeds while all other threads
+//! are busy or all connections of the API are in use.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use crate::service::MetricsSource;
 /// A bound socket for metrics.
 pub struct MetricsListener(Listener);
 
-/// A server of `/metrics`.
+/// A server of `/metrics` and health.
 pub struct MetricsServer(Server);
 
 /// More connections than scrapers need.
@@ -43,12 +44,23 @@ impl MetricsListener {
         self.0.address()
     }
 
-    /// Serves the metrics of `source`, within the limits of `options`.
+    /// Serves the metrics of `source`, within the limits of `options`, and the paths of `others`.
     ///
     /// # Errors
     /// If the system refuses the socket.
-    pub fn serve(self, source: Arc<MetricsSource>, options: Options) -> io::Result<MetricsServer> {
-        let options = Options { workers: 1, max_connections: MAX_CONNECTIONS, ..options };
+    pub(super) fn serve(
+        self,
+        source: Arc<MetricsSource>,
+        options: Options,
+        others: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    ) -> io::Result<MetricsServer> {
+        let options = Options {
+            workers: 1,
+            max_connections: MAX_CONNECTIONS,
+            // Idle ones make room for others.
+            max_connections_per_address: usize::MAX,
+            ..options
+        };
         let app = move || {
             let get = guard::Any(guard::Get()).or(guard::Head());
             App::new()
@@ -56,6 +68,7 @@ impl MetricsListener {
                 .app_data(web::Data::new(options))
                 .wrap(from_fn(pipeline::handle_unreported))
                 .route("/metrics", web::route().guard(get).to(metrics))
+                .configure(|app| others(app))
         };
         self.0.serve_app(options, app).map(MetricsServer)
     }

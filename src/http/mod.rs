@@ -20,14 +20,16 @@ mod middleware;
 mod options;
 mod services;
 mod shared;
+mod start_page;
 mod transport;
 mod uri;
 mod v1;
 
-pub use application::serve;
+pub use application::{serve, serve_metrics};
 pub use auth::{AuthOptions, RequestAuth};
 pub use metrics_server::{MetricsListener, MetricsServer, MetricsShutdown};
+pub use middleware::response_budget::ResponseBudget;
 pub use options::Options;
 pub use services::Services;
 pub use transport::{Listener, Server, ShutdownHandle, Tls, TlsError};
-pub use v1::openapi;
+pub use v1::{openapi, openapi_3_0};

@@ -9,6 +9,8 @@ pub struct Options {
     pub workers: usize,
     /// The largest body, in bytes.
     pub max_body_bytes: usize,
+    /// The memory for the bodies of running requests, in bytes.
+    pub max_body_bytes_in_flight: usize,
     /// The longest path with its query, in bytes.
     pub max_uri_bytes: usize,
     /// The largest header section, in bytes. Over HTTP/2, each header counts 32 bytes more.
@@ -17,6 +19,8 @@ pub struct Options {
     pub max_headers: usize,
     /// The maximum number of connections of all threads; each thread has at least one.
     pub max_connections: usize,
+    /// The maximum number of connections of a client address; 0 = half of all.
+    pub max_connections_per_address: usize,
     /// The time for a whole header section to arrive.
     pub header_timeout: Duration,
     /// The time for a whole body to arrive.
@@ -29,4 +33,6 @@ pub struct Options {
     pub request_timeout: Duration,
     /// The time for running requests to finish when the server stops.
     pub shutdown_timeout: Duration,
+    /// How long browsers use only HTTPS after a response; `None` = they are not asked to.
+    pub hsts_max_age: Option<Duration>,
 }

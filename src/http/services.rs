@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::auth::authenticate::RequestAuth;
+use super::middleware::response_budget::ResponseBudget;
 use crate::metrics::Metrics;
 use crate::service::{Authenticator, Readiness, Sessions};
 use crate::telemetry::Traces;
@@ -18,6 +19,8 @@ pub struct Services {
     pub auth: Arc<RequestAuth>,
     /// Reports whether requests can be served.
     pub readiness: Arc<Readiness>,
+    /// The memory of large responses.
+    pub responses: Arc<ResponseBudget>,
     /// Counts requests.
     pub metrics: Arc<Metrics>,
     /// Traces requests.

@@ -1,5 +1,5 @@
-//! Connections of clients, and how many the server closed early. The end of an idle connection does
-//! not count.
+//! Connections of clients, and how many the server closed early. The end of a connection that was idle
+//! for too long does not count.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ pub struct Connections {
     closed: [Counter; CLOSE_REASONS.len()],
 }
 
-/// The step that was too slow when the server closed the connection.
+/// Why the server closed a connection: the step that was too slow, or that it has too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
@@ -27,13 +27,19 @@ pub enum CloseReason {
     Body,
     /// Reading a response.
     Write,
+    /// No step: the address of the client has too many connections.
+    Address,
+    /// No step: the connection was idle without a valid credential, and another one needed its place.
+    Evicted,
 }
 
-const CLOSE_REASONS: [(CloseReason, &str); 4] = [
+const CLOSE_REASONS: [(CloseReason, &str); 6] = [
     (CloseReason::Handshake, "handshake"),
     (CloseReason::Header, "header"),
     (CloseReason::Body, "body"),
     (CloseReason::Write, "write"),
+    (CloseReason::Address, "address"),
+    (CloseReason::Evicted, "evicted"),
 ];
 
 /// Counts a connection as open until it is dropped.

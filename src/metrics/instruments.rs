@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Connections, Counter, Histogram, Requests, StatementStats};
+use super::{
+    Connections, Counter, Histogram, HistoryStats, RequestBodies, Requests, ResponseStats,
+    StatementStats,
+};
 
 /// The instruments of one application.
 #[derive(Debug)]
@@ -12,6 +15,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Requests and their responses.
     pub requests: Requests,
+    /// The memory for the bodies of running requests.
+    pub request_bodies: RequestBodies,
     /// Reads that share statements.
     pub reads: Arc<StatementStats>,
     /// Creates that share statements.
@@ -32,6 +37,10 @@ pub struct Metrics {
     pub version_conflicts: Counter,
     /// Changes that were decided again because PostgreSQL resolved a deadlock.
     pub deadlocks: Counter,
+    /// Reads of histories.
+    pub history: HistoryStats,
+    /// Large responses that their clients have not read yet.
+    pub responses: ResponseStats,
     /// Sealed texts that were refused.
     pub sealed_rejections: SealedRejections,
     /// Callbacks.
@@ -75,6 +84,7 @@ impl Default for Metrics {
         Self {
             connections: Connections::default(),
             requests: Requests::default(),
+            request_bodies: RequestBodies::default(),
             reads: Arc::default(),
             creates: Arc::default(),
             updates: Arc::default(),
@@ -85,6 +95,8 @@ impl Default for Metrics {
             cache_evictions: Counter::default(),
             version_conflicts: Counter::default(),
             deadlocks: Counter::default(),
+            history: HistoryStats::default(),
+            responses: ResponseStats::default(),
             sealed_rejections: SealedRejections::default(),
             callbacks: Callbacks {
                 acknowledged: Counter::default(),

@@ -10,22 +10,28 @@
 
 mod cells;
 mod connections;
+mod history;
 mod instruments;
 mod page;
 mod pool_wait;
 mod process;
+mod request_bodies;
 mod requests;
+mod responses;
 mod scrape;
 mod snapshot;
 mod statements;
 
 pub use cells::{Counter, Gauge, Histogram};
 pub use connections::{CloseReason, Connections, OpenConnection};
+pub use history::HistoryStats;
 pub use instruments::{Callbacks, Metrics, SealedRejections};
 pub use page::Format;
 pub use pool_wait::AcquireStats;
 pub use process::Disk;
+pub use request_bodies::RequestBodies;
 pub use requests::{Requests, Route};
+pub use responses::ResponseStats;
 pub use scrape::text;
 pub use snapshot::{CacheStats, DatabaseStats, DeliveryStats, MetricsSnapshot, PoolStats};
 pub use statements::StatementStats;

@@ -14,6 +14,7 @@ use super::{
     CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats,
     SealedRejections, StatementStats,
 };
+use crate::telemetry;
 
 /// The metrics and the state of the service, as text for Prometheus.
 ///
@@ -37,7 +38,12 @@ impl WriteMetrics for Scrape {
         let Self { metrics, snapshot } = self;
         requests(page, metrics, snapshot.in_flight_requests)?;
         connections(page, &metrics.connections)?;
+        let help = "When the next API key expires, as a Unix time; 0 if none expires.";
+        let expiry = snapshot.next_key_expiry;
+        page.gauge("muster_api_key_not_after_timestamp_seconds", help, expiry)?;
         statements(page, metrics)?;
+        metrics.history.write(page)?;
+        metrics.responses.write(page)?;
         pool(page, &snapshot.pool)?;
         cache(page, metrics, snapshot.cache)?;
         callbacks(page, &metrics.callbacks)?;
@@ -90,6 +96,7 @@ fn requests(writer: &mut MetricsWriter<'_>, metrics: &Metrics, in_flight: usize)
     let codes = metrics.requests.codes.all();
     let codes = codes.map(|(code, count)| (label("code", code.unwrap_or("other")), count));
     writer.counters("muster_v1_problems", "Responses of /v1 with a problem code.", codes)?;
+    metrics.request_bodies.write(writer)?;
     sealed_texts(writer, &metrics.sealed_rejections)
 }
 
@@ -112,7 +119,7 @@ fn connections(writer: &mut MetricsWriter<'_>, connections: &Connections) -> fmt
     let not_after = connections.certificate_not_after();
     writer.gauge("muster_tls_certificate_not_after_timestamp_seconds", help, not_after)?;
     let closed = connections.closed().map(|(reason, count)| (label("reason", reason), count));
-    let help = "Connections that were closed because the client was too slow, by phase.";
+    let help = "Connections that were closed early: by the phase in which the client was too slow, or because there were too many.";
     writer.counters("muster_connections_closed", help, closed)
 }
 
@@ -267,7 +274,9 @@ fn program(writer: &mut MetricsWriter<'_>) -> fmt::Result {
         "muster_build_info",
         "The version, the commit and the compiler of this program.",
         [(labels, 1)],
-    )
+    )?;
+    let help = "Lines of the log that could not be written.";
+    writer.counter("muster_log_lines_dropped", help, telemetry::dropped_log_lines())
 }
 
 fn process(writer: &mut MetricsWriter<'_>, process: &Process) -> fmt::Result {

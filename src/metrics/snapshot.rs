@@ -18,6 +18,8 @@ pub struct MetricsSnapshot {
     pub database: DatabaseStats,
     /// The file system of data_dir, if it exists.
     pub data_dir: Option<Disk>,
+    /// When the next API key expires, as a Unix time; 0 if none expires.
+    pub next_key_expiry: i64,
 }
 
 /// The connections of the pool.

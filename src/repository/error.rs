@@ -70,6 +70,22 @@ pub enum Error {
         /// The app.
         app_id: AppId,
     },
+    /// The app is archived, so it cannot be changed.
+    #[error("app {app_id} of enterprise {buin} is archived")]
+    AppArchived {
+        /// The enterprise.
+        buin: Buin,
+        /// The app.
+        app_id: AppId,
+    },
+    /// Sessions or their history name the app, so it cannot be deleted.
+    #[error("the history of sessions names app {app_id} of enterprise {buin}")]
+    AppInHistory {
+        /// The enterprise.
+        buin: Buin,
+        /// The app.
+        app_id: AppId,
+    },
     /// The enterprise has no app with this id.
     #[error("there is no app {app_id} of enterprise {buin}")]
     AppUnknown {

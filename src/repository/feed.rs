@@ -96,3 +96,52 @@ pub async fn changes_since(
     }
     Ok((changed, latest))
 }
+
+/// Whether an event was written by a transaction that this PostgreSQL has not begun. The database is
+/// then a copy of another one: transaction ids have no meaning in another PostgreSQL. Such an event
+/// would be new in every poll, and the list would wait for its transaction. A visible event of this
+/// PostgreSQL is always older than the snapshot, so a running transaction is no such case.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_future_events(connection: &mut PgConnection) -> Result<bool, Error> {
+    // A database that is being restored may be older than the column.
+    let has_column: bool = sqlx::query_scalar(
+        "select exists (
+             select from pg_attribute
+             where attrelid = to_regclass('session_event') and attname = 'xid'
+               and not attisdropped
+         )",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !has_column {
+        return Ok(false);
+    }
+    Ok(sqlx::query_scalar(
+        "select exists (
+             select from session_event where xid >= pg_snapshot_xmax(pg_current_snapshot())
+         )",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Gives all events the id of one transaction of this PostgreSQL, if any of them is in its future.
+/// Returns whether it was necessary. The statement rewrites the table, so it leaves no dead rows,
+/// and locks it meanwhile.
+///
+/// # Errors
+/// When the database fails.
+pub async fn renumber_future_events(connection: &mut PgConnection) -> Result<bool, Error> {
+    let is_ahead = has_future_events(connection).await?;
+    if is_ahead {
+        connection
+            .execute(
+                "alter table session_event
+                     alter column xid type xid8 using pg_current_xact_id()",
+            )
+            .await?;
+    }
+    Ok(is_ahead)
+}

@@ -8,7 +8,9 @@ use std::path::Path;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::apps::{self, AppSecrets, aes_key_context, callback_token_context};
+use super::apps::{
+    self, AppSecrets, aes_key_context, callback_token_context, previous_aes_key_context,
+};
 use super::audit::{self, AuditAction, AuditContext, AuditRecord};
 use super::sealing::{load_active_key, lock_active_key, read_id, require_key, unseal};
 use super::{Error, Pool};
@@ -172,12 +174,15 @@ pub async fn try_lock(pool: &Pool) -> Result<Option<RotationLock>, Error> {
 
 impl AppSecrets {
     fn open(self, keyring: &Keyring) -> Result<Self, Error> {
-        let Self { buin, app_id, aes_key, callback_token } = self;
+        let Self { buin, app_id, aes_key, callback_token, previous_aes_key } = self;
         let aes_key = unseal(keyring, aes_key_context(buin, &app_id), &aes_key)?;
         let context = callback_token_context(buin, &app_id);
         let callback_token =
             callback_token.map(|token| unseal(keyring, context, &token)).transpose()?;
-        Ok(Self { buin, app_id, aes_key, callback_token })
+        let context = previous_aes_key_context(buin, &app_id);
+        let previous_aes_key =
+            previous_aes_key.map(|key| unseal(keyring, context, &key)).transpose()?;
+        Ok(Self { buin, app_id, aes_key, callback_token, previous_aes_key })
     }
 }
 
@@ -191,6 +196,10 @@ fn seal(plain: &[AppSecrets], key: &MasterKey) -> Vec<AppSecrets> {
             aes_key: key.seal(aes_key_context(buin, app_id), &app.aes_key).into(),
             callback_token: token
                 .map(|token| key.seal(callback_token_context(buin, app_id), token).into()),
+            previous_aes_key: app
+                .previous_aes_key
+                .as_ref()
+                .map(|old| key.seal(previous_aes_key_context(buin, app_id), old).into()),
         }
     };
     plain.iter().map(sealed).collect()

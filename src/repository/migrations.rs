@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::Connection as _;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
-use super::Error;
+use super::{Error, audit, feed};
 use crate::repository::Pool;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -102,6 +102,15 @@ pub enum MigrationError {
          with the file of that number by hand"
     )]
     Inconsistent(i64),
+    /// The migrations of a backup are not the first ones of this program.
+    #[error(
+        "migrations {found:?} are not the first ones of this program, so this program cannot create \
+         their tables"
+    )]
+    OtherOrder {
+        /// The migrations of the backup.
+        found: Vec<i64>,
+    },
     /// A migration failed and was rolled back.
     #[error("a migration failed and was rolled back")]
     Failed(#[source] MigrateError),
@@ -161,13 +170,62 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
         }
     };
     replace_earlier_checksums(pool).await?;
-    // The connection is separate and has no timeout, because a migration may take longer than a
-    // request.
-    let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
-    let mut connection = PgConnection::connect_with(&options).await.map_err(Error::from)?;
+    let mut connection = connect(pool).await?;
     MIGRATOR.run_direct(None, &mut connection, false).await.map_err(MigrationError::Failed)?;
     connection.close().await.map_err(Error::from)?;
     Ok(pending)
+}
+
+/// Applies these migrations to a database without tables. They must be the first ones of this
+/// program.
+///
+/// # Errors
+/// [`MigrationError`].
+pub async fn run_to(pool: &Pool, versions: &[i64]) -> Result<(), MigrationError> {
+    let mut versions = versions.to_vec();
+    versions.sort_unstable();
+    let Some(last) = versions.last().copied() else { return Ok(()) };
+    let known = MIGRATOR.iter().map(|migration| migration.version).take(versions.len());
+    if !known.eq(versions.iter().copied()) {
+        return Err(MigrationError::OtherOrder { found: versions });
+    }
+    let mut connection = connect(pool).await?;
+    MIGRATOR
+        .run_direct(Some(last), &mut connection, false)
+        .await
+        .map_err(MigrationError::Failed)?;
+    connection.close().await.map_err(Error::from)?;
+    Ok(())
+}
+
+/// Repairs a database that was copied from another PostgreSQL: the transaction ids of events, which
+/// have no meaning there, and the sequence of the audit, which logical replication does not copy.
+/// Migrations wait meanwhile, and so do other calls of this function. Returns whether a repair was
+/// necessary.
+///
+/// # Errors
+/// [`MigrationError`].
+pub async fn repair_copy(pool: &Pool) -> Result<bool, MigrationError> {
+    let mut pooled = pool.acquire().await.map_err(Error::from)?;
+    if !feed::has_future_events(&mut pooled).await?
+        && !audit::has_stale_sequence(&mut pooled).await?
+    {
+        return Ok(false);
+    }
+    drop(pooled);
+    let mut connection = connect(pool).await?;
+    connection.lock().await.map_err(MigrationError::Failed)?;
+    let renumbered = feed::renumber_future_events(&mut connection).await?;
+    let advanced = audit::advance_sequence(&mut connection).await?;
+    // The end of the connection also ends the lock.
+    connection.close().await.map_err(Error::from)?;
+    Ok(renumbered || advanced)
+}
+
+/// A connection without a timeout, because a migration may take longer than a request.
+async fn connect(pool: &Pool) -> Result<PgConnection, Error> {
+    let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
+    Ok(PgConnection::connect_with(&options).await?)
 }
 
 fn has_earlier_text(version: i64, checksum: &[u8]) -> bool {

@@ -8,6 +8,7 @@
 pub mod app_notifications;
 pub mod apps;
 pub mod audit;
+pub mod commit_horizon;
 pub mod dedicated_connection;
 pub mod deliveries;
 pub mod feed;

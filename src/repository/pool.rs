@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -68,6 +69,25 @@ pub fn check_tls_files(options: &PgConnectOptions) -> Result<(), UnreadableTlsFi
     Ok(())
 }
 
+/// The host of the database, if a connection to it may cross a network without TLS: the host is not
+/// this machine, and TLS is not required. The library uses TLS then only if the server offers it, so
+/// an attacker on the way can prevent it.
+#[must_use]
+pub fn plaintext_host(options: &PgConnectOptions) -> Option<&str> {
+    let requires_tls = match options.get_ssl_mode() {
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => false,
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
+    };
+    let host = options.get_host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_local = options.get_socket().is_some()
+        || host.is_empty()
+        || host.starts_with('/')
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback());
+    (!requires_tls && !is_local).then_some(host)
+}
+
 /// A pool that connects when it is first used.
 #[must_use]
 pub fn connect(options: PgConnectOptions, limits: PoolLimits) -> Pool {
@@ -91,4 +111,33 @@ pub fn connect(options: PgConnectOptions, limits: PoolLimits) -> Pool {
 #[cfg(test)]
 pub(crate) fn unused(limits: PoolLimits) -> Pool {
     connect(PgConnectOptions::new_without_pgpass(), limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use super::*;
+
+    #[test]
+    fn only_links_that_leave_the_machine_without_tls_are_reported() {
+        for (url, host) in [
+            ("postgres://u@db.example/m?sslmode=disable", Some("db.example")),
+            ("postgres://u@db.example/m?sslmode=allow", Some("db.example")),
+            ("postgres://u@db.example/m?sslmode=prefer", Some("db.example")),
+            ("postgres://u@10.0.0.7/m?sslmode=disable", Some("10.0.0.7")),
+            ("postgres://u@0.0.0.0/m?sslmode=disable", Some("0.0.0.0")),
+            ("postgres://u@localhost.example/m?sslmode=disable", Some("localhost.example")),
+            ("postgres://u@db.example/m?sslmode=require", None),
+            ("postgres://u@db.example/m?sslmode=verify-ca", None),
+            ("postgres://u@db.example/m?sslmode=verify-full", None),
+            ("postgres://u@localhost/m?sslmode=disable", None),
+            ("postgres://u@127.8.0.1/m?sslmode=disable", None),
+            ("postgres://u@[::1]/m?sslmode=disable", None),
+            ("postgres:///m?host=/run/postgresql&sslmode=disable", None),
+        ] {
+            let options = PgConnectOptions::from_str(url).unwrap();
+            assert_eq!(plaintext_host(&options), host, "{url}");
+        }
+    }
 }

@@ -11,9 +11,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::app_directory::AppLookup;
-use super::{AppContext, AppDirectory, AuthError, Error, ProofFault, ReplayMemory};
+use super::caller::CredentialProof;
+use super::{
+    AppContext, AppDirectory, AuthError, Caller, Error, KeyGeneration, ProofFault, ReplayMemory,
+};
 use crate::clock::Clock;
-use crate::domain::{App, MessageForm, Permission};
+use crate::domain::App;
 use crate::wire::{ApiKey, Opened, SealedFingerprint, TOKEN_GRACE, TokenClaims, TokenError};
 
 /// The rules for issuing tokens.
@@ -51,6 +54,8 @@ struct TokenCache {
 /// A verified token.
 struct CachedToken {
     app_context: Arc<AppContext>,
+    /// The key that issued the token.
+    key: KeyGeneration,
     /// The last Unix second at which the token is accepted.
     accepted_until: i64,
 }
@@ -67,22 +72,6 @@ impl Clone for Authenticator {
     }
 }
 
-/// An authenticated app.
-pub struct Caller {
-    app_context: Arc<AppContext>,
-    credential: Credential,
-    authenticated_at: Instant,
-}
-
-/// The kind of credential of a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential {
-    /// An access token from `gettoken`.
-    Token,
-    /// An API key.
-    ApiKey,
-}
-
 /// A token that was just issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedToken {
@@ -90,6 +79,8 @@ pub struct IssuedToken {
     pub access_token: String,
     /// The validity in seconds.
     pub expire_in: u64,
+    /// The key that the request used. It seals the response.
+    pub key: KeyGeneration,
 }
 
 impl Authenticator {
@@ -104,8 +95,8 @@ impl Authenticator {
     /// request arrived.
     ///
     /// # Errors
-    /// [`AuthError::MissingToken`], [`AuthError::UnknownToken`] or [`AuthError::ExpiredToken`], or
-    /// the database fails.
+    /// [`AuthError::MissingToken`], [`AuthError::UnknownToken`], [`AuthError::ExpiredToken`] or
+    /// [`AuthError::ExpiredKey`], or the database fails.
     pub async fn authenticate(&self, token: &str, at: Instant) -> Result<Caller, Error> {
         if let Some(caller) = self.authenticate_cached(token, at)? {
             return Ok(caller);
@@ -118,7 +109,8 @@ impl Authenticator {
     /// or the key.
     ///
     /// # Errors
-    /// [`AuthError::MissingToken`], [`AuthError::UnknownToken`] or [`AuthError::ExpiredToken`].
+    /// [`AuthError::MissingToken`], [`AuthError::UnknownToken`], [`AuthError::ExpiredToken`] or
+    /// [`AuthError::ExpiredKey`].
     pub fn authenticate_cached(
         &self,
         token: &str,
@@ -127,39 +119,46 @@ impl Authenticator {
         if token.is_empty() {
             return Err(AuthError::MissingToken);
         }
-        let (app_context, credential) = match ApiKey::parse(token) {
-            Some(key) => (self.directory.find_by_key(&key.hash()), Credential::ApiKey),
-            None => (self.verify_token(token)?, Credential::Token),
+        let proof = match ApiKey::parse(token) {
+            Some(key) => self.directory.find_by_key(&key.hash()).map(CredentialProof::ApiKey),
+            None => self.verify_token(token)?,
         };
-        match app_context {
-            None => Ok(None),
-            Some(app_context) if !app_context.app.disabled => {
-                Ok(Some(Caller { app_context, credential, authenticated_at: at }))
-            }
-            Some(_) => Err(AuthError::UnknownToken),
+        let Some(proof) = proof else { return Ok(None) };
+        let app_context = proof.app_context();
+        if app_context.app.disabled {
+            return Err(AuthError::UnknownToken);
         }
+        if let CredentialProof::ApiKey(key) = &proof
+            && key.expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at)
+        {
+            return Err(AuthError::ExpiredKey);
+        }
+        let accepts_previous =
+            app_context.has_previous_keys() && app_context.previous_at(self.clock.now()).is_some();
+        Ok(Some(Caller::new(proof, accepts_previous, at)))
     }
 
-    fn verify_token(&self, token: &str) -> Result<Option<Arc<AppContext>>, AuthError> {
-        let now = self.clock.now().timestamp();
+    fn verify_token(&self, token: &str) -> Result<Option<CredentialProof>, AuthError> {
+        let now = self.clock.now();
         let mut token_cache = self.token_cache.borrow_mut();
         // The generation is read first, so that a change during the lookup empties the cache.
         token_cache.evict_if_stale(self.directory.generation());
         if let Some(cached) = token_cache.tokens.get(token)
-            && now <= cached.accepted_until
+            && now.timestamp() <= cached.accepted_until
         {
-            return Ok(Some(cached.app_context.clone()));
+            return Ok(Some(CredentialProof::Token(cached.app_context.clone(), cached.key)));
         }
         let claims = TokenClaims::decode(token).ok_or(AuthError::UnknownToken)?;
         let AppLookup::Found(app_context) = self.directory.find(claims.buin, &claims.app_id) else {
             return Ok(None);
         };
-        match app_context.token_key.check(&claims, now) {
-            Ok(()) => {
-                let accepted_until = claims.expires_at.saturating_add(TOKEN_GRACE);
-                let cached = CachedToken { app_context: app_context.clone(), accepted_until };
+        match app_context.check_token(&claims, now) {
+            Ok((key, key_accepted_until)) => {
+                let accepted_until =
+                    claims.expires_at.saturating_add(TOKEN_GRACE).min(key_accepted_until);
+                let cached = CachedToken { app_context: app_context.clone(), key, accepted_until };
                 token_cache.tokens.insert(token.into(), cached);
-                Ok(Some(app_context))
+                Ok(Some(CredentialProof::Token(app_context, key)))
             }
             Err(TokenError::Forged) => Err(AuthError::UnknownToken),
             Err(TokenError::Expired) => Err(AuthError::ExpiredToken),
@@ -197,7 +196,8 @@ impl Authenticator {
     }
 
     /// Issues a token to an app that proves its key: `sealed` is the current time in Unix seconds, as
-    /// decimal text. Older tokens stay valid.
+    /// decimal text. Older tokens stay valid. During a rotation the app may use either key; a token
+    /// for the previous key ends with that key.
     ///
     /// # Errors
     /// [`AuthError::InvalidProof`] if `sealed` cannot be opened, is not a number, is too far from the
@@ -208,15 +208,25 @@ impl Authenticator {
         sealed: &str,
     ) -> Result<IssuedToken, AuthError> {
         let permitted_skew = self.options.max_clock_skew.as_secs();
-        let now = self.clock.now().timestamp();
-        verify_proof(&app_context.envelope.open(sealed), now, permitted_skew)
+        let at = self.clock.now();
+        let now = at.timestamp();
+        let previous = app_context.previous_at(at);
+        let (opened, key) = app_context.open(sealed, previous.is_some());
+        verify_proof(&opened, now, permitted_skew)
             .and_then(|()| self.remember_proof(sealed))
             .map_err(|fault| AuthError::InvalidProof { permitted_skew, fault })?;
-        let expire_in = self.options.expire_in.as_secs();
+        let configured = self.options.expire_in.as_secs();
+        let (token_key, expire_in) = match previous.filter(|_| key == KeyGeneration::Previous) {
+            None => (&app_context.token_key, configured),
+            Some(previous) => {
+                let remaining = previous.until.timestamp().saturating_sub(now).unsigned_abs();
+                (&previous.token_key, configured.min(remaining))
+            }
+        };
         let App { buin, app_id, .. } = &app_context.app;
         let expires_at = now.saturating_add_unsigned(expire_in);
-        let access_token = app_context.token_key.issue(buin.get(), app_id.as_str(), expires_at);
-        Ok(IssuedToken { access_token, expire_in })
+        let access_token = token_key.issue(buin.get(), app_id.as_str(), expires_at);
+        Ok(IssuedToken { access_token, expire_in, key })
     }
 
     /// Refuses a proof that was used before. A recorded one could otherwise be used for ever: the time
@@ -244,49 +254,5 @@ impl TokenCache {
             self.generation = generation;
             self.tokens.clear();
         }
-    }
-}
-
-impl Caller {
-    /// The app.
-    #[must_use]
-    pub fn app(&self) -> &App {
-        &self.app_context.app
-    }
-
-    /// The app with its derived keys.
-    #[must_use]
-    pub fn app_context(&self) -> &Arc<AppContext> {
-        &self.app_context
-    }
-
-    /// The time at which the request arrived.
-    pub(super) fn authenticated_at(&self) -> Instant {
-        self.authenticated_at
-    }
-
-    /// The kind of credential.
-    #[must_use]
-    pub fn credential(&self) -> Credential {
-        self.credential
-    }
-
-    /// Checks that the app has a permission.
-    ///
-    /// # Errors
-    /// [`AuthError::MissingPermission`].
-    pub fn require(&self, permission: Permission) -> Result<(), AuthError> {
-        if !self.app_context.app.permissions.contains(permission) {
-            return Err(AuthError::MissingPermission(permission));
-        }
-        Ok(())
-    }
-
-    /// Checks that the app may use a form of messages.
-    ///
-    /// # Errors
-    /// [`AuthError::FormNotAllowed`].
-    pub fn require_form(&self, form: MessageForm) -> Result<(), AuthError> {
-        self.app_context.require_form(form)
     }
 }

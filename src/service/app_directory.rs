@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,11 +15,14 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::app_context::AppContext;
+use super::key_entry::KeyEntry;
+use super::key_expiry::{ExpiringKeys, KeyExpiryLog};
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
 use crate::keyring::Keyring;
 use crate::repository::Pool;
 use crate::repository::app_notifications::{self, AckToken, AppListener};
+use crate::repository::keys::ApiKeyUse;
 use crate::repository::{self, apps, keys};
 use crate::wire::ApiKeyHash;
 
@@ -46,12 +49,7 @@ struct DirectorySnapshot {
     /// The start of the read. The snapshot has every change that was committed before.
     read_at: Instant,
     apps: HashMap<String, Vec<Arc<AppContext>>>,
-    keys: HashMap<ApiKeyHash, ApiKeyEntry>,
-}
-
-struct ApiKeyEntry {
-    app: Arc<AppContext>,
-    used: AtomicBool,
+    keys: HashMap<ApiKeyHash, Arc<KeyEntry>>,
 }
 
 /// The result of a lookup of an app.
@@ -79,12 +77,17 @@ impl AppDirectory {
         Ok(Self { pool, keyring, clock, snapshot, generation, refresh_lock })
     }
 
-    /// The app of a key, from the snapshot.
-    pub(super) fn find_by_key(&self, hash: &ApiKeyHash) -> Option<Arc<AppContext>> {
+    /// A key, from the snapshot.
+    pub(super) fn find_by_key(&self, hash: &ApiKeyHash) -> Option<Arc<KeyEntry>> {
+        self.snapshot.load().keys.get(hash).cloned()
+    }
+
+    /// The keys of enabled apps that expire soon, and the next expiry of all.
+    pub(super) fn expiring_keys(&self) -> ExpiringKeys {
         let snapshot = self.snapshot.load();
-        let key = snapshot.keys.get(hash)?;
-        key.used.store(true, Ordering::Relaxed);
-        Some(key.app.clone())
+        let keys = snapshot.keys.iter().filter(|(_, key)| !key.app_context.app.disabled);
+        let keys = keys.filter_map(|(hash, key)| Some((hash, key.expires_at?)));
+        ExpiringKeys::find(keys, self.clock.now())
     }
 
     /// The generation, which changes with every snapshot. A lookup is valid if the generation is
@@ -130,6 +133,7 @@ impl AppDirectory {
     /// so that no change between the two is missed.
     pub async fn run(&self, listener: AppListener) {
         let mut flushed_at = Instant::now();
+        let mut expiry_log = KeyExpiryLog::default();
         let mut listener = Some(listener);
         loop {
             let ack_token = match &mut listener {
@@ -167,9 +171,11 @@ impl AppDirectory {
             } else if let Some(ack_token) = ack_token {
                 self.acknowledge(&ack_token).await;
             }
+            expiry_log.warn(&self.expiring_keys(), self.clock.now());
             if flushed_at.elapsed() >= USAGE_FLUSH_INTERVAL {
                 flushed_at = Instant::now();
                 self.flush_key_usage().await;
+                self.forget_previous_keys().await;
             }
         }
     }
@@ -195,11 +201,10 @@ impl AppDirectory {
     /// Records in the database which keys were used since the last call.
     pub async fn flush_key_usage(&self) {
         let snapshot = self.snapshot.load_full();
-        let used: Vec<ApiKeyHash> = snapshot
+        let used: Vec<ApiKeyUse> = snapshot
             .keys
             .iter()
-            .filter(|(_, key)| key.used.swap(false, Ordering::Relaxed))
-            .map(|(hash, _)| *hash)
+            .filter_map(|(hash, key)| Some(ApiKeyUse { hash: *hash, from: key.last_use.take()? }))
             .collect();
         if !used.is_empty()
             && let Err(error) = keys::update_last_used(&self.pool, &used, self.clock.now()).await
@@ -209,6 +214,17 @@ impl AppDirectory {
                 "cannot record the use of {} keys",
                 used.len()
             );
+        }
+    }
+
+    /// Deletes the previous AES keys of rotations whose time has ended. They are refused already.
+    async fn forget_previous_keys(&self) {
+        let (snapshot, now) = (self.snapshot.load_full(), self.clock.now());
+        let mut apps = snapshot.apps.values().flatten();
+        if apps.any(|app_context| app_context.has_ended_keys(now))
+            && let Err(error) = apps::forget_previous_keys(&self.pool, now).await
+        {
+            error.warn("cannot delete the previous AES keys of apps");
         }
     }
 
@@ -230,11 +246,9 @@ impl AppDirectory {
         self.generation.fetch_add(1, Ordering::Release);
         // Use that is not recorded yet moves to the new snapshot.
         let snapshot = self.snapshot.load();
-        for (hash, _) in
-            old_snapshot.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed))
-        {
+        for (hash, old) in &old_snapshot.keys {
             if let Some(key) = snapshot.keys.get(hash) {
-                key.used.store(true, Ordering::Relaxed);
+                key.last_use.inherit(&old.last_use);
             }
         }
         Ok(())
@@ -259,7 +273,7 @@ async fn load_snapshot(
         .filter(|key| key.revoked_at.is_none())
         .filter_map(|key| {
             let app = by_id.get(&(key.buin, key.app_id))?.clone();
-            Some((key.hash, ApiKeyEntry { app, used: AtomicBool::new(false) }))
+            Some((key.hash, Arc::new(KeyEntry::new(app, key.restrictions))))
         })
         .collect();
     Ok(DirectorySnapshot { read_at, apps, keys })

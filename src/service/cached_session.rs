@@ -72,8 +72,12 @@ mod tests {
 
     fn size(title: &str, members: &[String], attributes: &serde_json::Value) -> usize {
         let attributes: Map<_, _> = attributes.as_object().unwrap().clone();
-        let rules =
-            Rules { min_members: 1, max_members: 9_999, remove_members: RemovePolicy::Owner };
+        let rules = Rules {
+            min_members: 1,
+            min_remaining: 1,
+            max_members: 9_999,
+            remove_members: RemovePolicy::Owner,
+        };
         let new = NewSession {
             title: Title::new(title).unwrap(),
             creator: Account::new("a").unwrap(),

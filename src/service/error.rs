@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::domain::{MessageForm, Permission, RuleViolation};
 use crate::repository;
 
@@ -22,6 +24,12 @@ pub enum Error {
     /// The session has no such version, or did not exist at the given time.
     #[error("the session has no such version")]
     VersionNotFound,
+    /// A change up to the given time may still be committed.
+    #[error("changes are complete only until {settled_until}")]
+    TimeNotSettled {
+        /// The time up to which every change is committed.
+        settled_until: DateTime<Utc>,
+    },
     /// The account is not a member of the session.
     #[error("the account is not a member of the session")]
     MemberNotFound,
@@ -88,6 +96,12 @@ pub enum AuthError {
     /// The token has expired.
     #[error("access token expired")]
     ExpiredToken,
+    /// The API key has expired.
+    #[error("the API key has expired")]
+    ExpiredKey,
+    /// The API key is limited to other networks than that of the client.
+    #[error("the API key may not be used from this network")]
+    ForeignNetwork,
     /// The app is unknown or disabled.
     #[error("unknown or disabled app")]
     UnknownApp,
@@ -108,6 +122,9 @@ pub enum AuthError {
     /// The app lacks a permission.
     #[error("the app lacks the permission {0}")]
     MissingPermission(Permission),
+    /// The API key lacks a permission that its app has.
+    #[error("the API key lacks the permission {0}, which its app has")]
+    KeyLacksPermission(Permission),
     /// The app may not use this form of messages.
     #[error("the app may not use the {0} form")]
     FormNotAllowed(MessageForm),

@@ -1,12 +1,40 @@
 //! Earlier versions of sessions, their events, and differences between versions.
+//!
+//! [`Sessions::replay_history`] is the only reader of past versions. It starts at the nearest
+//! snapshot and reads events in steps, so it holds one version and one step at a time. The surprise:
+//! this reader also writes the snapshots. The first reader of a long history passes over all of it,
+//! and leaves a snapshot behind whenever it has read enough events. Later readers, and this one if it
+//! is interrupted and called again, start there.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use super::{Caller, Error, Sessions};
-use crate::domain::{Changes, Event, Session, SessionId, Version};
-use crate::repository;
-use crate::repository::history::{self, UpTo};
+use crate::domain::{Buin, Changes, Event, Replay, Session, SessionId, Version};
+use crate::repository::commit_horizon::CommitHorizon;
+use crate::repository::history::{self, HistoryRange, UpTo};
+use crate::repository::{self, Pool};
 use crate::telemetry::trace_single_statement;
+
+/// The maximum time that a read waits for the changes up to its time.
+const MAX_SETTLE_WAIT: Duration = Duration::from_secs(1);
+/// The pause between two looks at the running changes.
+const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The maximum number of events of a page or of a step of a replay.
+const MAX_STEP_EVENTS: usize = 512;
+/// The maximum size of the changes of a step of a replay, in bytes of JSON. One event may exceed it.
+const MAX_STEP_BYTES: usize = 256 * 1024;
+/// The maximum size of the changes of a page, in bytes of JSON. One event may exceed it.
+const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// The cost of reading an event beside its changes, in bytes.
+const EVENT_COST: usize = 512;
+/// A snapshot is written if the events since the one before cost this much, and at least
+/// [`SNAPSHOT_FACTOR`] times the size of the snapshot.
+const MIN_SNAPSHOT_DISTANCE: usize = 256 * 1024;
+/// Snapshots take at most this part of the size of the history.
+const SNAPSHOT_FACTOR: usize = 4;
 
 /// A session at two of its versions, and the difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +47,7 @@ pub struct SessionDiff {
     pub changes: Changes,
 }
 
-/// A page of a history.
+/// Selects a page of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
     /// The version next to the page, not included in it. `None`: the page starts at the first
@@ -29,6 +57,15 @@ pub struct HistoryPage {
     pub newest_first: bool,
     /// The maximum number of events.
     pub limit: usize,
+}
+
+/// A page of a history. It is shorter than requested if its events are large.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventsPage {
+    /// The events, in order.
+    pub events: Vec<Event>,
+    /// Whether more events follow.
+    pub has_more: bool,
 }
 
 impl Sessions {
@@ -42,26 +79,30 @@ impl Sessions {
         id: SessionId,
         version: Version,
     ) -> Result<Session, Error> {
-        let session = self.replay_up_to(caller, id, UpTo::Version(version)).await?;
-        match session {
-            None => Err(Error::SessionNotFound),
-            Some(session) if session.version == version => Ok(session),
-            Some(_) => Err(Error::VersionNotFound),
-        }
+        let pool = self.admit(caller).await?;
+        let deadline = self.shared().deadline_for(caller);
+        self.version_of(&pool, caller.app().buin, id, version, deadline).await
     }
 
-    /// The session at a point in time.
+    /// The session at a point in time. The result is the same whenever it is asked for: a time at
+    /// which a change may still be committed is awaited for up to a second, and then refused.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`] if the session was created later, or
-    /// the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`] if the session was created later,
+    /// [`Error::TimeNotSettled`], or the database fails.
     pub async fn at_time(
         &self,
         caller: &Caller,
         id: SessionId,
         at: DateTime<Utc>,
     ) -> Result<Session, Error> {
-        match self.replay_up_to(caller, id, UpTo::Time(at)).await? {
+        self.await_settled(caller, id, at).await?;
+        let found = {
+            let pool = self.admit(caller).await?;
+            let deadline = self.shared().deadline_for(caller);
+            self.replay_history(&pool, caller.app().buin, id, UpTo::Time(at), deadline).await?
+        };
+        match found {
             Some(session) => Ok(session),
             None => {
                 self.get_uncached(caller, id).await?;
@@ -79,16 +120,27 @@ impl Sessions {
         caller: &Caller,
         id: SessionId,
         page: HistoryPage,
-    ) -> Result<Vec<Event>, Error> {
+    ) -> Result<EventsPage, Error> {
         let HistoryPage { after, newest_first, limit } = page;
-        let page = history::HistoryRange { after, newest_first, limit };
-        let pool = self.admit(caller)?;
-        let reading = history::events_page(&pool, caller.app().buin, id, page);
-        let events = trace_single_statement("history.page", reading).await?;
-        if events.is_empty() {
+        let range = HistoryRange {
+            after,
+            up_to: UpTo::End,
+            newest_first,
+            max_events: limit,
+            max_bytes: MAX_PAGE_BYTES,
+        };
+        let part = {
+            let pool = self.admit(caller).await?;
+            let reading = history::read_events(&pool, caller.app().buin, id, range);
+            trace_single_statement("history.events", reading).await?
+        };
+        let metrics = &self.shared().metrics.history;
+        metrics.events_read.add(part.events.len() as u64);
+        metrics.bytes_read.add(part.bytes as u64);
+        if part.events.is_empty() {
             self.get_uncached(caller, id).await?;
         }
-        Ok(events)
+        Ok(EventsPage { events: part.events, has_more: part.has_more })
     }
 
     /// The difference between two versions. `from` may be the later one.
@@ -102,45 +154,122 @@ impl Sessions {
         from: Version,
         to: Version,
     ) -> Result<SessionDiff, Error> {
-        let buin = caller.app().buin;
-        let events = self.events_up_to(caller, id, UpTo::Version(from.max(to))).await?;
-        if events.is_empty() {
-            return Err(Error::SessionNotFound);
-        }
-        let at = |version: Version| {
-            let events = events.iter().filter(|event| event.version <= version).cloned();
-            match Session::replay(id, buin, events).map_err(repository::Error::from)? {
-                session if session.version == version => Ok(session),
-                _ => Err(Error::VersionNotFound),
-            }
-        };
-        let (from, to) = (at(from)?, at(to)?);
+        let pool = self.admit(caller).await?;
+        let (buin, deadline) = (caller.app().buin, self.shared().deadline_for(caller));
+        let from = self.version_of(&pool, buin, id, from, deadline).await?;
+        let to = self.version_of(&pool, buin, id, to, deadline).await?;
         let changes = from.changes_to(&to);
         Ok(SessionDiff { from, to, changes })
     }
 
-    async fn replay_up_to(
+    /// Waits until every change up to `at` is committed.
+    async fn await_settled(
         &self,
         caller: &Caller,
         id: SessionId,
-        up_to: UpTo,
-    ) -> Result<Option<Session>, Error> {
-        let events = self.events_up_to(caller, id, up_to).await?;
-        if events.is_empty() {
-            return Ok(None);
+        at: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let give_up_at = Instant::now() + MAX_SETTLE_WAIT;
+        loop {
+            let fixed_time = self.shared().clock.fixed_time();
+            let pool = self.admit(caller).await?;
+            let reading = CommitHorizon::read(&pool, fixed_time);
+            let horizon = trace_single_statement("sessions.horizon", reading).await?;
+            if at <= horizon.settled_until {
+                return Ok(());
+            }
+            if at > horizon.now + MAX_SETTLE_WAIT || Instant::now() >= give_up_at {
+                self.get_uncached(caller, id).await?;
+                return Err(Error::TimeNotSettled { settled_until: horizon.settled_until });
+            }
+            drop(pool);
+            tokio::time::sleep(SETTLE_POLL_INTERVAL).await;
         }
-        let session = Session::replay(id, caller.app().buin, events);
-        Ok(Some(session.map_err(repository::Error::from)?))
     }
 
-    async fn events_up_to(
+    /// The session at one of its versions, for a caller that holds `pool`.
+    ///
+    /// # Errors
+    /// Those of [`Self::at_version`].
+    pub(super) async fn version_of(
         &self,
-        caller: &Caller,
+        pool: &Pool,
+        buin: Buin,
+        id: SessionId,
+        version: Version,
+        deadline: Instant,
+    ) -> Result<Session, Error> {
+        match self.replay_history(pool, buin, id, UpTo::Version(version), deadline).await? {
+            None => Err(Error::SessionNotFound),
+            Some(session) if session.version == version => Ok(session),
+            Some(_) => Err(Error::VersionNotFound),
+        }
+    }
+
+    /// The session after a part of its history; `None` if the part has no event. No step starts
+    /// after `deadline`, but the steps before it have left their snapshots.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the deadline passes, or the database fails.
+    async fn replay_history(
+        &self,
+        pool: &Pool,
+        buin: Buin,
         id: SessionId,
         up_to: UpTo,
-    ) -> Result<Vec<Event>, Error> {
-        let pool = self.admit(caller)?;
-        let reading = history::events_up_to(&pool, caller.app().buin, id, up_to);
-        Ok(trace_single_statement("history.until", reading).await?)
+        deadline: Instant,
+    ) -> Result<Option<Session>, Error> {
+        let start = match up_to {
+            // The creation has no snapshot.
+            UpTo::Version(Version::FIRST) => None,
+            _ => {
+                let finding = history::find_snapshot(pool, buin, id, up_to);
+                trace_single_statement("history.snapshot", finding).await?
+            }
+        };
+        let metrics = &self.shared().metrics.history;
+        metrics.replays.inc();
+        let mut replay = Replay::new(id, buin, start);
+        let mut distance = 0;
+        loop {
+            let range = HistoryRange {
+                after: replay.session().map(|session| session.version),
+                up_to,
+                newest_first: false,
+                max_events: MAX_STEP_EVENTS,
+                max_bytes: MAX_STEP_BYTES,
+            };
+            let reading = history::read_events(pool, buin, id, range);
+            let step = trace_single_statement("history.events", reading).await?;
+            metrics.events_read.add(step.events.len() as u64);
+            metrics.bytes_read.add(step.bytes as u64);
+            distance += step.bytes + step.events.len() * EVENT_COST;
+            for event in step.events {
+                replay.push(event).map_err(repository::Error::from)?;
+            }
+            if !step.has_more {
+                return Ok(replay.into_session());
+            }
+            // Only here, where the step is full: so all readers write the same snapshots, whichever
+            // versions they are looking for.
+            if let Some(session) = replay.session()
+                && distance >= MIN_SNAPSHOT_DISTANCE.max(SNAPSHOT_FACTOR * session.size())
+            {
+                distance = 0;
+                self.write_snapshot(pool, session).await;
+            }
+            if deadline <= Instant::now() {
+                return Err(Error::queue_timeout());
+            }
+        }
+    }
+
+    /// Stores a snapshot. A failure is logged, because the reader does not need the snapshot.
+    async fn write_snapshot(&self, pool: &Pool, session: &Session) {
+        let inserting = history::insert_snapshot(pool, session);
+        match trace_single_statement("history.insert_snapshot", inserting).await {
+            Ok(()) => self.shared().metrics.history.snapshots_written.inc(),
+            Err(error) => error.warn("cannot store a snapshot of a session"),
+        }
     }
 }

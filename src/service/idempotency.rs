@@ -4,15 +4,13 @@
 //! is read from the history. The key of a rejected request is not stored: nothing was done, so the
 //! request may be sent again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::sessions::{WriteOptions, WriteOutcome};
-use super::{Caller, Error, Pruner, Sessions};
-use crate::domain::Session;
+use super::{CachedSession, Caller, Error, Pruner, Sessions};
+use crate::domain::{MissingEvents, Session};
 use crate::repository;
-use crate::repository::history::{self, UpTo};
-use crate::repository::idempotency;
+use crate::repository::idempotency::{self, StoredRequest};
 use crate::telemetry::trace_single_statement;
 
 /// The interval between two deletions of expired keys.
@@ -29,7 +27,7 @@ impl Sessions {
             return Ok(None);
         };
         let (app, now) = (caller.app(), self.shared().clock.now());
-        let pool = self.admit(caller)?;
+        let pool = self.admit(caller).await?;
         let finding = idempotency::find(&pool, app, key.name(), now);
         let Some(stored) = trace_single_statement("idempotency.find", finding).await? else {
             return Ok(None);
@@ -42,12 +40,17 @@ impl Sessions {
         if stored.digest != *key.digest() {
             return Err(Error::IdempotencyKeyReused);
         }
-        let up_to = UpTo::Version(stored.version);
-        let reading = history::events_up_to(&pool, app.buin, stored.session_id, up_to);
-        let events = trace_single_statement("history.until", reading).await?;
-        let session = Session::replay(stored.session_id, app.buin, events)
-            .map_err(repository::Error::from)?;
-        Ok(Some(WriteOutcome { session: Arc::new(session.into()), replayed: true }))
+        let StoredRequest { session_id, version, .. } = stored;
+        let deadline = self.shared().deadline_for(caller);
+        let session = match self.version_of(&pool, app.buin, session_id, version, deadline).await {
+            // The key was stored together with its event.
+            Err(Error::SessionNotFound | Error::VersionNotFound) => {
+                return Err(repository::Error::from(MissingEvents(version.get())).into());
+            }
+            session => session?,
+        };
+        let outcome = WriteOutcome::new(CachedSession::from(session));
+        Ok(Some(WriteOutcome { replayed: true, ..outcome }))
     }
 
     /// Stores the key of a request that changed nothing. `false`: another request has used the key
@@ -62,7 +65,7 @@ impl Sessions {
             return Ok(true);
         };
         let (id, version) = (session.id, session.version);
-        let (pool, now) = (self.admit(caller)?, self.shared().clock.now());
+        let (pool, now) = (self.admit(caller).await?, self.shared().clock.now());
         let inserting = idempotency::insert(&pool, caller.app(), key, id, version, now);
         match trace_single_statement("idempotency.insert", inserting).await {
             Ok(()) => Ok(true),

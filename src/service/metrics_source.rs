@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::{Readiness, Sessions};
+use super::{AppDirectory, Readiness, Sessions};
 use crate::clock::Clock;
 use crate::metrics::{
     self, DatabaseStats, DeliveryStats, Disk, Format, Metrics, MetricsSnapshot, PoolStats,
@@ -38,6 +38,8 @@ pub struct MetricsInputs {
     pub metrics: Arc<Metrics>,
     /// The database.
     pub pool: Pool,
+    /// The apps and their keys, for the next expiry of a key.
+    pub directory: Arc<AppDirectory>,
     /// The sessions, for the state of their cache.
     pub sessions: Sessions,
     /// Whether requests can be served.
@@ -63,7 +65,9 @@ impl MetricsSource {
     /// Never in practice, because writing to a string does not fail.
     pub async fn render(&self, format: Format) -> Result<String, fmt::Error> {
         let database = self.database_stats().await;
-        let MetricsInputs { pool, sessions, data_dir, in_flight_requests, .. } = &self.inputs;
+        let MetricsInputs { pool, directory, sessions, data_dir, in_flight_requests, .. } =
+            &self.inputs;
+        let next_key_expiry = directory.expiring_keys().next_expiry();
         let snapshot = MetricsSnapshot {
             in_flight_requests: in_flight_requests(),
             pool: PoolStats {
@@ -75,6 +79,7 @@ impl MetricsSource {
             cache: sessions.shared().cache.stats(),
             database,
             data_dir: Disk::at(data_dir),
+            next_key_expiry: next_key_expiry.map_or(0, |expires_at| expires_at.timestamp()),
         };
         metrics::text(self.inputs.metrics.clone(), snapshot, format)
     }

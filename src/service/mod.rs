@@ -14,11 +14,14 @@ mod app_directory;
 mod audit_retention;
 mod batching;
 mod cached_session;
+mod caller;
 mod change_notifier;
 mod error;
 mod feed;
 mod history;
 mod idempotency;
+mod key_entry;
+mod key_expiry;
 mod list;
 mod metrics_source;
 mod pool_admission;
@@ -28,16 +31,20 @@ mod replay_memory;
 mod session_cache;
 mod sessions;
 
-pub use access::{Authenticator, Caller, Credential, IssuedToken, TokenOptions};
-pub use app_context::AppContext;
+pub use access::{Authenticator, IssuedToken, TokenOptions};
+pub use app_context::{AppContext, KeyGeneration};
 pub use app_directory::AppDirectory;
 pub use audit_retention::AuditRetention;
 pub use batching::SessionOptions;
 pub use cached_session::CachedSession;
+pub use caller::{Caller, Credential};
 pub use change_notifier::ChangeNotifier;
 pub use error::{AuthError, Error, ProofFault};
-pub use history::{HistoryPage, SessionDiff};
-pub use list::{InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, PageSize};
+pub use history::{EventsPage, HistoryPage, SessionDiff};
+pub use list::{
+    InvalidCursor, InvalidPageSize, ListQuery, ListedSessions, MembersQuery, Page, PageSize,
+    SessionsFound,
+};
 pub use metrics_source::{MetricsInputs, MetricsSource};
 pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};

@@ -1,14 +1,23 @@
 //! Admits requests that do not share statements to the pool: lists, histories, idempotency keys.
 //!
-//! The pool does not report the number of requests that wait for a connection. This module counts
-//! them, so that a request that would wait past its deadline is rejected at once.
+//! Each enterprise has a share: its requests use at most [`share_of`] the connections at once, and
+//! further ones wait in the queue of the enterprise. So an enterprise that sends many slow requests
+//! delays and overloads only itself. Requests of several enterprises get connections in the order in
+//! which they have left their queues.
+//!
+//! A request that would wait past its deadline is rejected at once. The estimate counts only the
+//! requests of the same enterprise.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::domain::Buin;
 use crate::repository::Pool;
 use crate::repository::pool::PoolLimits;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::Error;
 use super::batching::WaitEstimator;
@@ -16,40 +25,125 @@ use super::batching::WaitEstimator;
 /// A pool that counts its users.
 pub(super) struct PoolAdmission {
     pool: Pool,
+    limits: PoolLimits,
+    /// The maximum number of waiting requests of an enterprise.
+    max_queued: usize,
+    /// One place for each connection. A request holds it until it is done, also between two
+    /// statements, so the places bound the memory of all these requests.
+    places: Arc<Semaphore>,
+    /// The share of each enterprise that has sent a request. The number of enterprises is small.
+    shares: Mutex<HashMap<Buin, Arc<EnterpriseShare>>>,
+}
+
+/// The requests of one enterprise.
+struct EnterpriseShare {
     wait_estimator: WaitEstimator,
     /// The number of requests that use the pool or wait for it.
     in_use: AtomicUsize,
     /// The number of requests that can use the pool at once.
     connections: usize,
-    /// The maximum number of waiting requests.
     max_queued: usize,
+    places: Arc<Semaphore>,
 }
 
-/// Permission to use the pool, until the permit is dropped.
-pub(super) struct PoolPermit<'a> {
-    admission: &'a PoolAdmission,
+/// A request that waits for the pool or uses it, until the ticket is dropped.
+struct Ticket {
+    share: Arc<EnterpriseShare>,
     started_at: Instant,
     /// The number of rounds of connections until the request is done, including its own.
     rounds: u32,
 }
 
+/// Permission to use the pool, until the permit is dropped.
+pub(super) struct PoolPermit<'a> {
+    pool: &'a Pool,
+    _places: [OwnedSemaphorePermit; 2],
+    _ticket: Ticket,
+}
+
+/// The number of connections that one enterprise may use at once: three quarters, but two if the pool
+/// has them.
+fn share_of(connections: usize) -> usize {
+    (connections * 3 / 4).max(2).min(connections)
+}
+
 impl PoolAdmission {
     pub(super) fn new(pool: Pool, limits: PoolLimits, max_queued: usize) -> Self {
-        let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
-        let wait_estimator = WaitEstimator::new(Instant::now(), limits.statement_timeout);
-        Self { pool, wait_estimator, in_use: AtomicUsize::new(0), connections, max_queued }
+        let connections = connections(limits).min(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(connections));
+        Self { pool, limits, max_queued, places, shares: Mutex::default() }
     }
 
-    /// Admits a request whose statement must start before `deadline`.
+    /// Waits until a request of an enterprise may use the pool. Its statement must start before
+    /// `deadline`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if the estimated wait exceeds the deadline or too many requests wait;
-    /// [`Error::Unavailable`] if the deadline has passed. Nothing was done.
-    pub(super) fn admit(&self, deadline: Instant) -> Result<PoolPermit<'_>, Error> {
-        self.admit_at(deadline, Instant::now())
+    /// [`Error::Overloaded`] at once if the estimated wait exceeds the deadline or too many requests
+    /// of the enterprise wait; [`Error::Unavailable`] if the deadline passes. Nothing was done.
+    pub(super) async fn admit(
+        &self,
+        buin: Buin,
+        deadline: Instant,
+    ) -> Result<PoolPermit<'_>, Error> {
+        let ticket = self.share(buin).enter(deadline, Instant::now())?;
+        let both = [&ticket.share.places, &self.places];
+        let places = match try_places(both) {
+            Some(places) => places,
+            // The waits are measured together with those in the pool itself.
+            None => self.pool.wait_stats().measure(wait_for_places(both, deadline)).await?,
+        };
+        Ok(PoolPermit { pool: &self.pool, _places: places, _ticket: ticket })
     }
 
-    fn admit_at(&self, deadline: Instant, now: Instant) -> Result<PoolPermit<'_>, Error> {
+    fn share(&self, buin: Buin) -> Arc<EnterpriseShare> {
+        // No code panics while it holds the lock.
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = shares.entry(buin).or_insert_with(|| {
+            let connections = share_of(connections(self.limits));
+            let wait_estimator = WaitEstimator::new(Instant::now(), self.limits.statement_timeout);
+            Arc::new(EnterpriseShare {
+                wait_estimator,
+                in_use: AtomicUsize::new(0),
+                connections,
+                max_queued: self.max_queued,
+                places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            })
+        });
+        share.clone()
+    }
+}
+
+fn connections(limits: PoolLimits) -> usize {
+    usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1)
+}
+
+/// Both places, if they are free now.
+fn try_places([of_enterprise, of_all]: [&Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit; 2]> {
+    let of_enterprise = of_enterprise.clone().try_acquire_owned().ok()?;
+    Some([of_enterprise, of_all.clone().try_acquire_owned().ok()?])
+}
+
+/// Waits for a place of the enterprise, and only then for one of all, so that the waiting requests of
+/// an enterprise take no places.
+async fn wait_for_places(
+    [of_enterprise, of_all]: [&Arc<Semaphore>; 2],
+    deadline: Instant,
+) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    let waiting = async {
+        let of_enterprise = of_enterprise.clone().acquire_owned().await;
+        let of_all = of_all.clone().acquire_owned().await;
+        Ok([of_enterprise, of_all])
+    };
+    let [of_enterprise, of_all] =
+        timeout_at(deadline, waiting).await.unwrap_or_else(|_| Err(Error::queue_timeout()))?;
+    // The semaphores are never closed.
+    let closed = |_| Error::queue_timeout();
+    Ok([of_enterprise.map_err(closed)?, of_all.map_err(closed)?])
+}
+
+impl EnterpriseShare {
+    /// Admits a request to the queue.
+    fn enter(self: Arc<Self>, deadline: Instant, now: Instant) -> Result<Ticket, Error> {
         if deadline <= now {
             return Err(Error::queue_timeout());
         }
@@ -57,27 +151,27 @@ impl PoolAdmission {
         let rounds = ahead / self.connections;
         // Created first, so that its drop decrements the counter on every path.
         let rounds_with_own = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1);
-        let permit = PoolPermit { admission: self, started_at: now, rounds: rounds_with_own };
+        let ticket = Ticket { share: self, started_at: now, rounds: rounds_with_own };
+        let share = &ticket.share;
         if ahead == 0 {
-            self.wait_estimator.start(now);
+            share.wait_estimator.start(now);
         }
         // A request of the first round does not wait.
         if let Some(rounds_ahead) = rounds.checked_sub(1) {
-            let wait = self.wait_estimator.estimate(rounds_ahead, now);
-            if now + wait > deadline || ahead >= self.connections + self.max_queued {
-                permit.cancel();
+            let wait = share.wait_estimator.estimate(rounds_ahead, now);
+            if now + wait > deadline || ahead >= share.connections + share.max_queued {
+                ticket.cancel();
                 return Err(Error::Overloaded { wait });
             }
         }
-        Ok(permit)
+        Ok(ticket)
     }
 }
 
-impl PoolPermit<'_> {
-    /// Releases the permit without a sample for the estimates.
-    fn cancel(self) {
-        self.admission.in_use.fetch_sub(1, Ordering::Relaxed);
-        std::mem::forget(self);
+impl Ticket {
+    /// Returns the ticket without a sample for the estimates.
+    fn cancel(mut self) {
+        self.rounds = 0;
     }
 }
 
@@ -85,19 +179,18 @@ impl Deref for PoolPermit<'_> {
     type Target = Pool;
 
     fn deref(&self) -> &Pool {
-        &self.admission.pool
+        self.pool
     }
 }
 
-impl Drop for PoolPermit<'_> {
+impl Drop for Ticket {
     fn drop(&mut self) {
-        let still_in_use = self.admission.in_use.fetch_sub(1, Ordering::Relaxed) > 1;
+        let still_in_use = self.share.in_use.fetch_sub(1, Ordering::Relaxed) > 1;
         let now = Instant::now();
-        self.admission.wait_estimator.record(
-            now,
-            now.saturating_duration_since(self.started_at) / self.rounds,
-            still_in_use,
-        );
+        let elapsed = now.saturating_duration_since(self.started_at);
+        if let Some(elapsed) = elapsed.checked_div(self.rounds) {
+            self.share.wait_estimator.record(now, elapsed, still_in_use);
+        }
     }
 }
 
@@ -108,40 +201,77 @@ mod tests {
     use super::*;
     use crate::repository::pool;
 
-    /// Two connections and up to four waiting requests. No connection is opened.
-    fn admission() -> PoolAdmission {
+    /// Connections and up to four waiting requests of an enterprise. No connection is opened.
+    fn admission(max_connections: u32) -> PoolAdmission {
         let second = Duration::from_secs(1);
         let limits =
-            PoolLimits { max_connections: 2, acquire_timeout: second, statement_timeout: second };
+            PoolLimits { max_connections, acquire_timeout: second, statement_timeout: second };
         PoolAdmission::new(pool::unused(limits), limits, 4)
+    }
+
+    fn buin(number: i64) -> Buin {
+        Buin::new(number).unwrap()
     }
 
     #[tokio::test]
     async fn number_of_waiting_requests_is_bounded() {
-        let admission = admission();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let permits: Vec<_> = (0..6).map(|_| admission.admit(deadline).ok().unwrap()).collect();
-        assert!(matches!(admission.admit(deadline), Err(Error::Overloaded { .. })));
-        drop(permits);
-        assert!(admission.admit(deadline).is_ok());
+        let share = admission(2).share(buin(1));
+        let (now, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+        let enter = || share.clone().enter(deadline, now);
+        let tickets: Vec<_> = (0..6).map(|_| enter().ok().unwrap()).collect();
+        assert!(matches!(enter(), Err(Error::Overloaded { .. })));
+        drop(tickets);
+        assert!(enter().is_ok());
     }
 
     #[tokio::test]
     async fn request_that_would_wait_too_long_is_refused_at_once() {
-        let admission = admission();
+        let share = admission(2).share(buin(1));
         let start = Instant::now();
-        let admit = |after: u64| {
+        let enter = |after: u64| {
             let now = start + Duration::from_secs(after);
-            admission.admit_at(now + Duration::from_secs(5), now)
+            share.clone().enter(now + Duration::from_secs(5), now)
         };
-        let first = [admit(0), admit(0)];
+        let first = [enter(0), enter(0)];
         // A request that is still running counts with its time so far.
-        let waiting = admit(4);
+        let waiting = enter(4);
         assert!(waiting.is_ok());
-        let Err(Error::Overloaded { wait }) = admit(6) else { panic!("the request was admitted") };
+        let Err(Error::Overloaded { wait }) = enter(6) else { panic!("the request was admitted") };
         assert!(wait > Duration::from_secs(5), "{wait:?}");
         drop((first, waiting));
-        assert!(admit(6).is_ok());
-        assert!(matches!(admission.admit(Instant::now()), Err(Error::Unavailable(_))));
+        assert!(enter(6).is_ok());
+        let now = Instant::now();
+        assert!(matches!(share.clone().enter(now, now), Err(Error::Unavailable(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_enterprise_leaves_connections_to_the_others() {
+        let admission = admission(10);
+        let deadline = || Instant::now() + Duration::from_secs(5);
+        let mut permits = Vec::new();
+        for _ in 0..7 {
+            permits.push(admission.admit(buin(1), deadline()).await.ok().unwrap());
+        }
+        // The eighth request waits until its deadline.
+        let waited = admission.admit(buin(1), deadline()).await;
+        assert!(matches!(waited, Err(Error::Unavailable(_))));
+        for _ in 0..3 {
+            permits.push(admission.admit(buin(2), deadline()).await.ok().unwrap());
+        }
+        // The pool is full. The next free place is for the request that waited first.
+        let one = admission.admit(buin(3), deadline());
+        let two = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            permits.remove(0);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        let (one, ()) = tokio::join!(one, two);
+        assert!(one.is_ok());
+    }
+
+    #[test]
+    fn small_pools_are_shared_by_turns() {
+        let shares = [1, 2, 3, 4, 10, 100].map(share_of);
+        assert_eq!(shares, [1, 2, 2, 3, 7, 75]);
     }
 }

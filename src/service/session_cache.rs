@@ -264,7 +264,12 @@ mod tests {
     }
 
     fn session(id: u128, version: i64) -> Arc<CachedSession> {
-        let rules = Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner };
+        let rules = Rules {
+            min_members: 1,
+            min_remaining: 1,
+            max_members: 9,
+            remove_members: RemovePolicy::Owner,
+        };
         let new = NewSession {
             title: Title::new("t").unwrap(),
             creator: Account::new("a").unwrap(),

@@ -13,9 +13,11 @@ use super::batching::{
     UpdateOutcome,
 };
 use super::pool_admission::PoolPermit;
-use super::{CachedSession, Caller, ChangeNotifier, Error};
+use super::{AuthError, CachedSession, Caller, ChangeNotifier, Error};
 use crate::clock::Clock;
-use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
+use crate::domain::{
+    IdempotencyKey, NewSession, Permission, Request, Rules, Session, SessionId, Version,
+};
 use crate::metrics::Metrics;
 use crate::repository::Pool;
 
@@ -38,15 +40,32 @@ pub struct WriteOptions {
 /// The outcome of a write.
 #[derive(Clone, Debug)]
 pub struct WriteOutcome {
-    /// The session after the write, or after the simulated write.
-    pub session: Arc<CachedSession>,
+    /// The id of the session.
+    pub session_id: SessionId,
+    /// The version after the write, or after the simulated write.
+    pub version: Version,
+    /// The session at that version. `None` if the caller may not read it.
+    pub session: Option<Arc<CachedSession>>,
     /// Whether this is the outcome of an earlier request with the same key.
     pub replayed: bool,
 }
 
 impl WriteOutcome {
-    fn fresh(session: impl Into<Arc<CachedSession>>) -> Self {
-        Self { session: session.into(), replayed: false }
+    /// The outcome with its session.
+    pub(super) fn new(session: impl Into<Arc<CachedSession>>) -> Self {
+        let session = session.into();
+        Self {
+            session_id: session.id,
+            version: session.version,
+            session: Some(session),
+            replayed: false,
+        }
+    }
+
+    /// The outcome of an update, without the session if the caller may not read it.
+    fn for_caller(mut self, caller: &Caller) -> Self {
+        self.session = self.session.filter(|_| caller.may_read());
+        self
     }
 }
 
@@ -94,30 +113,30 @@ impl Sessions {
     ) -> Result<WriteOutcome, Error> {
         let at = self.shared.clock.now();
         let reason = new.reason.clone();
-        let session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
-        let session = Arc::new(CachedSession::from(session));
+        let mut session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
         if options.dry_run {
-            return Ok(WriteOutcome::fresh(session));
+            return Ok(WriteOutcome::new(CachedSession::from(session)));
         }
         loop {
             let creating = CreateCommand {
                 app: caller.app_context().clone(),
-                session: session.clone(),
                 fill_token: self.shared.cache.begin_fill(session.id),
+                session,
                 reason: reason.clone(),
                 key: options.idempotency_key.clone(),
             };
-            match self.queues.creates.submit(creating, self.shared.deadline_for(caller)).await? {
-                CreateOutcome::Written => return Ok(WriteOutcome::fresh(session)),
-                CreateOutcome::DuplicateKey if options.idempotency_key.is_none() => {
+            let deadline = self.shared.deadline_for(caller);
+            match self.queues.creates.submit(creating, caller.app().buin, deadline).await? {
+                CreateOutcome::Written(session) => return Ok(WriteOutcome::new(session)),
+                CreateOutcome::DuplicateKey(_) if options.idempotency_key.is_none() => {
                     return Err(Error::Contention);
                 }
                 // Boxed: the future is large and seldom needed.
-                CreateOutcome::DuplicateKey => {
+                CreateOutcome::DuplicateKey(unwritten) => {
                     match Box::pin(self.replay(caller, options)).await? {
                         Some(outcome) => return Ok(outcome),
                         // The key has expired since the conflict.
-                        None => continue,
+                        None => session = *unwritten,
                     }
                 }
             }
@@ -145,14 +164,17 @@ impl Sessions {
         id: SessionId,
     ) -> Result<Arc<CachedSession>, Error> {
         let deadline = self.shared.deadline_for(caller);
-        ensure_visible(caller, self.queues.reads.submit(id, deadline).await?)
+        ensure_visible(caller, self.queues.reads.submit(id, caller.app().buin, deadline).await?)
     }
 
     /// Changes a session, and returns the session after the change. A request that changes nothing
     /// is not written.
     ///
+    /// A caller that may not read sessions gets only the id and the version. Such a caller may not
+    /// send what can only read: a dry run, or an update without a field to change.
+    ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::Rejected`], [`Error::IdempotencyKeyReused`],
+    /// [`Error::Denied`], [`Error::SessionNotFound`], [`Error::Rejected`], [`Error::IdempotencyKeyReused`],
     /// [`Error::Contention`], or the database fails.
     pub async fn update(
         &self,
@@ -161,12 +183,15 @@ impl Sessions {
         request: Request,
         options: &WriteOptions,
     ) -> Result<WriteOutcome, Error> {
+        if (options.dry_run || request.action.is_empty()) && !caller.may_read() {
+            return Err(AuthError::MissingPermission(Permission::SessionsRead).into());
+        }
         if options.dry_run {
             let session = self.get_uncached(caller, id).await?;
             let change = session.decide(&request, self.rules(), self.shared.clock.now())?;
             return Ok(match change {
-                Some(change) => WriteOutcome::fresh(CachedSession::from(change.after)),
-                None => WriteOutcome::fresh(session),
+                Some(change) => WriteOutcome::new(CachedSession::from(change.after)),
+                None => WriteOutcome::new(session),
             });
         }
         // A request with a key may be submitted again: the key may have been used and then expired.
@@ -177,7 +202,7 @@ impl Sessions {
             if options.idempotency_key.is_some()
                 && let Some(outcome) = Box::pin(self.replay(caller, options)).await?
             {
-                return Ok(outcome);
+                return Ok(outcome.for_caller(caller));
             }
             let Some(request) = request.take().or_else(|| retained_request.clone()) else {
                 return Err(Error::Contention);
@@ -190,11 +215,14 @@ impl Sessions {
                 request,
                 key: options.idempotency_key.clone(),
             };
-            match sender.submit(changing, self.shared.deadline_for(caller)).await? {
-                UpdateOutcome::Written(session) => return Ok(WriteOutcome::fresh(session)),
+            let deadline = self.shared.deadline_for(caller);
+            match sender.submit(changing, caller.app().buin, deadline).await? {
+                UpdateOutcome::Written(session) => {
+                    return Ok(WriteOutcome::new(session).for_caller(caller));
+                }
                 UpdateOutcome::Unchanged(session) => {
                     if Box::pin(self.record_noop(caller, &session, options)).await? {
-                        return Ok(WriteOutcome::fresh(session));
+                        return Ok(WriteOutcome::new(session).for_caller(caller));
                     }
                 }
                 UpdateOutcome::DuplicateKey => {}
@@ -202,9 +230,14 @@ impl Sessions {
         }
     }
 
-    /// The pool, for requests that do not share statements.
-    pub(super) fn admit(&self, caller: &Caller) -> Result<PoolPermit<'_>, Error> {
-        self.shared.pool_admission.admit(self.shared.deadline_for(caller))
+    /// The pool, for a request that does not share statements.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] or [`Error::Unavailable`] if the share of the caller's enterprise is in
+    /// use for too long. Nothing was done.
+    pub(super) async fn admit(&self, caller: &Caller) -> Result<PoolPermit<'_>, Error> {
+        let deadline = self.shared.deadline_for(caller);
+        self.shared.pool_admission.admit(caller.app().buin, deadline).await
     }
 }
 

@@ -211,6 +211,14 @@ impl Envelope {
 }
 
 impl Opened {
+    /// Chooses `other` if only it was valid, for a text that either of two keys may have sealed. Also
+    /// returns whether `other` was chosen, which tells nothing until the content is read.
+    #[must_use]
+    pub fn or(self, other: Self) -> (Self, bool) {
+        let takes_other = !self.is_valid & other.is_valid;
+        (if takes_other { other } else { self }, takes_other)
+    }
+
     /// The message as text.
     ///
     /// # Errors

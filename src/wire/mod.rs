@@ -3,6 +3,7 @@
 //! live here.
 
 mod api_key;
+mod backup_key;
 mod callback;
 mod envelope;
 mod errcode;
@@ -13,6 +14,7 @@ mod sealed;
 mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
+pub use backup_key::BackupKey;
 pub use callback::{CallbackEvent, Message, callback_body, is_acknowledgement, sign};
 pub use envelope::{Envelope, OpenError, Opened, SealedFingerprint};
 pub use errcode::Errcode;

@@ -4,6 +4,7 @@
 use muster::domain::{Actor, AppId, AuditFilter, Buin, DeliveryFilter, DeliveryId, Permissions};
 use muster::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
 use muster::service::admin::diagnosis::{self, SecretsCondition};
+use muster::service::admin::keys::KeyLimits;
 use muster::service::admin::schema::{self, SchemaState};
 use muster::service::admin::{AdminContext, Error, audit, callbacks, keys, secrets};
 
@@ -17,7 +18,7 @@ fn admin(app: &TestApp, user: &str) -> AdminContext {
 
 fn registered() -> RegisteredApp {
     let stored = new_app(7, &[]);
-    RegisteredApp { app: stored.app, aes_key: stored.aes_key }
+    RegisteredApp::new(stored.app, stored.aes_key)
 }
 
 fn set_callback(url: Option<&str>, token: Option<&str>) -> AppChanges {
@@ -30,6 +31,7 @@ async fn every_change_names_its_operator_in_the_audit() {
     let app = spawn_app().await;
     let (ann, bob) = (admin(&app, "ann"), admin(&app, "bob"));
     let created = apps::create(&ann, registered()).await.unwrap();
+    let created = created.commit(&ann).await.unwrap();
     let (buin, app_id) = (created.app.buin, &created.app.app_id);
     assert_eq!(apps::find(&bob, buin, app_id).await.unwrap(), created);
 
@@ -38,7 +40,12 @@ async fn every_change_names_its_operator_in_the_audit() {
     let changed = apps::update(&bob, buin, app_id, changes).await.unwrap();
     assert_eq!(changed.app.callback.unwrap().url, "http://a");
     assert!(apps::set_disabled(&bob, buin, app_id, true).await.unwrap().app.disabled);
-    let key = keys::create(&ann, buin, app_id, "ci").await.unwrap();
+    let key = keys::create(&ann, buin, app_id, "ci", KeyLimits::default())
+        .await
+        .unwrap()
+        .commit(&ann)
+        .await
+        .unwrap();
     assert!(keys::revoke(&ann, key.key.reveal()).await.unwrap().was_valid);
     assert!(!keys::revoke(&ann, &key.id).await.unwrap().was_valid, "revoked before");
 
@@ -63,10 +70,11 @@ async fn each_impossible_request_has_its_own_error() {
     let app = spawn_app().await;
     let admin = admin(&app, "ann");
     let created = apps::create(&admin, registered()).await.unwrap();
+    let created = created.commit(&admin).await.unwrap();
     let (buin, app_id) = (created.app.buin, created.app.app_id.clone());
     let other: Buin = "8".parse().unwrap();
 
-    let error = apps::create(&admin, created).await.unwrap_err();
+    let error = apps::create(&admin, created).await.err().unwrap();
     assert!(matches!(error, Error::AppExists { .. }), "{error}");
     let error = apps::set_disabled(&admin, other, &app_id, true).await.unwrap_err();
     assert!(matches!(error, Error::AppNotFound { .. }), "{error}");

@@ -42,6 +42,8 @@ async fn every_administrative_action_is_audited() {
     home.json(&for_app(&["app", "pause-callbacks"], &[]));
     home.json(&for_app(&["app", "resume-callbacks"], &[]));
     let rotated = home.json(&for_app(&["app", "rotate-key"], &[]));
+    home.json(&for_app(&["app", "show"], &["--show-secrets"]));
+    home.json(&for_app(&["app", "show"], &[]));
     let key = home.json(&for_app(&["key", "create"], &["--label", "ci"]));
     let id = key["id"].as_str().unwrap();
     home.json(&["key", "revoke", id]);
@@ -82,6 +84,7 @@ async fn every_administrative_action_is_audited() {
             ("app.pause_callbacks", &flip("callbacksPaused", true)),
             ("app.resume_callbacks", &flip("callbacksPaused", false)),
             ("app.rotate_key", &json!({ "aesKey": "changed" })),
+            ("app.show_secrets", &json!({ "secrets": ["aesKey", "callbackToken"] })),
             ("key.create", &json!({ "key": id, "label": "ci" })),
             ("key.revoke", &json!({ "key": id, "label": "ci" })),
         ]
@@ -131,6 +134,7 @@ async fn a_failed_or_empty_change_has_no_entry() {
         home.run(&for_app(&["app", command], &[])).fails(1, &["no_new_entries"]);
     }
     home.run(&for_app(&["key", "create"], &[])).fails(1, &["no_new_entries"]);
+    home.run(&for_app(&["app", "show"], &["--show-secrets"])).fails(1, &["no_new_entries"]);
     home.run(&["app", "create", "--buin", "8"]).fails(1, &["no_new_entries"]);
     let apps = home.json(&["app", "list"]);
     assert_eq!(apps.as_array().unwrap().len(), 1);
@@ -161,7 +165,12 @@ async fn audit_is_searchable_and_append_only() {
     assert_eq!(actions(&home, &["--until", at]), ["secrets.seal", "app.create"]);
     assert_eq!(entries(&home, &["--limit", "1"]), lines[3..]);
     home.run(&["audit", "list", "--limit", "0"]).fails(2, &["--limit"]);
-    home.run(&["audit", "list", "--since", "monday"]).fails(2, &["--since"]);
+    for option in ["--since", "--until"] {
+        let forms = [option, "2024-06-10T06:13:20Z", "2024-06-10T08:13:20+02:00"];
+        for text in ["monday", "yesterday", "2026-01-31", "2026-01-31 08:00"] {
+            home.run(&["audit", "list", option, text]).fails(2, &forms);
+        }
+    }
 
     let mut connection = store::connect_to(&database).await;
     for error in store::audit_change_errors(&mut connection).await {

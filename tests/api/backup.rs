@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use crate::backup_security::sign;
 use crate::harness::process::{Home, Running, Server, children, wait_for};
 use crate::harness::rows::{assert_same, populate, rows, start_postgres};
 use crate::harness::server::{Database, database};
@@ -43,10 +44,12 @@ fn manifest(dir: &Path) -> Value {
     serde_json::from_slice(&fs::read(dir.join("backup.json")).unwrap()).unwrap()
 }
 
+/// Changes the manifest as a holder of the master key can.
 fn rewrite(dir: &Path, change: impl FnOnce(&mut Value)) {
-    let mut manifest = manifest(dir);
-    change(&mut manifest);
-    fs::write(dir.join("backup.json"), manifest.to_string()).unwrap();
+    let mut changed = manifest(dir);
+    change(&mut changed);
+    sign(&mut changed);
+    fs::write(dir.join("backup.json"), changed.to_string()).unwrap();
 }
 
 /// The app can read its sessions, and they are unchanged.
@@ -161,7 +164,11 @@ async fn restore_into_embedded_database_is_complete() {
     let refused = fresh.run(&["restore", dir.to_str().unwrap()]);
     refused.fails(1, &["sealed with the master key", "none is available here", "data/master.key"]);
     assert!(!fresh.data_dir.exists(), "a refused restore creates no data directory");
-    let restored = fresh.run(&["restore", with_key.to_str().unwrap()]).ok().stdout;
+    let refused = fresh.run(&["restore", with_key.to_str().unwrap()]);
+    refused.fails(1, &["only the master key in the backup itself", "--accept-unauthenticated"]);
+    assert!(!fresh.data_dir.exists(), "a refused restore creates no data directory");
+    let accepted = ["restore", "--accept-unauthenticated", with_key.to_str().unwrap()];
+    let restored = fresh.run(&accepted).ok().stdout;
     assert!(restored.contains("6 sessions"), "{restored}");
     let other = with_key_of(&home);
     other.json(&["restore", dir.to_str().unwrap()]);
@@ -244,8 +251,8 @@ async fn wrong_backup_or_target_is_refused() {
     broken(&no_manifest, &["holds no whole backup", "interrupted"]);
     let newer = |dir: &Path| rewrite(dir, |it| it["migrations"] = json!([1, 99]));
     broken(&newer, &["the backup is newer than this program", "[99]"]);
-    let form = |dir: &Path| rewrite(dir, |it| it["format"] = json!(2));
-    broken(&form, &["format 2"]);
+    let form = |dir: &Path| rewrite(dir, |it| it["format"] = json!(99));
+    broken(&form, &["format 99"]);
     let major = |dir: &Path| rewrite(dir, |it| it["postgres"] = json!(99));
     broken(&major, &["was made of PostgreSQL 99, and the target is PostgreSQL"]);
     let tool = |dir: &Path| rewrite(dir, |it| it["pgDump"] = json!(99));
@@ -272,8 +279,11 @@ async fn wrong_backup_or_target_is_refused() {
     let refused = fresh.run(&["restore", complete.to_str().unwrap()]);
     refused.fails(
         1,
-        &["the copied data differ from the backup: app has the same number of rows, but different rows. Do not use"],
+        &["the copied data differ from the backup: app has the same number of rows, but different rows. Nothing was"],
     );
+    assert_eq!(sqlx::query_scalar::<_, i64>(apps).fetch_one(&mut target).await.unwrap(), 0);
+    fs::write(complete.join("backup.json"), &saved).unwrap();
+    fresh.json(&["restore", complete.to_str().unwrap()]);
     let refused = fresh.run(&["restore", complete.to_str().unwrap()]);
     refused.fails(1, &["the target database is not empty: app has 1 rows", "Nothing was changed"]);
 }

@@ -113,7 +113,8 @@ fn help_names_every_command_and_option() {
             &["move-to", "--help"],
             &["another PostgreSQL", "servers must be stopped", "standard input"],
         ),
-        (&["config", "--help"], &["TOML", "default"]),
+        (&["config", "--help"], &["TOML", "default", "show"]),
+        (&["config", "show", "--help"], &["in force", "masked", "--json"]),
         (&["health", "--help"], &["ready", "exits with 0", "--live"]),
         (&["completions", "--help"], &["bash", "zsh", "fish", "powershell", "elvish"]),
         (&["man", "--help"], &["<DIR>", "one for each command"]),
@@ -256,6 +257,7 @@ fn walk(home: &Home) {
 #[test]
 fn commands_work_without_a_server() {
     let home = Home::new();
+    home.run(&["migrate", "--create-database"]).ok();
     walk(&home);
     assert!(home.postmaster().is_none(), "a command leaves nothing running");
     assert!(home.data_dir.join("postgres/PG_VERSION").exists());
@@ -437,7 +439,7 @@ async fn error_texts_name_the_mistake_and_a_remedy() {
 
 #[test]
 fn callback_urls_that_settings_deny_are_named() {
-    let mut home = Home::new();
+    let mut home = Home::with_database();
     home.set("MUSTER__DELIVERY__DENY_NETWORKS", "127.0.0.0/8,::1/128");
     let app = ["--buin", "7", "--app-id", "mine"];
     let callback = |url| ["--callback-url", url, "--callback-token", "x", "--json"];
@@ -459,6 +461,87 @@ fn callback_urls_that_settings_deny_are_named() {
     }
     home.set("MUSTER__DELIVERY__DENY_NETWORKS", "10.0.0.0/8");
     home.json(&[&["app", "update"][..], &app, &callback("http://127.0.0.1:1/")[..4]].concat());
+}
+
+#[test]
+fn settings_in_force_are_shown_with_their_origin() {
+    let mut home = Home::new();
+    let file = home.parent.join("muster.toml");
+    std::fs::write(&file, "[server]\nheader_timeout = \"3s\"\nworkers = 1\n").unwrap();
+    let secret = home.parent.join("master");
+    let key = "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed";
+    std::fs::write(&secret, key).unwrap();
+    home.set("MUSTER__DATABASE__URL", "postgres://u:Sesame@127.0.0.1:1/m");
+    home.set("MUSTER__SECRETS__PREVIOUS_MASTER_KEY_FILE", secret.to_str().unwrap());
+    home.set("MUSTER__SECRETS__MASTER_KEY", key);
+    let config = ["--config", file.to_str().unwrap()];
+    let shown = home.run(&[&["config", "show", "--json"][..], &config].concat()).ok();
+    let text = home.run(&[&["config", "show"][..], &config].concat()).ok().stdout;
+    for output in [&shown.stdout, &text] {
+        assert!(!output.contains("Sesame") && !output.contains("5eed"), "{output}");
+    }
+    let shown = shown.json();
+    assert_eq!(
+        shown["file"],
+        json!({ "path": file.to_str(), "source": "argument", "origin": "--config" })
+    );
+    let settings = shown["settings"].as_array().unwrap();
+    let find = |key: &str| {
+        let setting = settings.iter().find(|setting| setting["key"] == key).unwrap();
+        let origin = setting["origin"].as_str().unwrap();
+        (setting["value"].clone(), setting["source"].as_str().unwrap(), origin)
+    };
+    let (path, secret) = (file.display(), secret.display());
+    let variable = |name: &str| format!("environment variable {name}");
+    for (key, value, source, origin) in [
+        ("cache.enabled", json!(true), "default", "the default".to_owned()),
+        ("server.header_timeout", json!("3s"), "file", format!("{path}, line 2")),
+        // The environment is stronger than the file.
+        ("server.workers", json!(2), "environment", variable("MUSTER__SERVER__WORKERS")),
+        (
+            "database.url",
+            json!("postgres://u:***@127.0.0.1:1/m"),
+            "environment",
+            variable("MUSTER__DATABASE__URL"),
+        ),
+        (
+            "secrets.master_key",
+            json!("***"),
+            "environment",
+            variable("MUSTER__SECRETS__MASTER_KEY"),
+        ),
+        (
+            "secrets.previous_master_key",
+            json!("***"),
+            "environment",
+            format!("{secret}, named by {}", variable("MUSTER__SECRETS__PREVIOUS_MASTER_KEY_FILE")),
+        ),
+    ] {
+        assert_eq!(find(key), (value, source, origin.as_str()), "{key}");
+        assert!(text.contains(&format!("{key} = ")), "{text}");
+    }
+    // The output is a configuration file, with the same settings but the secrets.
+    let again = home.parent.join("again.toml");
+    let lines = text.lines().filter(|line| !line.contains("***"));
+    std::fs::write(&again, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    let mut fresh = Home::new();
+    fresh.env.clear();
+    let config = ["config", "show", "--json", "--config", again.to_str().unwrap()];
+    let copied = fresh.run(&config).ok().json();
+    for setting in settings.iter().filter(|setting| setting["value"] != "***") {
+        let copied = copied["settings"].as_array().unwrap();
+        let same = copied.iter().find(|other| other["key"] == setting["key"]).unwrap();
+        if setting["key"] != "database.url" {
+            assert_eq!(same["value"], setting["value"], "{same}");
+        }
+    }
+
+    home.set("MUSTER_CONFIG", file.to_str().unwrap());
+    assert_eq!(home.json(&["config", "show"])["file"]["source"], "environment");
+    assert_eq!(Home::new().json(&["config", "show"])["file"], Value::Null);
+    home.set("MUSTER__SERVER__WORKERS", "many");
+    home.run(&["config", "show"]).fails(2, &["server.workers = \"many\""]);
+    assert!(!home.data_dir.exists(), "this command needs no database");
 }
 
 /// A database after an interrupted first start.

@@ -126,6 +126,7 @@ fn images_are_pinned() {
     let rust = format!("rust:{}-slim-bookworm", env!("CARGO_PKG_RUST_VERSION"));
     assert_eq!(argument("RUST_IMAGE"), rust);
     assert_eq!(argument("BASE_IMAGE"), "debian:bookworm-slim");
+    assert_eq!(argument("POSTGRES_IMAGE"), service("postgres")["image"].as_str().unwrap());
     for (_, from) in instructions.iter().filter(|(word, _)| word == "FROM") {
         let base = from.split(' ').next().unwrap();
         assert!(base == "scratch" || base.starts_with("${"), "{from}: name it in an ARG");
@@ -134,10 +135,58 @@ fn images_are_pinned() {
         let image = service["image"].as_str().unwrap();
         let (repository, tag) = image.rsplit_once(':').unwrap_or_else(|| panic!("{image}: no tag"));
         assert!(tag.contains(|c: char| c.is_ascii_digit()), "{name}: {image}");
-        if repository == "muster" {
+        if repository.starts_with("muster") {
             assert_eq!(tag, version, "{name}");
+            // No registry has the image. A service without `build` could only start after another.
+            assert!(!service["build"].is_null(), "{name} cannot make its image");
         }
     }
+    // The other file names the same images, by digest.
+    let pinned: Value = serde_saphyr::from_str(&read("docker-compose.pinned.yml")).unwrap();
+    let digest = |image: &Value, of: &str| {
+        let (tag, digest) = image.as_str().unwrap().split_once("@sha256:").unwrap();
+        assert_eq!(tag, of);
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    };
+    let pinned = &pinned["services"];
+    digest(&pinned["postgres"]["image"], &argument("POSTGRES_IMAGE"));
+    for (name, service) in services() {
+        if !service["build"].is_null() {
+            let arguments = &pinned[&name]["build"]["args"];
+            digest(&arguments["BASE_IMAGE"], &argument("BASE_IMAGE"));
+            digest(&arguments["POSTGRES_IMAGE"], &argument("POSTGRES_IMAGE"));
+        }
+    }
+}
+
+#[test]
+fn backups_use_the_volumes_and_the_user_of_the_service() {
+    let (muster, backup) = (service("muster"), service("backup"));
+    assert_eq!(backup["environment"], muster["environment"]);
+    assert!(texts(&backup["volumes"]).contains(&"muster:/var/lib/muster:ro"));
+    assert_eq!(texts(&backup["profiles"]), ["backup"], "`up` does not start it");
+    let stages: Vec<Vec<(String, String)>> =
+        instructions().into_iter().fold(Vec::new(), |mut stages: Vec<Vec<_>>, (word, text)| {
+            if word == "FROM" || stages.is_empty() {
+                stages.push(Vec::new());
+            }
+            stages.last_mut().unwrap().push((word, text));
+            stages
+        });
+    let named = |name: &str| {
+        let is_named = |stage: &&Vec<(String, String)>| stage[0].1.ends_with(name);
+        stages.iter().find(is_named).unwrap().clone()
+    };
+    let of = |stage: &[(String, String)], word: &str| {
+        let found = stage.iter().find(|(found, _)| found == word);
+        found.unwrap_or_else(|| panic!("no {word}")).1.clone()
+    };
+    let (backup, runtime) = (named(" AS backup"), named(" AS runtime"));
+    assert_eq!(of(&backup, "USER"), of(&runtime, "USER"));
+    for variable in variables(&of(&backup, "ENV")) {
+        assert!(image_variables().contains(&variable), "{variable:?}");
+    }
+    assert!(stages.last().unwrap()[0].1.ends_with(" AS runtime"), "the default is the service");
 }
 
 #[test]
@@ -263,4 +312,47 @@ fn systemd_unit_matches_the_program() {
     let both = settings([variables(&unit), variables(&elsewhere)].concat());
     assert!(both.database.url.is_some() && !both.database.embedded);
     assert_eq!(both.secrets.master_key_file, Some("%d/master.key".into()));
+}
+
+#[test]
+fn scheduled_backups_match_the_program() {
+    let unit = read("config/systemd/muster-backup.service");
+    let server = read("config/systemd/muster.service");
+    for line in ["User=muster", "EnvironmentFile=-/etc/muster/muster.env"] {
+        assert!(unit.lines().any(|found| found == line), "{line}");
+        assert!(server.lines().any(|found| found == line), "{line}");
+    }
+    assert_eq!(settings(variables(&unit)).data_dir, settings(variables(&server)).data_dir);
+    let page = read("docs/operate/backup-containers.md");
+    let block = page.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0;
+    let job: Value = serde_saphyr::from_str(block).unwrap();
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], service("backup")["image"]);
+    let user = last("USER");
+    let user = user.split_once(':').unwrap().0.parse::<u64>().unwrap();
+    assert_eq!(pod["securityContext"]["runAsUser"], user);
+    assert_eq!(pod["securityContext"]["fsGroup"], user);
+    let given = container["env"].as_array().unwrap().iter().map(|variable| {
+        let text = |field: &str| variable[field].as_str().unwrap().to_owned();
+        (text("name"), text("value"))
+    });
+    let settings = settings(image_variables().into_iter().chain(given).collect());
+    assert!(settings.database.url.is_some() && settings.secrets.master_key_file.is_some());
+    let mounted: BTreeSet<_> = texts_of(&container["volumeMounts"], "name").into_iter().collect();
+    assert_eq!(mounted, texts_of(&pod["volumes"], "name").into_iter().collect());
+}
+
+fn texts_of(list: &Value, field: &str) -> Vec<String> {
+    let items = list.as_array().into_iter().flatten();
+    items.map(|item| item[field].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn manual_names_the_newest_postgresql_of_the_tests() {
+    let script = read(".ci/postgres");
+    let version = script.lines().find_map(|line| line.strip_prefix("version=")).unwrap();
+    let version = version.rsplit_once('.').unwrap().0;
+    let page = read("docs/operate/external-postgresql.md");
+    assert!(page.contains(&format!("also on {version}.")), "{version}");
 }

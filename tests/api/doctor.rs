@@ -190,7 +190,17 @@ async fn configured_database_is_examined() {
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["configuration", "database", "clock", "migrations", "secrets", "forms", "port", "metrics"]
+        [
+            "configuration",
+            "database",
+            "clock",
+            "migrations",
+            "events",
+            "secrets",
+            "forms",
+            "port",
+            "metrics"
+        ]
     );
 
     let mut connection = store::connect_to(&database).await;
@@ -327,7 +337,7 @@ fn doctor_does_not_download() {
 
 #[track_caller]
 fn not_looked_at(checks: &[Value]) {
-    for name in ["clock", "migrations", "secrets", "forms"] {
+    for name in ["clock", "migrations", "events", "secrets", "forms"] {
         let (verdict, found, _) = find(checks, name);
         assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
     }

@@ -16,11 +16,12 @@ use muster::domain::{
 use muster::repository::deliveries::{
     self, AppCapacity, CompletedAttempt, Lease, NextState, ReleasedDelivery,
 };
+use muster::repository::keys::ApiKeyUse;
 use muster::repository::sessions::{
     self, ChangeSet, NewSessionRecord, Provenance, VersionedChange,
 };
 use muster::repository::{self, audit, idempotency, keys};
-use muster::wire::{ApiKey, ApiKeyHash};
+use muster::wire::ApiKey;
 use rand::seq::SliceRandom as _;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -38,8 +39,12 @@ const PLANS: [&[(&str, &str)]; 4] = [
     &[("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("enable_seqscan", "off")],
 ];
 
-const RULES: Rules =
-    Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
+const RULES: Rules = Rules {
+    min_members: 1,
+    min_remaining: 1,
+    max_members: 2_000,
+    remove_members: RemovePolicy::Owner,
+};
 
 async fn spawn() -> TestApp {
     spawn_app_with(|settings| settings.delivery.enabled = false).await
@@ -182,7 +187,8 @@ async fn sessions_are_locked_in_one_order() {
                         steps: vec![VersionedChange { change, provenance }],
                     })
                     .collect();
-                sessions::update_if_version(&mut connection, &change_sets).await.unwrap();
+                let at = clock.fixed_time();
+                sessions::update_if_version(&mut connection, &change_sets, at).await.unwrap();
             }
         });
     }
@@ -225,7 +231,7 @@ async fn create_with_keys(
             provenance: provenance(&app_id, &account, Some(key)),
         })
         .collect();
-    sessions::insert(connection, &records).await
+    sessions::insert(connection, &records, clock.fixed_time()).await.map(drop)
 }
 
 /// The same requests reach two servers in different order. One of the statements waits for the
@@ -278,10 +284,11 @@ async fn records_and_keys_are_locked_in_one_order() {
     store::insert_old_audit_entries(&app, 1_000).await;
     let stored = store::new_app(BUIN, &[]);
     store::insert(&app.pool, &stored).await;
-    let mut hashes: Vec<ApiKeyHash> = Vec::new();
+    let mut hashes: Vec<ApiKeyUse> = Vec::new();
     for _ in 0..60 {
         let key = store::insert_key(&app.pool, BUIN, stored.app.app_id.as_str()).await;
-        hashes.push(ApiKey::parse(&key).unwrap().hash());
+        let hash = ApiKey::parse(&key).unwrap().hash();
+        hashes.push(ApiKeyUse { hash, from: "192.0.2.1/32".parse().unwrap() });
     }
     let hashes = Arc::new(hashes);
     let mut tasks = JoinSet::new();

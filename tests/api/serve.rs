@@ -33,18 +33,26 @@ async fn first_start_creates_everything_and_prints_the_next_step() {
     assert_eq!(first["url"], server.url(""));
     assert!(first["buin"].is_i64() && first["apiKey"].as_str().unwrap().starts_with("msk_"));
 
-    let printed = server.running.until_stdout("a curl line", |text| {
-        text.split_once("curl ")?.1.contains('\n').then(|| text.to_owned())
+    let printed = server.running.until_stdout("both curl lines", |text| {
+        text.split_once("/cgi/session/create")?.1.contains('\n').then(|| text.to_owned())
     });
     assert!(printed.contains(&server.url("")), "{printed}");
     assert!(printed.contains(r"it'\''s here/first-app.json"), "{printed}");
     assert!(!printed.contains(first["apiKey"].as_str().unwrap()), "{printed}");
-    let line = printed.lines().find(|line| line.trim_start().starts_with("curl ")).unwrap();
-    // The command works in any directory, because the path is absolute.
-    let curl = Command::new("sh").args(["-c", line]).current_dir("/").output();
-    let curl = curl.expect("these tests need curl");
-    let created: Value = serde_json::from_slice(&curl.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {curl:?}: {line}"));
+    assert!(printed.contains(&server.url("/v1/docs")), "{printed}");
+    let lines: Vec<_> =
+        printed.lines().filter(|line| line.trim_start().starts_with("curl ")).collect();
+    let [rest, cgi] = lines[..] else { panic!("{printed}") };
+    // The commands work in any directory, because the path is absolute.
+    let run = |line: &str| -> Value {
+        let curl = Command::new("sh").args(["-c", line]).current_dir("/").output();
+        let curl = curl.expect("these tests need curl");
+        serde_json::from_slice(&curl.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {curl:?}: {line}"))
+    };
+    let created = run(rest);
+    assert_eq!((&created["title"], &created["version"]), (&json!("Hello"), &json!(1)), "{created}");
+    let created = run(cgi);
     assert_eq!(created["errcode"], 0, "{created}");
 
     for path in ["/healthz", "/readyz"] {

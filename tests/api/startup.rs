@@ -80,18 +80,47 @@ fn data_of_a_newer_postgresql_are_refused() {
     assert!(home.postmaster().is_none());
 }
 
+/// The directory belongs to the user of PostgreSQL, and Muster may run as root.
+#[test]
+fn files_behind_links_in_the_directory_of_postgresql_are_not_printed() {
+    let home = Home::with_database();
+    let secret = home.parent.join("shadow");
+    fs::write(&secret, "root:Sesame:1:0\n").unwrap();
+    let version = home.postgres().join("PG_VERSION");
+    fs::remove_file(&version).unwrap();
+    std::os::unix::fs::symlink(&secret, &version).unwrap();
+    for command in [
+        &["serve"][..],
+        &["migrate", "--create-database"],
+        &["app", "list"],
+        &["backup", "copy"],
+        &["doctor"],
+    ] {
+        let output = home.run(command);
+        assert_eq!(output.status.code(), Some(1), "{output:#?}");
+        let all = format!("{}{}", output.stdout, output.stderr);
+        assert!(!all.contains("Sesame"), "{all}");
+        assert!(all.contains("has a link as PG_VERSION, which is not followed"), "{all}");
+    }
+    assert!(home.postmaster().is_none());
+}
+
 #[test]
 fn invalid_programs_directory_leaves_no_data_directory() {
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__POSTGRES_DIR", "/nowhere");
-    for command in [&["serve"][..], &["migrate"], &["app", "create", "--buin", "1"]] {
+    for command in [
+        &["serve"][..],
+        &["migrate", "--create-database"],
+        &["app", "create", "--buin", "1", "--create-database"],
+    ] {
         home.run(command).fails(2, &["database.postgres_dir is /nowhere"]);
     }
     assert!(!home.data_dir.exists());
 }
 
 #[test]
-fn reading_command_creates_no_database() {
+fn only_a_server_creates_a_database_without_a_flag() {
     let home = Home::new();
     let id = "00000000-0000-7000-8000-000000000000.1.yd5D7F8E6A";
     let app = ["--buin", "1", "--app-id", "yd5D7F8E6A"];
@@ -102,20 +131,46 @@ fn reading_command_creates_no_database() {
         &["delivery", "list"],
         &["delivery", "show", id],
         &["migrate", "status"],
+        &["migrate"],
+        &["migrate", "--json"],
+        &["app", "create", "--buin", "1"],
+        &[&["app", "create", "--json"], &app[..]].concat(),
+        &[&["key", "create"], &app[..]].concat(),
+        &["key", "revoke", "0011223344556677"],
+        &["audit", "list"],
+        &["secrets", "status"],
+        &["secrets", "rotate"],
+        &["backup", "copy"],
+        &["move-to", "postgres://127.0.0.1:1/m"],
     ] {
         home.run(command).fails(
             1,
-            &["there is no database in", "muster serve", "muster app create", "set data_dir"],
+            &[
+                "there is no database in",
+                "muster serve",
+                "muster app create --create-database",
+                "set data_dir",
+            ],
         );
         assert!(!home.data_dir.exists(), "{command:?}");
     }
-    home.run(&["app", "create", "--buin", "1"]).ok();
-    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1);
+    // A database beside the wrong directory is not mistaken for one in it.
+    let other = Home::with_database();
+    let mut wrong = Home::new();
+    wrong.set("MUSTER__DATA_DIR", other.parent.to_str().unwrap());
+    wrong.run(&["app", "create", "--buin", "1"]).fails(1, &["there is no database in"]);
+    assert!(!other.parent.join("postgres").exists());
+
+    home.run(&["app", "create", "--buin", "1", "--create-database"]).ok();
+    home.run(&["app", "create", "--buin", "2", "--create-database"]).ok();
+    home.run(&["app", "create", "--buin", "3"]).ok();
+    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 3);
     let server = home.serve();
     assert!(!home.data_dir.join("first-app.json").exists());
     server.stop();
 
     let home = Home::new();
+    home.run(&["migrate", "--create-database"]).ok();
     home.run(&["migrate"]).ok();
     home.run(&["migrate", "status"]).ok();
 }
@@ -224,6 +279,35 @@ fn unreachable_database_error_hides_the_password() {
         }
     }
     assert!(!home.data_dir.exists());
+}
+
+#[test]
+fn database_link_that_may_be_without_tls_is_reported() {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+    for (query, is_reported) in [
+        ("", true),
+        ("?sslmode=disable", true),
+        ("?sslmode=prefer", true),
+        ("?sslmode=require", false),
+        ("?sslmode=verify-full", false),
+    ] {
+        let url = format!("postgres://u:Sesame@database.invalid/muster{query}");
+        home.set("MUSTER__DATABASE__URL", &url);
+        let served = home.run(&["serve"]);
+        served.fails(1, &["database.url"]);
+        let doctor = home.run(&["doctor"]);
+        assert_eq!(doctor.status.code(), Some(1), "{doctor:#?}");
+        let found = "database.url permits connections to database.invalid without TLS";
+        assert_eq!(served.stderr.contains(found), is_reported, "{query}: {served:#?}");
+        assert_eq!(doctor.stdout.contains(found), is_reported, "{query}: {doctor:#?}");
+        assert_eq!(doctor.stdout.contains("warn  link"), is_reported, "{query}: {doctor:#?}");
+        assert!(!format!("{served:?}{doctor:?}").contains("Sesame"), "{doctor:#?}");
+    }
+    // The environment completes the URL.
+    home.set("MUSTER__DATABASE__URL", "postgres://u@database.invalid/muster");
+    home.set("PGSSLMODE", "verify-full");
+    assert!(!home.run(&["doctor"]).stdout.contains("warn  link"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use muster::config::RemoveMembers;
+use muster::domain::Permission;
 use serde_json::{Value, json};
 
-use crate::harness::{refusal, spawn_app, spawn_app_with};
+use crate::harness::client::read_response;
+use crate::harness::{BUIN, refusal, spawn_app, spawn_app_with};
 
 fn invalid(errmsg: &str) -> Value {
     refusal(100_003, errmsg)
@@ -330,4 +332,36 @@ async fn integers_are_accounts_in_updates() {
         let got = app.change(&session, "1", json!({ "title": value })).await;
         assert_eq!(got, invalid(&format!("title: must be text, got {kind}")));
     }
+}
+
+/// The answer to a change shows no content to an app that may not read sessions.
+#[tokio::test(flavor = "multi_thread")]
+async fn app_that_only_writes_reads_nothing() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let (writer, key) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let token = writer.token().await;
+    let update =
+        |fields: Value| with(&json!({ "sessionId": session["sessionId"], "opUser": "a" }), &fields);
+    let path = "/cgi/session/update";
+    for (version, fields) in [
+        (2, json!({ "addMember": ["d"] })),
+        (3, json!({ "title": "after" })),
+        // Nothing changes.
+        (3, json!({ "title": "after" })),
+    ] {
+        let sealed = writer.post_sealed(&token, path, &update(fields.clone())).await;
+        assert_eq!((&sealed["errcode"], &sealed["version"]), (&json!(0), &json!(version)));
+        for hidden in ["title", "owner", "member", "activeTime"] {
+            assert!(sealed.get(hidden).is_none(), "{sealed}");
+        }
+        let body = update(fields).to_string();
+        let plain = read_response(writer.post(&format!("{path}?accessToken={key}"), body).await);
+        let expected = json!({
+            "errcode": 0, "errmsg": "ok", "sessionId": session["sessionId"], "version": version
+        });
+        assert_eq!(plain.await, expected);
+    }
+    let got = writer.post_sealed(&token, path, &update(json!({}))).await;
+    assert_eq!(got, refusal(3, "appId: the app lacks the permission sessions:read"));
 }

@@ -82,7 +82,12 @@ fn json(criterion: &mut Criterion) {
 
 /// One member in and one out, as the load does; and all members.
 fn decide(criterion: &mut Criterion) {
-    let rules = Rules { min_members: 3, max_members: 2_000, remove_members: RemovePolicy::Owner };
+    let rules = Rules {
+        min_members: 3,
+        min_remaining: 3,
+        max_members: 2_000,
+        remove_members: RemovePolicy::Owner,
+    };
     let account = |text: &str| Account::new(text).unwrap();
     let mut group = criterion.benchmark_group("decide");
     for size in SIZES {

@@ -32,8 +32,12 @@ pub fn provenance<'a>(app_id: &'a AppId, operator: &'a Account) -> Provenance<'a
 }
 
 /// The default rules without a minimum of members.
-pub const RULES: Rules =
-    Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
+pub const RULES: Rules = Rules {
+    min_members: 1,
+    min_remaining: 1,
+    max_members: 2_000,
+    remove_members: RemovePolicy::Owner,
+};
 
 /// The result of repeated runs of a statement.
 #[derive(Debug)]
@@ -115,7 +119,7 @@ impl DirectStatement for CreateStatement {
             provenance: provenance(&self.app_id, &session.owner),
         };
         let started_at = Instant::now();
-        sessions::insert(connection, &[record]).await?;
+        sessions::insert(connection, &[record], None).await?;
         Ok(started_at.elapsed())
     }
 }
@@ -160,7 +164,7 @@ impl DirectStatement for UpdateStatement {
             VersionedChange { change: &change, provenance: provenance(&self.app_id, &operator) };
         let change_set = ChangeSet { before: session, steps: vec![step] };
         let started_at = Instant::now();
-        let written = sessions::update_if_version(connection, &[change_set]).await?;
+        let written = sessions::update_if_version(connection, &[change_set], None).await?;
         let elapsed = started_at.elapsed();
         anyhow::ensure!(written.len() == 1, "{} sessions written instead of one", written.len());
         self.sessions[index] = change.after;

@@ -57,7 +57,9 @@ fn expression(kind: Kind, name: &str) -> Option<String> {
         (Kind::Update, "event.operator" | "event.owner") => format!("array[{A1}]"),
         (Kind::Update, "event.app_id") => "array[:app::text]".to_owned(),
         (Kind::Update, "event.reason" | "event.patch" | "event.trace") => "array[null]".to_owned(),
-        (Kind::Update, "event.created_at") => "array[now()]".to_owned(),
+        (Kind::Update, "event.decided_at") => "array[now()]".to_owned(),
+        // The time of the database's clock.
+        (Kind::Create, "$30") | (Kind::Update, "$8") => "null".to_owned(),
         (Kind::Update, "event.changes") => format!("array[{CHANGED}]"),
         (Kind::Update, "removed.session_id" | "added.session_id") => format!("array[{ID}]"),
         (Kind::Update, "removed.account") => substitute_if("= 0"),
@@ -69,7 +71,7 @@ fn expression(kind: Kind, name: &str) -> Option<String> {
         (_, "item.title") => format!("array[{TITLE}]"),
         (_, "item.owner" | "item.operator") => format!("array[{A1}]"),
         (_, "item.member_count") => "array[5]".to_owned(),
-        (_, "item.created_at" | "item.updated_at") => "array[now()]".to_owned(),
+        (_, "item.decided_at") => "array[now()]".to_owned(),
         (_, "item.app_id") => "array[:app::text]".to_owned(),
         // These requests have no trace.
         (_, "item.reason" | "item.trace") => "array[null]".to_owned(),

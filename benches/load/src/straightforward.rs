@@ -141,7 +141,7 @@ impl Worker {
         let record =
             NewSessionRecord { session: &session, provenance: provenance(app_id, &session.owner) };
         let mut guard = self.connection.lock().await;
-        sessions::insert(self.open_connection(&mut guard).await?, &[record]).await?;
+        sessions::insert(self.open_connection(&mut guard).await?, &[record], None).await?;
         Ok(self.store_and_respond(session))
     }
 
@@ -161,7 +161,7 @@ impl Worker {
         let change_set = ChangeSet { before: &before, steps: vec![step] };
         let mut guard = self.connection.lock().await;
         let connection = self.open_connection(&mut guard).await?;
-        let written = sessions::update_if_version(connection, &[change_set]).await?;
+        let written = sessions::update_if_version(connection, &[change_set], None).await?;
         anyhow::ensure!(written.len() == 1, "the session was changed concurrently");
         Ok(self.store_and_respond(change.after))
     }

@@ -1,10 +1,12 @@
 //! Printing apps. Secrets are printed only if the operator asked for them or has just made them.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::json;
 
 use super::super::args::Output;
-use super::super::output;
-use crate::domain::Permission;
+use super::super::output::{self, OutputError};
+use crate::domain::{App, Permission};
 use crate::service::admin::apps::RegisteredApp;
 
 /// The secrets to print. By default no secret is printed, because the history of a terminal or the
@@ -36,10 +38,21 @@ struct AppOutput<'a> {
     callback_token: Option<Option<&'a str>>,
     callbacks_paused: bool,
     disabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_key_until: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "is_false")]
+    archived: bool,
+}
+
+/// An app in use has no such field.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_false(archived: &bool) -> bool {
+    !archived
 }
 
 impl<'a> AppOutput<'a> {
-    fn new(RegisteredApp { app, aes_key }: &'a RegisteredApp, secrets: SecretVisibility) -> Self {
+    fn new(registered: &'a RegisteredApp, secrets: SecretVisibility) -> Self {
+        let RegisteredApp { app, aes_key, previous_key_until, archived } = registered;
         let callback = app.callback.as_ref();
         Self {
             buin: app.buin.get(),
@@ -53,6 +66,8 @@ impl<'a> AppOutput<'a> {
                 .then(|| callback.map(|callback| callback.token.as_str())),
             callbacks_paused: app.callbacks_paused,
             disabled: app.disabled,
+            previous_key_until: *previous_key_until,
+            archived: *archived,
         }
     }
 }
@@ -62,10 +77,27 @@ pub(super) fn show(
     stored: &RegisteredApp,
     secrets: SecretVisibility,
     output: Output,
-) -> anyhow::Result<()> {
+) -> Result<(), OutputError> {
+    output::text(&describe(stored, secrets, output)?)
+}
+
+/// Prints an app with secrets that nobody has seen yet.
+pub(super) fn show_new(
+    stored: &RegisteredApp,
+    secrets: SecretVisibility,
+    output: Output,
+) -> Result<(), OutputError> {
+    output::secret(&describe(stored, secrets, output)?)
+}
+
+fn describe(
+    stored: &RegisteredApp,
+    secrets: SecretVisibility,
+    output: Output,
+) -> Result<String, OutputError> {
     let printed = AppOutput::new(stored, secrets);
     if output.json {
-        return output::json(&printed);
+        return output::to_json(&printed);
     }
     let mut lines = vec![
         format!("buin            {}", printed.buin),
@@ -73,6 +105,11 @@ pub(super) fn show(
         format!("name            {}", printed.name),
     ];
     lines.extend(printed.aes_key.map(|key| format!("AES key         {key}")));
+    lines.extend(
+        printed
+            .previous_key_until
+            .map(|until| format!("previous key    accepted until {}", until.format("%F %T UTC"))),
+    );
     lines.push(format!("permissions     {}", printed.permissions.join(",")));
     lines.push(format!("forms           {}", printed.forms));
     if let Some(url) = printed.callback_url {
@@ -85,12 +122,22 @@ pub(super) fn show(
         ));
     }
     lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
-    output::text(&lines.join("\n"));
-    Ok(())
+    lines.extend(printed.archived.then(|| "archived        yes".to_owned()));
+    Ok(lines.join("\n"))
+}
+
+/// Prints that an app was deleted.
+pub(super) fn show_deleted(app: &App, output: Output) -> Result<(), OutputError> {
+    if output.json {
+        return output::json(&json!({
+            "buin": app.buin.get(), "appId": app.app_id.as_str(), "deleted": true,
+        }));
+    }
+    output::text("deleted")
 }
 
 /// Prints a table of apps.
-pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()> {
+pub(super) fn list(apps: &[RegisteredApp], output: Output) -> Result<(), OutputError> {
     let printed: Vec<AppOutput<'_>> =
         apps.iter().map(|stored| AppOutput::new(stored, SecretVisibility::Hidden)).collect();
     if output.json {
@@ -103,11 +150,15 @@ pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()>
                 app.buin.to_string(),
                 app.app_id.to_owned(),
                 app.permissions.join(","),
-                if app.disabled { "disabled" } else { "enabled" }.to_owned(),
+                match (app.archived, app.disabled) {
+                    (true, _) => "archived",
+                    (false, true) => "disabled",
+                    (false, false) => "enabled",
+                }
+                .to_owned(),
                 app.name.to_owned(),
             ]
         })
         .collect();
-    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows));
-    Ok(())
+    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows))
 }

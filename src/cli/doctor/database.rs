@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::super::database::{Database, UnsupportedEncoding};
 use super::super::explain::explain;
+use super::super::plaintext_link::PlaintextLink;
 use super::report::{Check, Report, Verdict};
-use super::{forms, secrets};
+use super::{forms, keys, secrets};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::postgres::embedded::{EmbeddedError, StartupTimeouts};
@@ -17,8 +18,10 @@ use crate::service::admin::diagnosis::{self, DatabaseServer, MIN_POSTGRES_VERSIO
 use crate::service::admin::schema::{self, SchemaState};
 
 pub(super) const NAME: &str = "database";
+const LINK: &str = "link";
 const CLOCK: &str = "clock";
 const MIGRATIONS: &str = "migrations";
+const EVENTS: &str = "events";
 
 /// The maximum difference between the clocks of the database and this machine.
 const MAX_SKEW: Duration = Duration::from_secs(2);
@@ -26,6 +29,9 @@ const MAX_SKEW: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = StartupTimeouts::PROBE.ready;
 
 pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
+    if let Some(link) = settings.database.url.as_ref().and_then(PlaintextLink::find) {
+        report.add(Check::warn(LINK, link.finding("database.url"), PlaintextLink::REMEDY));
+    }
     match open(settings).await {
         Ok(database) => {
             if check_open(&database.admin(clock), settings, report).await {
@@ -36,7 +42,7 @@ pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Repor
             let failed = check.verdict == Verdict::Fail;
             report.add(check);
             if failed {
-                skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
+                skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
             }
         }
     }
@@ -49,12 +55,12 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
         Some(Err(error)) => {
             let error = anyhow::Error::from(error);
             report.add(unreachable(settings, format!("{error:#}")));
-            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
             return true;
         }
         None => {
             report.add(unreachable(settings, no_answer()));
-            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME, forms::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
             return false;
         }
     };
@@ -62,7 +68,7 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     report.add(skew(&server));
     let Some(migrations) = with_timeout(migrations(admin)).await else {
         report.add(Check::fail(MIGRATIONS, no_answer(), SEE_DATABASE));
-        skip(report, &[secrets::NAME, forms::NAME]);
+        skip(report, &[EVENTS, secrets::NAME, forms::NAME]);
         return false;
     };
     let current = migrations.verdict == Verdict::Ok;
@@ -71,6 +77,12 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     if !current {
         return true;
     }
+    let Some(events) = with_timeout(events(admin)).await else {
+        report.add(Check::fail(EVENTS, no_answer(), SEE_DATABASE));
+        skip(report, &[secrets::NAME, forms::NAME]);
+        return false;
+    };
+    report.add(events);
     let Some(secrets) = with_timeout(secrets::check(admin)).await else {
         report.add(Check::fail(secrets::NAME, no_answer(), SEE_DATABASE));
         skip(report, &[forms::NAME]);
@@ -85,6 +97,13 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     let forms = with_timeout(forms::check(admin)).await;
     let is_answering = forms.is_some();
     report.add(forms.unwrap_or_else(|| Check::fail(forms::NAME, no_answer(), SEE_DATABASE)));
+    if !is_answering {
+        return false;
+    }
+    let keys = with_timeout(keys::check(admin)).await;
+    let is_answering = keys.is_some();
+    let finding = keys.unwrap_or_else(|| Some(Check::fail(keys::NAME, no_answer(), SEE_DATABASE)));
+    finding.into_iter().for_each(|finding| report.add(finding));
     is_answering
 }
 
@@ -180,5 +199,18 @@ async fn migrations(admin: &AdminContext) -> Check {
             "restore a backup, or compare the schema with the file of that number by hand",
         ),
         Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE_DATABASE),
+    }
+}
+
+/// Finds a database that was copied from another PostgreSQL by PostgreSQL's own tools.
+async fn events(admin: &AdminContext) -> Check {
+    match schema::has_future_events(admin).await.map_err(explain) {
+        Ok(false) => Check::ok(EVENTS, "numbered by this PostgreSQL"),
+        Ok(true) => Check::fail(
+            EVENTS,
+            "the database is a copy from another PostgreSQL: some events have transaction ids of that one",
+            "run `muster migrate`, which gives them new ids",
+        ),
+        Err(error) => Check::fail(EVENTS, format!("{error:#}"), SEE_DATABASE),
     }
 }

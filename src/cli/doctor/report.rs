@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::super::args::Output;
-use super::super::output;
+use super::super::output::{self, OutputError};
 use crate::postgres::embedded::EmbeddedError;
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
@@ -63,39 +63,45 @@ impl Check {
 pub(super) struct Report {
     output: Output,
     checks: Vec<Check>,
+    /// Whether the results could be printed. The first failure ends the printing, not the checks.
+    printed: Result<(), OutputError>,
 }
 
 impl Report {
     pub(super) fn new(output: Output) -> Self {
-        Self { output, checks: Vec::new() }
+        Self { output, checks: Vec::new(), printed: Ok(()) }
     }
 
     pub(super) fn add(&mut self, check: Check) {
-        if !self.output.json {
-            show(&check);
+        if !self.output.json && self.printed.is_ok() {
+            self.printed = show(&check);
         }
         self.checks.push(check);
     }
 
     /// Prints the JSON if it was requested. The exit code is 1 if a check failed.
-    pub(super) fn finish(self) -> ExitCode {
+    ///
+    /// # Errors
+    /// The results could not be printed.
+    pub(super) fn finish(self) -> Result<ExitCode, OutputError> {
+        self.printed?;
         if self.output.json {
-            // Serialization cannot fail: a check consists of texts.
-            let _ = output::json(&self.checks);
+            output::json(&self.checks)?;
         }
         let failed = self.checks.iter().any(|check| check.verdict == Verdict::Fail);
-        ExitCode::from(u8::from(failed))
+        Ok(ExitCode::from(u8::from(failed)))
     }
 }
 
-fn show(check: &Check) {
+fn show(check: &Check) -> Result<(), OutputError> {
     let verdict = match check.verdict {
         Verdict::Ok => "ok  ",
         Verdict::Warn => "warn",
         Verdict::Fail => "FAIL",
     };
-    output::text(&format!("{verdict}  {:13}  {}", check.check, check.found));
-    if let Some(remedy) = &check.remedy {
-        output::text(&format!("{:19}  -> {remedy}", ""));
+    output::text(&format!("{verdict}  {:13}  {}", check.check, check.found))?;
+    match &check.remedy {
+        Some(remedy) => output::text(&format!("{:19}  -> {remedy}", "")),
+        None => Ok(()),
     }
 }

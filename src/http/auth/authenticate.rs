@@ -3,7 +3,7 @@
 //! The surprise is the order: a credential that is cached as valid is accepted first. Only other
 //! credentials meet the [`AttemptThrottle`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::domain::App;
 use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::transport;
 use crate::metrics::Metrics;
 use crate::service::{AppContext, AuthError, Authenticator, Caller, Error, ProofFault};
 
@@ -126,8 +127,8 @@ impl RequestAuth {
     }
 }
 
-/// Authenticates the holder of an access token or an API key. The whole request must have been
-/// read, because the request timeout starts here.
+/// Authenticates the holder of an access token or an API key. The request timeout starts here, and
+/// again when a body has been read.
 pub(crate) async fn authenticate(
     request: &HttpRequest,
     token: &str,
@@ -143,6 +144,8 @@ pub(crate) async fn authenticate(
             counting_failures(request, auth, authenticator.authenticate(token, now).await)?
         }
     };
+    caller.admit(|| client_ip(request).0).map_err(Error::from)?;
+    transport::mark_authenticated(request);
     identified(request, auth, caller.app(), "")?;
     Ok(caller)
 }
@@ -179,7 +182,10 @@ fn identified(
     app: &App,
     sealed: &str,
 ) -> Result<(), AuthRejection> {
-    RequestContext::with(request, |context| context.set_app(&app.app_id));
+    RequestContext::with(request, |context| {
+        context.set_app(&app.app_id);
+        context.set_enterprise(app.buin);
+    });
     if sealed.len() > MAX_UNTHROTTLED_SEALED_LEN {
         auth.check_throttle(rate_limit_prefix(request))?;
     }
@@ -208,6 +214,7 @@ pub(crate) fn verify_key_proof<T>(
 
 /// Records that an app got its token.
 pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
+    transport::mark_authenticated(request);
     request_auth(request)?.throttle.forgive_one(&rate_limit_prefix(request));
     Ok(())
 }
@@ -225,7 +232,7 @@ fn counting_failures<T>(
     Ok(result?)
 }
 
-/// Whether an error suggests guessing. An expired token does not: this service issued it.
+/// Whether an error suggests guessing. An expired token or key does not: this service issued it.
 fn counts_as_failure(error: AuthError) -> bool {
     match error {
         AuthError::UnknownToken
@@ -234,16 +241,21 @@ fn counts_as_failure(error: AuthError) -> bool {
         | AuthError::InvalidProof { .. } => true,
         AuthError::MissingToken
         | AuthError::ExpiredToken
+        | AuthError::ExpiredKey
+        | AuthError::ForeignNetwork
         | AuthError::MissingPermission(_)
+        | AuthError::KeyLacksPermission(_)
         | AuthError::FormNotAllowed(_) => false,
     }
 }
 
 pub(super) fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
-    let unknown = || ClientIp(Ipv4Addr::UNSPECIFIED.into());
-    RequestContext::from_request(request)
-        .map_or_else(unknown, |context| context.client_ip())
-        .rate_limit_prefix()
+    client_ip(request).rate_limit_prefix()
+}
+
+fn client_ip(request: &HttpRequest) -> ClientIp {
+    let unknown = || ClientIp(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    RequestContext::from_request(request).map_or_else(unknown, |context| context.client_ip())
 }
 
 pub(super) fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {

@@ -7,6 +7,7 @@ mod app_rate_limit;
 mod attempt_throttle;
 pub(super) mod authenticate;
 pub(super) mod bearer;
+pub(super) mod caller_body;
 mod sealed_guard;
 pub(super) mod sealed_texts;
 

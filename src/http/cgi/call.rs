@@ -10,17 +10,19 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
 use super::error::CgiError;
 use super::message::RequestBody;
-use super::render::{plain_response, sealed_response, to_json};
-use crate::domain::{IdempotencyKey, Invalid, MessageForm, SessionId};
-use crate::http::auth::authenticate;
+use super::render::{plain_response, sealed_response, to_json, to_version_json};
+use crate::domain::{IdempotencyKey, Invalid, MessageForm, Permission, SessionId};
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::sealed_texts::{self, SealedFault};
+use crate::http::auth::{authenticate, caller_body};
+use crate::http::body::budget::BytesInFlight;
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::middleware::response_budget;
 use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::service::{
-    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOptions, WriteOutcome,
+    AuthError, CachedSession, Caller, Credential, KeyGeneration, WriteOptions, WriteOutcome,
 };
 use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
 
@@ -28,6 +30,8 @@ use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, Seal
 pub(super) struct PostRequest<N> {
     base: GetRequest<N>,
     message: PostMessage,
+    /// The memory of the body, until the request ends.
+    _in_flight: Option<BytesInFlight>,
 }
 
 /// The message of a `POST`.
@@ -45,8 +49,8 @@ enum PostMessage {
 /// A `GET` of an app with the permission `N`.
 pub(super) struct GetRequest<N> {
     caller: Caller,
-    /// Whether the response is sealed in an envelope.
-    sealed: bool,
+    /// The key that seals the response: the one that the request used. `None`: a plain response.
+    sealed: Option<KeyGeneration>,
     request: HttpRequest,
     needs: PhantomData<N>,
 }
@@ -115,14 +119,17 @@ impl<N> PostRequest<N> {
     ) -> Result<HttpResponse, CgiError> {
         match result {
             Ok(outcome) => {
-                let mut response = self.base.respond(&outcome.session);
+                let mut response = match &outcome.session {
+                    Some(session) => self.base.respond(session),
+                    None => self.base.respond_json(outcome.session_id, &to_version_json(&outcome)),
+                };
                 if outcome.replayed {
                     let yes = HeaderValue::from_static("true");
                     response.headers_mut().insert(idempotency::REPLAYED, yes);
                 }
                 Ok(response)
             }
-            Err(error) if self.base.sealed => Err(error.without_echo()),
+            Err(error) if self.base.sealed.is_some() => Err(error.without_echo()),
             Err(error) => Err(error),
         }
     }
@@ -152,14 +159,17 @@ impl<N> GetRequest<N> {
     /// A response whose result is a session. The request context records the session here: a new
     /// session had no id before.
     pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
-        let json = session.json(to_json);
-        let response = if self.sealed {
-            sealed_response(&self.caller.app_context().envelope, json)
-        } else {
-            plain_response(json)
+        self.respond_json(session.id, session.json(to_json))
+    }
+
+    /// A response with this JSON about a session.
+    fn respond_json(&self, id: SessionId, json: &[u8]) -> HttpResponse {
+        let response = match self.sealed {
+            Some(key) => sealed_response(self.caller.envelope(key), json),
+            None => plain_response(json),
         };
         RequestContext::with(&self.request, |context| {
-            context.set_session(session.id);
+            context.set_session(id);
             context.mark_succeeded();
         });
         response
@@ -172,6 +182,9 @@ async fn authenticate<N: RequiredPermission>(request: &HttpRequest) -> Result<Ca
     // This API has no endpoint for administrators: `sessions:admin` replaces no other permission.
     if let Some(least) = N::ANY_OF.first() {
         caller.require(*least)?;
+        if *least == Permission::SessionsWrite {
+            response_budget::check_room(request, caller.app().buin)?;
+        }
     }
     Ok(caller)
 }
@@ -181,15 +194,16 @@ async fn read_post_request<N: RequiredPermission>(
     payload: &mut dev::Payload,
 ) -> Result<PostRequest<N>, CgiError> {
     uri::check_len(&request)?;
-    // The body comes first: a client that still sends its request may never read the response.
-    let body = RequestBody::read(&request, payload).await?;
-    let caller = authenticate::<N>(&request).await?;
+    let authenticated = authenticate::<N>(&request).await;
+    let (caller, body) = caller_body::read(&request, payload, authenticated).await?;
+    let body = RequestBody::new(&request, body);
     let object = body.object()?;
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
         caller.require_form(MessageForm::Plain)?;
-        let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
+        let base = GetRequest { caller, sealed: None, request, needs: PhantomData };
         drop(object);
-        return Ok(PostRequest { base, message: PostMessage::Plain(body.into_bytes()) });
+        let (bytes, in_flight) = body.into_parts();
+        return Ok(PostRequest { base, message: PostMessage::Plain(bytes), _in_flight: in_flight });
     }
     if !object.has("encrypt") {
         return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
@@ -205,12 +219,13 @@ async fn read_post_request<N: RequiredPermission>(
     }
     caller.require_form(MessageForm::Sealed)?;
     sealed_texts::check(&request, app)?;
-    let message = PostMessage::Sealed {
-        fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
-        opened: caller.app_context().envelope.open(envelope.encrypt),
-    };
-    let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
-    Ok(PostRequest { base, message })
+    let fingerprint = sealed_texts::write_fingerprint(&request, envelope.encrypt)?;
+    let (opened, key) = caller.open(envelope.encrypt);
+    let message = PostMessage::Sealed { opened, fingerprint };
+    drop(object);
+    let (_, in_flight) = body.into_parts();
+    let base = GetRequest { caller, sealed: Some(key), request, needs: PhantomData };
+    Ok(PostRequest { base, message, _in_flight: in_flight })
 }
 
 impl<N: RequiredPermission> FromRequest for PostRequest<N> {
@@ -233,44 +248,13 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
         Box::pin(async move {
             uri::check_len(&request)?;
             let caller = authenticate::<N>(&request).await?;
-            let sealed = caller.credential() == Credential::Token;
-            let form = if sealed { MessageForm::Sealed } else { MessageForm::Plain };
+            let (sealed, form) = match caller.credential() {
+                Credential::Token => (Some(caller.key()), MessageForm::Sealed),
+                Credential::ApiKey => (None, MessageForm::Plain),
+            };
             caller.require_form(form)?;
             Ok(Self { caller, sealed, request, needs: PhantomData })
         })
-    }
-}
-
-/// A request for an access token: the app and its sealed proof.
-pub(super) struct TokenRequest {
-    pub(super) app_context: std::sync::Arc<AppContext>,
-    pub(super) encrypt: String,
-}
-
-async fn read_token_request(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-) -> Result<TokenRequest, CgiError> {
-    uri::check_len(request)?;
-    let body = RequestBody::read(request, payload).await?;
-    let object = body.object()?;
-    let envelope = body.envelope_fields(&object)?;
-    let buin = envelope.buin.ok_or(Error::Denied(AuthError::WrongEnterprise))?;
-    let encrypt = envelope.encrypt;
-    let app_context =
-        authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
-    app_context.require_form(MessageForm::Sealed)?;
-    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
-}
-
-impl FromRequest for TokenRequest {
-    type Error = CgiError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, CgiError>>>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
-        let request = request.clone();
-        let mut payload = payload.take();
-        Box::pin(async move { read_token_request(&request, &mut payload).await })
     }
 }
 

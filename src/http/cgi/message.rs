@@ -1,11 +1,12 @@
 //! The body of a request: an envelope, or the bare message if the caller has an API key.
 
+use actix_web::HttpRequest;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, dev};
 
 use super::error::CgiError;
-use crate::http::body;
+use crate::http::body::Body;
+use crate::http::body::budget::BytesInFlight;
 use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 
 /// The content type of a form.
@@ -15,6 +16,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 pub(super) struct RequestBody {
     bytes: Bytes,
     is_form: bool,
+    in_flight: Option<BytesInFlight>,
 }
 
 /// The three fields of an envelope, unchecked.
@@ -27,12 +29,8 @@ pub(super) struct EnvelopeFields<'a> {
 }
 
 impl RequestBody {
-    /// Reads a body within the configured size and time.
-    pub(super) async fn read(
-        request: &HttpRequest,
-        payload: &mut dev::Payload,
-    ) -> Result<Self, CgiError> {
-        let bytes = body::read(request, payload).await?;
+    pub(super) fn new(request: &HttpRequest, body: Body) -> Self {
+        let Body { bytes, in_flight } = body;
         // Old clients send forms. `curl -d '{…}'` sends JSON with the content type of a form.
         let is_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             kind.as_bytes()
@@ -40,7 +38,7 @@ impl RequestBody {
                 .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM.as_bytes()))
         });
         let is_form = is_form && !bytes.trim_ascii_start().starts_with(b"{");
-        Ok(Self { bytes, is_form })
+        Self { bytes, is_form, in_flight }
     }
 
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
@@ -79,7 +77,8 @@ impl RequestBody {
         Ok(EnvelopeFields { buin, app_id, encrypt })
     }
 
-    pub(super) fn into_bytes(self) -> Bytes {
-        self.bytes
+    /// The bytes, and what counts them as in flight.
+    pub(super) fn into_parts(self) -> (Bytes, Option<BytesInFlight>) {
+        (self.bytes, self.in_flight)
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::domain::{Account, Session, SessionId};
 use crate::http::shared::render::{as_text, as_texts};
+use crate::service::WriteOutcome;
 use crate::wire::Envelope;
 
 /// The only type of a session.
@@ -39,6 +40,21 @@ pub(super) fn plain_response(json: &[u8]) -> HttpResponse {
 pub(super) fn to_json(session: &Session) -> Vec<u8> {
     // Text and numbers always have a JSON form.
     serde_json::to_vec(&CgiSession::from(session)).unwrap_or_default()
+}
+
+/// The JSON of a write for an app that may not read the session.
+pub(super) fn to_version_json(outcome: &WriteOutcome) -> Vec<u8> {
+    let version = CgiVersion { session_id: outcome.session_id, version: outcome.version.get() };
+    serde_json::to_vec(&version).unwrap_or_default()
+}
+
+/// The fields of a session that an app which only writes gets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CgiVersion {
+    #[serde(serialize_with = "as_text")]
+    session_id: SessionId,
+    version: i64,
 }
 
 /// The fields of a session in a response.

@@ -1,14 +1,56 @@
 //! `POST /cgi/gettoken`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 use serde::Serialize;
 
-use super::call::TokenRequest;
 use super::error::CgiError;
+use super::message::RequestBody;
 use super::render::sealed_response;
-use crate::http::auth::authenticate;
+use crate::domain::MessageForm;
+use crate::http::auth::{authenticate, caller_body};
 use crate::http::middleware::request_context::RequestContext;
-use crate::service::Authenticator;
+use crate::http::uri;
+use crate::service::{AppContext, AuthError, Authenticator, Error};
+
+/// The largest body of a request for a token, which anyone may send. The usual one has 250 bytes.
+const MAX_TOKEN_REQUEST_BYTES: usize = 4_096;
+
+/// A request for an access token: the app and its sealed proof.
+pub(super) struct TokenRequest {
+    app_context: Arc<AppContext>,
+    encrypt: String,
+}
+
+async fn read_token_request(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+) -> Result<TokenRequest, CgiError> {
+    uri::check_len(request)?;
+    let body = caller_body::read_proof(request, payload, MAX_TOKEN_REQUEST_BYTES).await?;
+    let body = RequestBody::new(request, body);
+    let object = body.object()?;
+    let envelope = body.envelope_fields(&object)?;
+    let buin = envelope.buin.ok_or(Error::Denied(AuthError::WrongEnterprise))?;
+    let encrypt = envelope.encrypt;
+    let app_context =
+        authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
+    app_context.require_form(MessageForm::Sealed)?;
+    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
+}
+
+impl FromRequest for TokenRequest {
+    type Error = CgiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, CgiError>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let mut payload = payload.take();
+        Box::pin(async move { read_token_request(&request, &mut payload).await })
+    }
+}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,5 +72,5 @@ pub(super) async fn get(
     let token = TokenResponse { access_token: &issued.access_token, expire_in: issued.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| CgiError::internal(&error))?;
     RequestContext::with(&request, RequestContext::mark_succeeded);
-    Ok(sealed_response(&app_context.envelope, &json))
+    Ok(sealed_response(app_context.envelope_of(issued.key), &json))
 }

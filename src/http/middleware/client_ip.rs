@@ -11,6 +11,8 @@ use std::sync::Arc;
 use actix_web::dev::ServiceRequest;
 use ipnet::IpNet;
 
+use crate::http::shared::network::client_network;
+
 /// Finds the addresses of clients. Clones share the trusted proxies.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientIpResolver {
@@ -21,6 +23,11 @@ impl ClientIpResolver {
     /// A resolver that trusts `X-Forwarded-For` of these proxies.
     pub(crate) fn new(trusted: &[IpNet]) -> Self {
         Self { trusted: trusted.into() }
+    }
+
+    /// The networks of the trusted proxies.
+    pub(crate) fn trusted_proxies(&self) -> &Arc<[IpNet]> {
+        &self.trusted
     }
 
     /// The client of `request`.
@@ -67,8 +74,7 @@ impl ClientIp {
     /// The network that counts as one caller: an IPv4 address, or the /64 network of an IPv6
     /// customer.
     pub(crate) fn rate_limit_prefix(self) -> IpNet {
-        let length = if self.0.is_ipv4() { 32 } else { 64 };
-        IpNet::new(self.0, length).map_or_else(|_| self.0.into(), |network| network.trunc())
+        client_network(self.0)
     }
 }
 

@@ -41,16 +41,19 @@ mod tests {
         Options {
             workers: 1,
             max_body_bytes: 0,
+            max_body_bytes_in_flight: 0,
             max_uri_bytes: 0,
             max_header_bytes: 100,
             max_headers: 2,
             max_connections: 1,
+            max_connections_per_address: 0,
             header_timeout: timeout,
             body_timeout: timeout,
             write_timeout: timeout,
             keep_alive_timeout: timeout,
             request_timeout: timeout,
             shutdown_timeout: timeout,
+            hsts_max_age: None,
         }
     }
 

@@ -12,4 +12,6 @@ mod request_guard;
 mod request_id;
 pub(super) mod request_metrics;
 mod request_span;
+pub(super) mod response_budget;
+mod security_headers;
 pub(super) mod timeout;

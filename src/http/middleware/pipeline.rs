@@ -9,6 +9,7 @@ use std::sync::Arc;
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
 use actix_web::web;
 
@@ -17,7 +18,7 @@ use super::request_context::{RequestContext, RequestResult};
 use super::request_guard::RequestGuard;
 use super::request_metrics::RequestMetrics;
 use super::request_span::RequestSpan;
-use super::{access_log, header_limits, request_id};
+use super::{access_log, header_limits, request_id, security_headers};
 use crate::http::options::Options;
 use crate::http::transport::{GracefulShutdown, SendAtOnce};
 use crate::metrics::Metrics;
@@ -30,6 +31,8 @@ pub(crate) struct Pipeline {
     client_ips: ClientIpResolver,
     traces: Traces,
     metrics: RequestMetrics,
+    /// The value of `Strict-Transport-Security`, if the header is sent.
+    hsts: Option<HeaderValue>,
 }
 
 impl Pipeline {
@@ -40,7 +43,9 @@ impl Pipeline {
         traces: Traces,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { options, shutdown, client_ips, traces, metrics: RequestMetrics::new(metrics) }
+        let metrics = RequestMetrics::new(metrics);
+        let hsts = options.hsts_max_age.and_then(security_headers::hsts);
+        Self { options, shutdown, client_ips, traces, metrics, hsts }
     }
 
     /// Answers a request, and reports on it.
@@ -69,6 +74,7 @@ impl Pipeline {
         access_log::write(&response, &context, &result, span.trace());
         span.finish(&response, &context, &result);
         request_id::write(&mut response, &context);
+        security_headers::write(&mut response, self.hsts.as_ref());
         if result.is_error() {
             response.response_mut().extensions_mut().insert(SendAtOnce);
         }
@@ -84,10 +90,11 @@ pub(crate) async fn handle_unreported(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let guard = RequestGuard::new(&mut request);
-    let response = match header_limits::check(&options, &request) {
+    let mut response = match header_limits::check(&options, &request) {
         Some(refused) => request.into_response(refused).map_into_right_body(),
         None => next.call(request).await?.map_into_left_body(),
     };
+    security_headers::write(&mut response, None);
     Ok(guard.attach_to(response))
 }
 
@@ -205,16 +212,19 @@ mod tests {
         Options {
             workers: 1,
             max_body_bytes: 1_000,
+            max_body_bytes_in_flight: 2_000,
             max_uri_bytes: 1_000,
             max_header_bytes: 10_000,
             max_headers: MAX_HEADERS,
             max_connections: 1,
+            max_connections_per_address: 0,
             header_timeout: TIMEOUT,
             body_timeout: TIMEOUT,
             write_timeout: TIMEOUT,
             keep_alive_timeout: TIMEOUT,
             request_timeout: TIMEOUT,
             shutdown_timeout: TIMEOUT,
+            hsts_max_age: None,
         }
     }
 

@@ -15,7 +15,7 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use tokio::time::Instant;
 
 use super::client_ip::ClientIp;
-use crate::domain::{AppId, SessionId};
+use crate::domain::{AppId, Buin, SessionId};
 
 /// The data about a request.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct RequestContext {
     started_at: Instant,
     read_at: Cell<Option<Instant>>,
     app_id: OnceCell<AppId>,
+    enterprise: Cell<Option<Buin>>,
     session_id: Cell<Option<SessionId>>,
     succeeded: Cell<bool>,
 }
@@ -57,6 +58,7 @@ impl RequestContext {
             started_at: Instant::now(),
             read_at: Cell::default(),
             app_id: OnceCell::new(),
+            enterprise: Cell::default(),
             session_id: Cell::default(),
             succeeded: Cell::default(),
         })
@@ -115,6 +117,11 @@ impl RequestContext {
         self.read_at.set(Some(at));
     }
 
+    /// Records that the body of the request is still being read.
+    pub(crate) fn mark_reading(&self) {
+        self.read_at.set(None);
+    }
+
     /// The app of the caller.
     pub(crate) fn app_id(&self) -> Option<&AppId> {
         self.app_id.get()
@@ -123,6 +130,16 @@ impl RequestContext {
     /// Records the app of the caller.
     pub(crate) fn set_app(&self, app_id: &AppId) {
         self.app_id.get_or_init(|| app_id.clone());
+    }
+
+    /// The enterprise of the caller.
+    pub(crate) fn enterprise(&self) -> Option<Buin> {
+        self.enterprise.get()
+    }
+
+    /// Records the enterprise of the caller.
+    pub(crate) fn set_enterprise(&self, buin: Buin) {
+        self.enterprise.set(Some(buin));
     }
 
     /// The session of the request, if the request is about one.

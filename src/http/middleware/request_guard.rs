@@ -18,7 +18,6 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use pin_project_lite::pin_project;
 
-use crate::http::body::content_length;
 use crate::http::transport::{ActiveRequest, ConnectionState};
 
 /// A body that its handler reads, and that outlives the handler.
@@ -43,10 +42,7 @@ pin_project! {
 impl RequestGuard {
     /// Marks `request` as running, and holds its body if that is chunked.
     pub(crate) fn new(request: &mut ServiceRequest) -> Self {
-        let active = request.conn_data::<Rc<ConnectionState>>().map(|state| {
-            let body_len = content_length(request.headers());
-            state.start_request(body_len.unwrap_or_default())
-        });
+        let active = request.conn_data::<Rc<ConnectionState>>().map(ConnectionState::start_request);
         Self { _payload: SharedPayload::share(request), _active: active }
     }
 

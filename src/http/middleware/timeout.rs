@@ -6,15 +6,14 @@
 //! started is finished by the task that runs it, or rolled back by PostgreSQL.
 
 use std::future::pending;
-use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use tokio::time::Instant;
 
 use super::request_context::RequestContext;
 use crate::http::options::Options;
-use crate::http::transport::{ConnectionState, DisconnectSignal};
+use crate::http::transport::client_disconnected;
 
 /// The status of a request whose client closed the connection. No standard defines one; nginx uses
 /// this.
@@ -29,6 +28,10 @@ pub(crate) enum NoResponse {
     /// The client closed the connection. The text is for the log; the client hardly reads it.
     #[error("the client closed the connection before the response; {}", retry_advice(*.reads))]
     ClientClosed { reads: bool },
+    /// The clients of the enterprise have too many responses that they have not read. Nothing was
+    /// changed.
+    #[error("the clients of the enterprise have too many unread responses, try again")]
+    TooManyUnread,
 }
 
 fn retry_advice(reads: bool) -> &'static str {
@@ -53,18 +56,6 @@ where
     HttpResponse::from_error(E::from(no_response))
 }
 
-/// Waits until the client of a request is gone.
-async fn client_disconnected(request: &HttpRequest) {
-    // Over HTTP/2, each request has its own signal.
-    let stream_signal = request.extensions().get::<Rc<DisconnectSignal>>().cloned();
-    let connection_signal =
-        || Some(request.conn_data::<Rc<ConnectionState>>()?.disconnect_signal().clone());
-    match stream_signal.or_else(connection_signal) {
-        Some(signal) => signal.disconnected().await,
-        None => pending().await,
-    }
-}
-
 /// Waits for the request timeout, which starts when the request has been read. Returns the timeout.
 async fn deadline_elapsed(request: &HttpRequest) -> Duration {
     let Some(options) = request.app_data::<web::Data<Options>>() else { return pending().await };
@@ -85,10 +76,14 @@ async fn deadline_elapsed(request: &HttpRequest) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
+    use actix_web::HttpMessage as _;
     use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::http::transport::StreamState;
 
     const SECOND: Duration = Duration::from_secs(1);
     const TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,16 +102,19 @@ mod tests {
         Options {
             workers: 1,
             max_body_bytes: 0,
+            max_body_bytes_in_flight: 0,
             max_uri_bytes: 0,
             max_header_bytes: 0,
             max_headers: 0,
             max_connections: 1,
+            max_connections_per_address: 0,
             header_timeout: SECOND,
             body_timeout: SECOND,
             write_timeout: SECOND,
             keep_alive_timeout: SECOND,
             request_timeout: TIMEOUT,
             shutdown_timeout: SECOND,
+            hsts_max_age: None,
         }
     }
 
@@ -199,11 +197,11 @@ mod tests {
     async fn disconnected_client_ends_the_work() {
         let request = request(TestRequest::post());
         mark_read(&request);
-        let signal = Rc::<DisconnectSignal>::default();
-        request.extensions_mut().insert(signal.clone());
+        let stream = StreamState::for_tests();
+        request.extensions_mut().insert(stream.clone());
         let disconnect = async {
             tokio::time::sleep(2 * SECOND).await;
-            signal.signal();
+            stream.disconnect.signal();
         };
         let (answered, ()) = tokio::join!(answer(&request, pending()), disconnect);
         let closed = NoResponse::ClientClosed { reads: false };

@@ -2,6 +2,7 @@
 
 pub(super) mod error_text;
 pub(super) mod idempotency;
+pub(super) mod network;
 pub(super) mod permission;
 pub(super) mod render;
 pub(super) mod retry_after;

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::connection_slots::Occupant;
 use super::disconnect::DisconnectSignal;
+use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::{FrameTracker, Remainder};
-use super::pipelining::NextRequestDetector;
 use crate::metrics::CloseReason;
 
 /// How much later than in the framework the first header section times out here, so that the
@@ -46,7 +47,7 @@ pub(super) enum TimeoutKind {
 #[derive(Debug)]
 pub(super) enum ProtocolState {
     /// Over HTTP/1, bytes after a whole request are the beginning of another one.
-    H1(NextRequestDetector),
+    H1(MessageTracker),
     /// Over HTTP/2, an incomplete frame is awaited even while requests run.
     H2(FrameTracker),
 }
@@ -103,6 +104,7 @@ pub(crate) struct ConnectionState {
     header_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
+    occupant: Rc<Occupant>,
     /// Since when the socket accepts no bytes.
     write_blocked_since: Cell<Option<Instant>>,
     disconnect: Rc<DisconnectSignal>,
@@ -120,6 +122,7 @@ impl ConnectionState {
         opened_at: Instant,
         protocol: ProtocolState,
         undecoded: Rc<UndecodedBytes>,
+        occupant: Rc<Occupant>,
     ) -> Rc<Self> {
         Rc::new(Self {
             timeouts,
@@ -130,6 +133,7 @@ impl ConnectionState {
             header_started_at: Cell::default(),
             protocol: RefCell::new(protocol),
             undecoded,
+            occupant,
             write_blocked_since: Cell::default(),
             disconnect: Rc::default(),
             close_reason: Cell::default(),
@@ -141,12 +145,12 @@ impl ConnectionState {
         self.opened_at + self.timeouts.header
     }
 
-    /// Records bytes that were read.
-    pub(super) fn on_read(&self, bytes: &[u8]) {
+    /// Records bytes that were read. Those of a request that must be refused are spoiled.
+    pub(super) fn on_read(&self, bytes: &mut [u8]) {
         let since = self.undecoded.decoded().unwrap_or_else(Instant::now);
         match &mut *self.protocol.borrow_mut() {
-            ProtocolState::H1(detector) => {
-                detector.add(bytes);
+            ProtocolState::H1(messages) => {
+                messages.add(bytes);
                 let is_idle = self.active_requests.get() == 0 && self.had_request.get();
                 if is_idle && self.header_started_at.get().is_none() {
                     self.header_started_at.set(Some(since));
@@ -163,6 +167,11 @@ impl ConnectionState {
     /// The signal that the client of the connection is gone.
     pub(crate) fn disconnect_signal(&self) -> &Rc<DisconnectSignal> {
         &self.disconnect
+    }
+
+    /// The connection, as one of those that share the places of the thread.
+    pub(super) fn occupant(&self) -> &Rc<Occupant> {
+        &self.occupant
     }
 
     /// Records that the client sends no more.
@@ -197,14 +206,13 @@ impl ConnectionState {
         matches!(*self.protocol.borrow(), ProtocolState::H2(_))
     }
 
-    /// Records the start of a request. Over HTTP/1, the request announces a body of `body_len`
-    /// bytes.
-    pub(crate) fn start_request(self: &Rc<Self>, body_len: u64) -> ActiveRequest {
-        if let ProtocolState::H1(detector) = &mut *self.protocol.borrow_mut() {
-            detector.set_body_len(body_len);
+    /// Records the start of a request.
+    pub(crate) fn start_request(self: &Rc<Self>) -> ActiveRequest {
+        if !self.is_h2() {
             self.header_started_at.set(None);
         }
         self.had_request.set(true);
+        self.occupant.set_busy();
         self.active_requests.set(self.active_requests.get() + 1);
         ActiveRequest(self.clone())
     }
@@ -265,10 +273,11 @@ impl Drop for ActiveRequest {
             return;
         }
         let now = Instant::now();
+        self.0.occupant.set_idle();
         self.0.idle_since.set(now);
         self.0.undecoded.restart_if_any();
         // A part of the next request may have arrived with this one.
-        if matches!(&*self.0.protocol.borrow(), ProtocolState::H1(detector) if detector.next_request_started())
+        if matches!(&*self.0.protocol.borrow(), ProtocolState::H1(messages) if messages.next_request_started())
         {
             self.0.header_started_at.set(Some(now));
         }
@@ -284,7 +293,12 @@ mod tests {
     fn connection(protocol: ProtocolState) -> Rc<ConnectionState> {
         let timeouts =
             ConnectionTimeouts { header: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default())
+        let occupant = Occupant::for_tests();
+        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default(), occupant)
+    }
+
+    fn read(state: &ConnectionState, bytes: &[u8]) {
+        state.on_read(&mut bytes.to_vec());
     }
 
     /// The next step that is too slow, and in how many seconds.
@@ -295,39 +309,39 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_timeout_is_long_and_header_timeout_short() {
-        let state = connection(ProtocolState::H1(NextRequestDetector::default()));
-        state.on_read(b"G");
+        let state = connection(ProtocolState::H1(MessageTracker::default()));
+        read(&state, b"G");
         tokio::time::advance(SECOND).await;
         assert_eq!(next(&state), Some((4, TimeoutKind::Header)), "the handshake included");
-        state.on_read(b"ET / HTTP/1.1\r\n\r\n");
-        let running = state.start_request(0);
+        read(&state, b"ET / HTTP/1.1\r\n\r\n");
+        let running = state.start_request();
         tokio::time::advance(100 * SECOND).await;
         assert_eq!(next(&state), None, "the client waits");
         drop(running);
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
         tokio::time::advance(70 * SECOND).await;
-        state.on_read(b"G");
+        read(&state, b"G");
         tokio::time::advance(4 * SECOND).await;
-        state.on_read(b"G");
+        read(&state, b"G");
         assert_eq!(next(&state), Some((1, TimeoutKind::Header)), "each byte gives no more time");
-        state.on_read(b"ET / HTTP/1.1\r\n\r\n");
-        drop(state.start_request(0));
+        read(&state, b"ET / HTTP/1.1\r\n\r\n");
+        drop(state.start_request());
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn pipelined_header_section_is_timed_from_the_response() {
-        let state = connection(ProtocolState::H1(NextRequestDetector::default()));
-        state.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
-        let running = state.start_request(2);
+        let state = connection(ProtocolState::H1(MessageTracker::default()));
+        read(&state, b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}GET");
+        let running = state.start_request();
         tokio::time::advance(100 * SECOND).await;
         assert_eq!(next(&state), None, "the client waits");
         drop(running);
         tokio::time::advance(SECOND).await;
-        state.on_read(b" ");
+        read(&state, b" ");
         assert_eq!(next(&state), Some((4, TimeoutKind::Header)));
-        state.on_read(b"/ HTTP/1.1\r\n\r\n");
-        drop(state.start_request(0));
+        read(&state, b"/ HTTP/1.1\r\n\r\n");
+        drop(state.start_request());
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
     }
 
@@ -335,16 +349,16 @@ mod tests {
     async fn partial_frame_is_timed_while_requests_run() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&[0; 24]);
-        drop(state.start_request(0));
-        state.on_read(PING);
+        state.on_read(&mut [0; 24]);
+        drop(state.start_request());
+        read(&state, PING);
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
-        state.on_read(&PING[..10]);
-        let running = state.start_request(0);
+        read(&state, &PING[..10]);
+        let running = state.start_request();
         tokio::time::advance(4 * SECOND).await;
-        state.on_read(&PING[10..11]);
+        read(&state, &PING[10..11]);
         assert_eq!(next(&state), Some((1, TimeoutKind::Header)));
-        state.on_read(&PING[11..]);
+        read(&state, &PING[11..]);
         assert_eq!(next(&state), None, "the client waits");
         drop(running);
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
@@ -353,7 +367,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn partial_frame_is_not_timed_while_writes_block() {
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&[0; 25]);
+        state.on_read(&mut [0; 25]);
         state.on_write_blocked();
         tokio::time::advance(20 * SECOND).await;
         assert_eq!(next(&state), Some((10, TimeoutKind::Write)));
@@ -366,8 +380,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn blocked_write_times_out_while_requests_run() {
-        let state = connection(ProtocolState::H1(NextRequestDetector::default()));
-        let running = state.start_request(0);
+        let state = connection(ProtocolState::H1(MessageTracker::default()));
+        let running = state.start_request();
         state.on_write_blocked();
         tokio::time::advance(10 * SECOND).await;
         state.on_write_blocked();
@@ -382,11 +396,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn undecoded_bytes_start_the_time_of_a_header_section_on_an_idle_connection_only() {
         for protocol in [
-            ProtocolState::H1(NextRequestDetector::default()),
+            ProtocolState::H1(MessageTracker::default()),
             ProtocolState::H2(FrameTracker::default()),
         ] {
             let state = connection(protocol);
-            let running = state.start_request(0);
+            let running = state.start_request();
             state.undecoded.on_bytes();
             tokio::time::advance(100 * SECOND).await;
             assert_eq!(next(&state), None, "a request runs: its own limits hold");
@@ -405,14 +419,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_header_section_begins_with_its_first_undecoded_byte() {
         for (protocol, begins) in [
-            (ProtocolState::H1(NextRequestDetector::default()), &b"GET"[..]),
+            (ProtocolState::H1(MessageTracker::default()), &b"GET"[..]),
             (ProtocolState::H2(FrameTracker::default()), &[0; 25]),
         ] {
             let state = connection(protocol);
-            drop(state.start_request(0));
+            drop(state.start_request());
             state.undecoded.on_bytes();
             tokio::time::advance(3 * SECOND).await;
-            state.on_read(begins);
+            read(&state, begins);
             assert_eq!(next(&state), Some((2, TimeoutKind::Header)));
         }
     }
@@ -421,11 +435,11 @@ mod tests {
     async fn whole_frames_in_whole_records_leave_an_http2_connection_idle() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&[0; 24]);
-        drop(state.start_request(0));
+        state.on_read(&mut [0; 24]);
+        drop(state.start_request());
         state.undecoded.on_bytes();
         tokio::time::advance(SECOND).await;
-        state.on_read(PING);
+        read(&state, PING);
         assert_eq!(next(&state), Some((74, TimeoutKind::Idle)));
     }
 }

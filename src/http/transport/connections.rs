@@ -3,10 +3,12 @@
 //! The framework's own server has a timeout for the first header section of a connection only. So
 //! its parts are put together here, around a stream with timeouts.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
@@ -16,16 +18,19 @@ use actix_service::{
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::address_limiter::AddressLimiter;
+use super::connection_slots::{ConnectionSlots, Occupant};
 use super::connection_state::{ConnectionState, ConnectionTimeouts, ProtocolState};
 use super::graceful_shutdown::GracefulShutdown;
+use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
 use super::http2;
-use super::pipelining::NextRequestDetector;
 use super::response_batching::batch_responses;
 use super::timeout_stream::TimeoutStream;
 use crate::http::options::Options;
@@ -38,11 +43,15 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct ConnectionHandler {
     pub(super) options: Options,
-    pub(super) shutdown: Arc<GracefulShutdown>,
+    shutdown: Arc<GracefulShutdown>,
     /// Counts the connections.
-    pub(super) metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// Accepts TLS, if it is configured.
-    pub(super) tls: Option<TlsAcceptor>,
+    tls: Option<TlsAcceptor>,
+    /// Limits the connections of an address, on all threads.
+    addresses: Arc<AddressLimiter>,
+    /// The maximum number of connections of a thread.
+    pub(super) max_per_thread: usize,
 }
 
 /// An application that each thread builds, and that answers requests.
@@ -89,9 +98,11 @@ where
             let app = map_config(app(), |()| AppConfig::default());
             let app = Rc::new(batch_responses(app.new_service(()).await?));
             let http1 = Rc::new(http1(app.clone(), handler.options).await?);
+            let slots = ConnectionSlots::new(handler.max_per_thread);
             Ok(fn_service(move |stream: TcpStream| {
                 let (handler, app, http1) = (handler.clone(), app.clone(), http1.clone());
-                async move { handler.serve(stream, &app, &*http1).await }
+                let slots = slots.clone();
+                async move { handler.admit(stream, &slots, &app, &*http1).await }
             }))
         }
     })
@@ -123,10 +134,41 @@ where
 }
 
 impl ConnectionHandler {
-    /// Serves a connection until it ends. An error concerns its client only.
-    async fn serve<S, B>(
+    /// Serves plain HTTP/1 and HTTP/2 within `options`, with a number of threads that is known.
+    pub(super) fn new(
+        options: Options,
+        trusted_proxies: Arc<[IpNet]>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let workers = if options.workers == 0 { cores() } else { options.workers };
+        let max_per_thread = options.max_connections.div_ceil(workers);
+        let max = max_per_thread * workers;
+        metrics.connections.max.store(max as u64, Ordering::Relaxed);
+        let max_per_address = match options.max_connections_per_address {
+            0 => max.div_ceil(2),
+            limit => limit,
+        };
+        let addresses = Arc::new(AddressLimiter::new(max_per_address, trusted_proxies));
+        let (options, shutdown) = (Options { workers, ..options }, Arc::default());
+        Self { options, shutdown, metrics, tls: None, addresses, max_per_thread }
+    }
+
+    /// Accepts only TLS, if there is an acceptor.
+    pub(super) fn with_tls(self, tls: Option<TlsAcceptor>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Tells the clients of HTTP/2 when `shutdown` begins.
+    pub(super) fn with_shutdown(self, shutdown: Arc<GracefulShutdown>) -> Self {
+        Self { shutdown, ..self }
+    }
+
+    /// Serves a connection when there is a place for it, until it ends or must make room for another
+    /// one. An error concerns its client only.
+    async fn admit<S, B>(
         &self,
         stream: TcpStream,
+        slots: &Rc<ConnectionSlots>,
         app: &Rc<S>,
         http1: &impl Service<Http1Connection, Response = ()>,
     ) -> Result<(), ()>
@@ -134,9 +176,39 @@ impl ConnectionHandler {
         S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
+        // A connection without an address is closed already.
+        let address = stream.peer_addr().map_err(drop)?;
+        let Some(_counted) = self.addresses.take(address.ip()) else {
+            self.metrics.connections.record_closed(CloseReason::Address);
+            return Err(());
+        };
+        let slot = slots.take().await;
         let _open = self.metrics.connections.open();
+        tokio::select! {
+            biased;
+            result = self.serve(stream, address, slot.occupant(), app, http1) => result,
+            () = poll_fn(|cx| slot.occupant().poll_evicted(cx)) => {
+                self.metrics.connections.record_closed(CloseReason::Evicted);
+                Ok(())
+            }
+        }
+    }
+
+    /// Serves a connection until it ends.
+    async fn serve<S, B>(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        occupant: &Rc<Occupant>,
+        app: &Rc<S>,
+        http1: &impl Service<Http1Connection, Response = ()>,
+    ) -> Result<(), ()>
+    where
+        S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
         let opened_at = Instant::now();
-        let address = stream.peer_addr().ok();
+        let address = Some(address);
         let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
         let Accepted { stream, http_version, undecoded } =
             accepted.map_err(|error| self.record_handshake_failure(&error))?;
@@ -146,10 +218,11 @@ impl ConnectionHandler {
             idle: self.options.keep_alive_timeout,
         };
         let protocol = match http_version {
-            HttpVersion::H1 => ProtocolState::H1(NextRequestDetector::default()),
+            HttpVersion::H1 => ProtocolState::H1(MessageTracker::default()),
             HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
-        let state = ConnectionState::new(timeouts, opened_at, protocol, undecoded);
+        let state =
+            ConnectionState::new(timeouts, opened_at, protocol, undecoded, occupant.clone());
         let stream = TimeoutStream::new(stream, state.clone());
         let result = match http_version {
             HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
@@ -172,4 +245,8 @@ impl ConnectionHandler {
         }
         tracing::debug!(%error, "not opened");
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
 }

@@ -28,6 +28,7 @@ use tokio::time::{timeout, timeout_at};
 use super::connection_state::ConnectionState;
 use super::disconnect::DisconnectSignal;
 use super::graceful_shutdown::GracefulShutdown;
+use super::stream_state::StreamState;
 use crate::http::options::Options;
 use crate::metrics::CloseReason;
 
@@ -86,10 +87,13 @@ where
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
-                let (app, running) = (app.clone(), state.start_request(0));
+                let (app, running) = (app.clone(), state.start_request());
+                let occupant = state.occupant().clone();
+                let stream = StreamState { disconnect: DisconnectSignal::default(), occupant };
+                let write_timeout = options.write_timeout;
                 streams.spawn_local(async move {
                     let _running = running;
-                    handle_stream(&*app, h2_request, address, respond, options.write_timeout).await;
+                    handle_stream(&*app, h2_request, address, stream, respond, write_timeout).await;
                 });
             }
         }
@@ -119,6 +123,7 @@ async fn handle_stream<S, B>(
     app: &S,
     h2_request: H2Request,
     address: Option<SocketAddr>,
+    stream: StreamState,
     mut respond: SendResponse<Bytes>,
     write_timeout: Duration,
 ) where
@@ -130,16 +135,16 @@ async fn handle_stream<S, B>(
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
-    let disconnect = Rc::<DisconnectSignal>::default();
+    let stream = Rc::new(stream);
     request.head_mut().peer_addr = address;
-    request.extensions_mut().insert(disconnect.clone());
+    request.extensions_mut().insert(stream.clone());
     let result = {
         let mut pending_response = pin!(app.call(request));
         tokio::select! {
             biased;
             result = &mut pending_response => result,
             _ = poll_fn(|cx| respond.poll_reset(cx)) => {
-                disconnect.signal();
+                stream.disconnect.signal();
                 pending_response.await
             }
         }

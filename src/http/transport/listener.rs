@@ -3,13 +3,13 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_http::Request;
 use actix_server::ServerHandle;
 use actix_service::IntoServiceFactory;
 use actix_web::body::MessageBody;
+use ipnet::IpNet;
 
 use super::connections::{self, ConnectionHandler, HttpApp};
 use super::graceful_shutdown::GracefulShutdown;
@@ -67,7 +67,8 @@ impl Listener {
     }
 
     /// Serves an application, which each thread builds for itself. `shutdown` counts its requests.
-    /// With `tls`, connections without TLS are refused.
+    /// With `tls`, connections without TLS are refused. The connections of `trusted_proxies` do not
+    /// count as those of an address.
     ///
     /// # Errors
     /// If the system refuses the socket.
@@ -77,6 +78,7 @@ impl Listener {
         tls: Option<&Tls>,
         metrics: Arc<Metrics>,
         shutdown: Arc<GracefulShutdown>,
+        trusted_proxies: Arc<[IpNet]>,
         app: impl Fn() -> A + Clone + Send + 'static,
     ) -> io::Result<(Server, ShutdownHandle)>
     where
@@ -85,14 +87,10 @@ impl Listener {
         B: MessageBody + 'static,
     {
         let listener = self.0.try_clone()?;
-        let workers = if options.workers == 0 { cores() } else { options.workers };
-        let handler = ConnectionHandler {
-            options,
-            shutdown: shutdown.clone(),
-            metrics,
-            tls: tls.map(Tls::acceptor),
-        };
-        let server = self.start(handler, workers, app)?;
+        let handler = ConnectionHandler::new(options, trusted_proxies, metrics)
+            .with_tls(tls.map(Tls::acceptor))
+            .with_shutdown(shutdown.clone());
+        let server = self.start(handler, app)?;
         let handle = server.handle();
         Ok((Server(server), ShutdownHandle { handle, listener, shutdown }))
     }
@@ -109,15 +107,13 @@ impl Listener {
         F: HttpApp<B>,
         B: MessageBody + 'static,
     {
-        let (shutdown, metrics) = (Arc::default(), Arc::default());
-        let handler = ConnectionHandler { options, shutdown, metrics, tls: None };
-        self.start(handler, options.workers, app).map(Server)
+        let handler = ConnectionHandler::new(options, Arc::default(), Arc::default());
+        self.start(handler, app).map(Server)
     }
 
     fn start<A, F, B>(
         self,
         handler: ConnectionHandler,
-        workers: usize,
         app: impl Fn() -> A + Clone + Send + 'static,
     ) -> io::Result<actix_server::Server>
     where
@@ -125,14 +121,14 @@ impl Listener {
         F: HttpApp<B>,
         B: MessageBody + 'static,
     {
-        let options = handler.options;
-        let per_worker = options.max_connections.div_ceil(workers);
-        handler.metrics.connections.max.store((per_worker * workers) as u64, Ordering::Relaxed);
+        let Options { workers, shutdown_timeout, .. } = handler.options;
+        // A connection without a place waits in its thread, and all others in the system's queue.
+        let max_per_worker = handler.max_per_thread + 1;
         let service = move || connections::service(handler.clone(), app.clone());
         let server = actix_server::Server::build()
             .workers(workers)
-            .max_concurrent_connections(per_worker)
-            .shutdown_timeout(options.shutdown_timeout.as_secs())
+            .max_concurrent_connections(max_per_worker)
+            .shutdown_timeout(shutdown_timeout.as_secs())
             .disable_signals()
             .listen("http", self.0, service)?;
         Ok(server.run())
@@ -191,8 +187,4 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
 }

@@ -4,22 +4,27 @@
 //! the first header section of a connection only. So its parts are put together here, around a
 //! stream that ends a connection whose client is too slow.
 
+mod address_limiter;
+mod connection_slots;
 mod connection_state;
 mod connections;
 mod disconnect;
 mod graceful_shutdown;
+mod h1_message_tracker;
 mod h2_frame_tracker;
 mod handshake;
 mod http2;
 mod listener;
-mod pipelining;
 mod response_batching;
+mod stream_state;
 mod timeout_stream;
 mod tls;
 
 pub(super) use connection_state::{ActiveRequest, ConnectionState};
-pub(super) use disconnect::DisconnectSignal;
 pub(super) use graceful_shutdown::GracefulShutdown;
 pub use listener::{Listener, Server, ShutdownHandle};
 pub(super) use response_batching::SendAtOnce;
+#[cfg(test)]
+pub(super) use stream_state::StreamState;
+pub(super) use stream_state::{client_disconnected, mark_authenticated};
 pub use tls::{Tls, TlsError};

@@ -13,17 +13,24 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection_state::{ConnectionState, TimeoutKind};
 
+/// Bytes that are read in one turn of the task of a connection. The framework reads until no bytes are
+/// left, up to 128 KiB, before it looks at them. Bytes that nobody wants must not take so much memory
+/// in every connection.
+const READ_BURST: usize = 16 * 1024;
+
 /// A stream and its [`ConnectionState`].
 pub(super) struct TimeoutStream<S> {
     stream: S,
     state: Rc<ConnectionState>,
     timer: Pin<Box<Sleep>>,
+    /// Bytes that were read in this turn.
+    read_in_turn: usize,
 }
 
 impl<S> TimeoutStream<S> {
     pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
         let at = state.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { stream, state, timer: Box::pin(sleep_until(at)) }
+        Self { stream, state, timer: Box::pin(sleep_until(at)), read_in_turn: 0 }
     }
 
     pub(super) fn state(&self) -> &Rc<ConnectionState> {
@@ -70,10 +77,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.read_in_turn >= READ_BURST {
+            this.read_in_turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let received = &buf.filled()[before..];
+        let received = &mut buf.filled_mut()[before..];
         if !received.is_empty() {
+            this.read_in_turn += received.len();
             this.state.on_read(received);
         }
         if read.is_ready() {
@@ -82,6 +95,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
             }
             return read;
         }
+        this.read_in_turn = 0;
         this.poll_timeout(cx).map(|kind| {
             this.state.on_timeout(kind);
             match kind {

@@ -12,16 +12,19 @@ mod openapi;
 mod problem;
 mod render;
 
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::middleware::from_fn;
-use actix_web::{HttpResponse, web};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpResponse, web};
 
-pub use openapi::openapi;
+pub use openapi::{openapi, openapi_3_0};
 
 use super::endpoint::Endpoint;
 use super::shared::error_text;
 use endpoints::sessions::{create, get, members, state, update};
 use endpoints::{batch, diff, docs, events, limits, list};
+use extract::conditions;
 use problem::{Code, Problem};
 
 /// The start of every path of this API.
@@ -32,14 +35,14 @@ const READ: [Method; 2] = [Method::GET, Method::HEAD];
 
 pub(crate) fn router(app: &mut web::ServiceConfig) {
     let scope = web::scope(PREFIX)
-        .wrap(from_fn(problem::with_request_id))
+        .wrap(from_fn(finish))
         .service(endpoint("/limits").method(&READ, limits::get))
         .service(
             endpoint("/sessions")
                 .method(&READ, list::sessions::list)
                 .method(&[Method::POST], create::create),
         )
-        .service(endpoint("/sessions/batch-get").method(&[Method::POST], list::batch_get::get))
+        .service(endpoint("/sessions/batch-get").read_by_post(list::batch_get::get))
         .service(endpoint("/sessions/batch").method(&[Method::POST], batch::batch_sessions))
         .service(
             endpoint("/sessions/{sessionId}")
@@ -68,6 +71,24 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
         .service(endpoint("/docs/{file}").method(&READ, docs::file))
         .default_service(web::to(not_found));
     app.service(scope);
+}
+
+/// The middleware of all endpoints: evaluates the conditions of reads, and adds request ids to
+/// problems.
+async fn finish(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let response = next.call(request).await?;
+    let replaced =
+        conditions::evaluate_read(response.request(), response.status(), response.headers());
+    Ok(match replaced {
+        Ok(None) => problem::with_request_id(response),
+        Ok(Some(replaced)) => response.into_response(replaced),
+        Err(problem) => {
+            problem::with_request_id(response.into_response(HttpResponse::from_error(problem)))
+        }
+    })
 }
 
 async fn not_found() -> Result<HttpResponse, Problem> {

@@ -1,24 +1,27 @@
 //! `GET /v1/openapi.json`: the description of this API, generated from its types and handlers.
 //!
 //! `muster openapi` prints the same text. The file `openapi.json` holds a copy, and a test compares
-//! the two.
+//! the two. Types and handlers describe themselves; here stands only the description of the whole.
+
+mod callback;
+mod modifiers;
+mod version_3_0;
 
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, ContentType};
-use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::schema::Type;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Object, OpenApi as Document, RefOr};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::schema::{AdditionalProperties, Type};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::endpoints::sessions;
 use super::endpoints::sessions::{create, members, state, update};
 use super::endpoints::{batch, diff, docs, events, limits, list};
-use super::extract::parameter::standard_header;
 use super::problem;
 use super::render::view;
+use callback::CallbackWebhook;
+use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,8 +33,14 @@ use super::render::view;
                        of the owner, if the request has a `reason`. The history records operator, \
                        app and reason.\n\nEvery error is an `application/problem+json` with a stable \
                        `code`. Every endpoint with `GET` also has `HEAD`. Unknown fields and \
-                       parameters are refused."
+                       parameters are refused. No condition (`If-Match`, `If-None-Match`, \
+                       `If-Modified-Since`, `If-Unmodified-Since`, `If-Range`) is ignored: it is \
+                       evaluated, or refused with `invalid_header`.\n\nTo try this API on the page \
+                       `/v1/docs`, enter an API key under *Authorize*, create a session, and copy its \
+                       `sessionId` into the other endpoints. Everything else is filled in. Optional \
+                       parameters are empty or have their defaults."
     ),
+    servers((url = "/", description = "The server of this description")),
     paths(
         list::sessions::list,
         create::create,
@@ -53,8 +62,13 @@ use super::render::view;
         get,
         docs::page
     ),
-    components(schemas(problem::ProblemBody, view::SessionView)),
-    modifiers(&ApiKeyScheme, &RequestIdHeader),
+    components(schemas(
+        problem::ProblemBody,
+        view::SessionView,
+        callback::CallbackBodySchema,
+        callback::CallbackMessageSchema
+    )),
+    modifiers(&ApiKeyScheme, &RequestIdHeader, &OptionalParameters, &CallbackWebhook),
     security(("apiKey" = [])),
     tags(
         (name = "sessions", description = "Sessions"),
@@ -64,50 +78,6 @@ use super::render::view;
     )
 )]
 struct ApiDescription;
-
-/// Adds the API key to the description, as its security scheme.
-struct ApiKeyScheme;
-
-impl Modify for ApiKeyScheme {
-    fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("msk_…")
-            .description(Some("An API key of an app, from `muster key create`."))
-            .build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("apiKey", SecurityScheme::Http(scheme));
-    }
-}
-
-/// Adds `X-Request-Id` to every request and every response of the description.
-struct RequestIdHeader;
-
-impl Modify for RequestIdHeader {
-    fn modify(&self, document: &mut Document) {
-        let header = HeaderBuilder::new()
-            .schema(Some(Object::with_type(Type::String)))
-            .description(Some("The id of the request, if it had a valid one, otherwise a new one."))
-            .build();
-        let description = "The caller's id of the request, for the response and the log: up to 64 \
-                     letters, digits and `._:/+=@-`. Any other value is ignored.";
-        let parameter =
-            standard_header("X-Request-Id", description, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
-        let operations = document.paths.paths.values_mut().flat_map(|path| {
-            [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
-                .into_iter()
-                .flatten()
-        });
-        for operation in operations {
-            operation.parameters.get_or_insert_default().push(parameter.clone().into());
-            for response in operation.responses.responses.values_mut() {
-                if let RefOr::T(response) = response {
-                    response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
-                }
-            }
-        }
-    }
-}
 
 /// The description of the REST API: OpenAPI 3.1 as JSON, with a newline at its end.
 #[must_use]
@@ -120,6 +90,28 @@ pub fn openapi() -> &'static str {
     &TEXT
 }
 
+/// The same description as OpenAPI 3.0.3, for generators that do not read 3.1.
+#[must_use]
+pub fn openapi_3_0() -> String {
+    let document =
+        version_3_0::from_3_1(serde_json::to_value(ApiDescription::openapi()).unwrap_or_default());
+    format!("{document:#}\n")
+}
+
+/// The schema of a description: any JSON object, as OpenAPI has its own schema.
+struct DescriptionSchema;
+
+impl PartialSchema for DescriptionSchema {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .into()
+    }
+}
+
+impl ToSchema for DescriptionSchema {}
+
 /// This description
 #[utoipa::path(
     get,
@@ -127,7 +119,7 @@ pub fn openapi() -> &'static str {
     operation_id = "getDescription",
     tag = "service",
     security(()),
-    responses((status = 200, description = "OpenAPI 3.1", body = Object, example = json!({ "openapi": "3.1.0" })))
+    responses((status = 200, description = "OpenAPI 3.1", body = inline(DescriptionSchema), example = json!({ "openapi": "3.1.0" })))
 )]
 pub(crate) async fn get() -> HttpResponse {
     HttpResponse::Ok()

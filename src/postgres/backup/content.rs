@@ -1,9 +1,9 @@
-//! Summaries of tables. Equal rows have equal summaries.
+//! The tables of Muster, and summaries of them. Equal rows have equal summaries.
 //!
 //! A checksum is the exclusive or of the MD5 sums of all rows as text. The order of rows does not
 //! matter, so no sort is needed and PostgreSQL can work in parallel. Two rows never cancel each
 //! other, because primary keys make all rows different. The checksum detects accidents. Forgery is
-//! detected by the SHA-256 of the dump, if the operator keeps a copy of it elsewhere.
+//! detected by the signature of the manifest, which contains the SHA-256 of the dump.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,28 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::repository::Error;
+
+/// The tables whose rows are copied. Other tables of the database belong to other programs.
+pub(super) const TABLES: [&str; 12] = [
+    "api_key",
+    "app",
+    "audit",
+    "delivery",
+    "delivery_attempt",
+    "idempotency",
+    "sealing",
+    "session",
+    "session_event",
+    "session_member",
+    "session_snapshot",
+    "session_title",
+];
+/// The record of migrations. Each database has its own.
+pub(super) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+/// The sequences whose state is copied.
+pub(super) const SEQUENCES: [&str; 1] = ["audit_audit_id_seq"];
+/// The functions that migrations create.
+pub(super) const FUNCTIONS: [&str; 2] = ["notify_apps_changed()", "refuse_audit_change()"];
 
 /// The summary of a table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -32,9 +54,16 @@ pub(super) struct DatabaseTable {
     pub(super) columns: String,
 }
 
-/// The tables of the schema. A table comes after the tables that it refers to.
+impl DatabaseTable {
+    /// Whether its rows are copied.
+    pub(super) fn is_copied(&self) -> bool {
+        TABLES.contains(&self.name.as_str())
+    }
+}
+
+/// The tables of Muster in the schema. A table comes after the tables that it refers to.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<DatabaseTable>, Error> {
-    let tables = sqlx::query_as!(
+    let mut tables = sqlx::query_as!(
         DatabaseTable,
         r#"
         select class.relname::text as "name!",
@@ -52,6 +81,7 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Database
     )
     .fetch_all(connection)
     .await?;
+    tables.retain(|table| table.is_copied() || table.name == MIGRATIONS_TABLE);
     Ok(tables)
 }
 
@@ -89,7 +119,8 @@ pub(super) fn diff(expected: &DatabaseContents, found: &DatabaseContents) -> Vec
         }
         Some(_) => None,
     };
-    expected.iter().filter_map(describe).collect()
+    let own = expected.iter().filter(|(name, _)| TABLES.contains(&name.as_str()));
+    own.filter_map(describe).collect()
 }
 
 /// An identifier, quoted for SQL.
@@ -99,6 +130,9 @@ pub(super) fn quote_identifier(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -110,7 +144,7 @@ mod tests {
                 .collect::<DatabaseContents>()
         };
         let expected =
-            content(&[("app", rows(1, "a")), ("audit", rows(2, "b")), ("x", rows(3, "c"))]);
+            content(&[("app", rows(1, "a")), ("audit", rows(2, "b")), ("sealing", rows(3, "c"))]);
         assert_eq!(diff(&expected, &expected), Vec::<String>::new());
         let found = content(&[("app", rows(1, "A")), ("audit", rows(1, "b"))]);
         assert_eq!(
@@ -118,9 +152,37 @@ mod tests {
             [
                 "app has the same number of rows, but different rows",
                 "audit has 1 rows instead of 2",
-                "x is missing"
+                "sealing is missing"
             ]
         );
         assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
+    }
+
+    /// The words after each `create KIND` in the migrations.
+    fn created(kind: &str) -> Vec<String> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let files = fs::read_dir(directory).unwrap();
+        let text: String =
+            files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+        let lines = text.to_lowercase();
+        let words = lines.split("\ncreate ").skip(1).map(str::split_whitespace);
+        words
+            .filter_map(|mut words| (words.next() == Some(kind)).then(|| words.next().unwrap()))
+            .map(|word| word.split('(').next().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn everything_that_migrations_create_is_known() {
+        let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        assert_eq!(sorted(created("table")), sorted(known(&TABLES)), "tables of a backup");
+        let functions = created("function").iter().map(|name| format!("{name}()")).collect();
+        assert_eq!(sorted(functions), sorted(known(&FUNCTIONS)), "functions of Muster");
+        assert_eq!(created("sequence"), Vec::<String>::new(), "sequences of a backup");
+        assert_eq!(created("view"), Vec::<String>::new(), "a backup copies no views");
     }
 }

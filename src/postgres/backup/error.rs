@@ -1,11 +1,13 @@
 //! Errors of a backup, a restore or a move. A message names a remedy if the remedy is not obvious.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use crate::keyring::KeyringError;
 use crate::repository::Error;
+use crate::repository::migrations::MigrationError;
+use crate::wire::MasterKeyId;
 
 /// A failure of a backup, a restore or a move.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,57 @@ pub enum DumpError {
         /// The problem with the file.
         problem: String,
     },
+    /// The manifest is not the one that the holder of the master key has signed.
+    #[error(
+        "{} was changed after the backup, or its signature was: it was not made with the master key \
+         {key}. Nothing was restored",
+        path.display()
+    )]
+    Forged {
+        /// The file.
+        path: PathBuf,
+        /// The id of the key that the manifest names.
+        key: MasterKeyId,
+    },
+    /// The dump has entries that no dump of Muster has.
+    #[error(
+        "{} contains what no backup of Muster contains: {}. Nothing was restored",
+        path.display(),
+        .entries.join("; ")
+    )]
+    ForeignEntries {
+        /// The file.
+        path: PathBuf,
+        /// Descriptions of the first entries.
+        entries: Vec<String>,
+    },
+    /// Another user owns the directory for a backup.
+    #[error(
+        "{} belongs to another user (user id {owner}): a backup needs a directory of your own, or a \
+         new one",
+        path.display()
+    )]
+    DirectoryOfAnother {
+        /// The directory.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
+    /// Other users may write to the directory for a backup.
+    #[error(
+        "other users may write to {} (mode {mode:04o}): use a new directory, or prevent it with \
+         `chmod 700`",
+        path.display()
+    )]
+    DirectoryWritable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The database has no tables of Muster.
+    #[error("the database has no tables of Muster yet: run `muster migrate` first")]
+    NoTables,
     /// PostgreSQL's own programs are missing, or too old.
     #[error(
         "found no pg_dump and pg_restore of PostgreSQL {required} or newer, which {needed_by} needs{found}: \
@@ -115,6 +168,9 @@ pub enum DumpError {
     /// The target database failed.
     #[error("the target database failed; nothing is left in it, so this can be run again")]
     Target(#[source] Error),
+    /// The tables cannot be created as the backup had them.
+    #[error("the tables of the backup cannot be created")]
+    Schema(#[from] MigrationError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] Error),
@@ -124,6 +180,10 @@ pub enum DumpError {
 }
 
 impl DumpError {
+    pub(super) fn damaged(path: &Path, problem: String) -> Self {
+        Self::Damaged { path: path.to_owned(), problem }
+    }
+
     pub(super) fn file(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -1,7 +1,8 @@
 //! `backup.json`: describes a backup, and marks it as complete.
 //!
 //! The file is written last and appears at once under its final name, so an interrupted backup has
-//! no such file.
+//! no such file. It is signed with a key that is derived from the master key: only a holder of the
+//! master key can make a backup that a restore accepts without a question.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -14,20 +15,25 @@ use sha2::{Digest as _, Sha256};
 
 use super::content::DatabaseContents;
 use super::error::DumpError;
+use crate::wire::{BackupKey, MasterKey};
 
 /// The name of the dump in a backup.
 pub(super) const DUMP: &str = "dump";
 /// The name of the master key in a backup, if the key is included.
 pub(super) const KEY: &str = "master.key";
 const MANIFEST: &str = "backup.json";
-/// The only format so far.
-pub(super) const FORMAT: u32 = 1;
+/// The present format. Format 1 had no signature, and its dump had definitions besides rows.
+pub(super) const FORMAT: u32 = 2;
+/// The first format that has signatures.
+const FIRST_SIGNED_FORMAT: u32 = 2;
+/// The maximum size of the file, in bytes. It has about 3 KiB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The contents of `backup.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
-    /// The format of the backup: 1.
+    /// The format of the backup: 1 or 2.
     pub format: u32,
     /// The version of the Muster that created the backup.
     pub muster: String,
@@ -48,6 +54,10 @@ pub struct Manifest {
     pub dump: DumpFile,
     /// The summary of each table.
     pub tables: DatabaseContents,
+    /// The signature of all other fields by [`BackupKey`], or `None` if the master key was not
+    /// available to the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hmac: Option<String>,
 }
 
 /// The file with all data, in the custom format of `pg_dump`.
@@ -75,6 +85,18 @@ impl Manifest {
         self.tables.get(table).map_or(0, |table| table.rows)
     }
 
+    /// Signs the manifest with a key that is derived from the master key.
+    pub(super) fn sign(&mut self, key: &MasterKey) -> Result<(), DumpError> {
+        let text = self.signed_text().map_err(DumpError::file("sign", MANIFEST))?;
+        self.hmac = Some(BackupKey::derive(key).sign(&text));
+        Ok(())
+    }
+
+    /// The text that the signature covers: all other fields, in a fixed order and without spaces.
+    fn signed_text(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&Self { hmac: None, ..self.clone() })?)
+    }
+
     /// Writes the manifest into a backup, which is then complete.
     pub(super) fn write(&self, dir: &Path) -> Result<(), DumpError> {
         let (path, new) = (dir.join(MANIFEST), dir.join("backup.json.new"));
@@ -93,33 +115,49 @@ impl Manifest {
 }
 
 impl Backup {
-    /// Opens a backup and reads the whole dump to verify it.
+    /// Reads the manifest of a backup. Nothing in it can be trusted yet.
     ///
     /// # Errors
-    /// [`DumpError::Incomplete`], [`DumpError::Malformed`], [`DumpError::Damaged`], or when the
-    /// files cannot be read.
+    /// [`DumpError::Incomplete`], [`DumpError::Malformed`], or when the file cannot be read.
     pub fn open(dir: &Path) -> Result<Self, DumpError> {
         let path = dir.join(MANIFEST);
-        let text = match fs::read(&path) {
+        let mut text = Vec::new();
+        match File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(DumpError::Incomplete(dir.to_owned()));
             }
-            text => text.map_err(DumpError::file("read", &path))?,
+            read => read.map_err(DumpError::file("read", &path))?,
         };
         let malformed = |problem| DumpError::Malformed { path: path.clone(), problem };
         let probe: FormatProbe =
             serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-        if probe.format != FORMAT {
+        if !(1..=FORMAT).contains(&probe.format) {
             return Err(malformed(format!(
-                "it has format {}, and this program knows {FORMAT}",
+                "it has format {}, and this program knows 1 to {FORMAT}",
                 probe.format
             )));
         }
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-        let backup = Self { dir: dir.to_owned(), manifest };
-        backup.verify()?;
-        Ok(backup)
+        Ok(Self { dir: dir.to_owned(), manifest })
+    }
+
+    /// Checks the signature of the manifest with the master key that it names. `false` if the
+    /// manifest has no signature.
+    ///
+    /// # Errors
+    /// [`DumpError::Forged`].
+    pub fn authenticate(&self, key: &MasterKey) -> Result<bool, DumpError> {
+        let path = self.dir.join(MANIFEST);
+        if self.manifest.format < FIRST_SIGNED_FORMAT {
+            return Ok(false);
+        }
+        let Some(signature) = &self.manifest.hmac else { return Ok(false) };
+        let text = self.manifest.signed_text().map_err(DumpError::file("read", &path))?;
+        match BackupKey::derive(key).has_signed(&text, signature) {
+            true => Ok(true),
+            false => Err(DumpError::Forged { path, key: key.id() }),
+        }
     }
 
     /// The file with all data.
@@ -133,7 +171,11 @@ impl Backup {
         self.manifest.master_key_included.then(|| self.dir.join(KEY))
     }
 
-    fn verify(&self) -> Result<(), DumpError> {
+    /// Reads the whole dump and compares it with the manifest.
+    ///
+    /// # Errors
+    /// [`DumpError::Damaged`], or when the file cannot be read.
+    pub fn verify(&self) -> Result<(), DumpError> {
         let path = self.dump();
         let read = || -> io::Result<DumpFile> {
             let mut file = File::open(&path)?;
@@ -155,7 +197,7 @@ impl Backup {
         } else {
             return Ok(());
         };
-        Err(DumpError::Damaged { path, problem })
+        Err(DumpError::damaged(&path, problem))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Runs `pg_dump` and `pg_restore`. Their data pass through this process, so they end with it.
 //!
+//! `pg_restore` never connects to a database: it only decodes a dump. A dump is data from outside, and
+//! the statements in it are not executed.
+//!
 //! The address of the database and the password are passed in the environment, because every user
 //! can read a command line.
 
@@ -18,31 +21,35 @@ use super::manifest::{Checksum, DumpFile};
 use super::tools::Tools;
 use crate::postgres::embedded;
 
-/// Excludes settings that depend on roles, disks and other servers.
-const DUMP_ARGUMENTS: [&str; 7] = [
-    "--no-owner",
-    "--no-privileges",
-    "--no-tablespaces",
-    "--no-comments",
-    "--no-publications",
-    "--no-subscriptions",
-    "--no-security-labels",
-];
+/// The maximum size of the list of a dump. The list of a complete database has about 10 KiB.
+const MAX_LIST_BYTES: u64 = 1 << 20;
 
-/// Writes a dump of the state that `snapshot` shows. Blocks.
+/// The maximum size of the messages of a program that are kept, in bytes.
+const MAX_STDERR_BYTES: u64 = 1 << 16;
+
+/// The rows to dump.
+pub(super) struct DumpSource {
+    /// The database.
+    pub(super) database: PgConnectOptions,
+    /// The tables, as patterns of `pg_dump`.
+    pub(super) tables: Vec<String>,
+    /// The state of the database.
+    pub(super) snapshot: String,
+}
+
+/// Writes a dump of the rows. Blocks.
 pub(super) fn dump(
     tools: &Tools,
-    database: &PgConnectOptions,
-    snapshot: &str,
+    source: &DumpSource,
     path: &Path,
     mut file: File,
 ) -> Result<DumpFile, DumpError> {
-    let mut command = command(tools, "pg_dump", database);
+    let mut command = command(tools, "pg_dump", &source.database);
     command
         // Speed matters more than size here.
-        .args(["--format=custom", "--compress=1", "--no-password"])
-        .args(DUMP_ARGUMENTS)
-        .arg(format!("--snapshot={snapshot}"))
+        .args(["--format=custom", "--compress=1", "--no-password", "--data-only"])
+        .args(source.tables.iter().map(|table| format!("--table={table}")))
+        .arg(format!("--snapshot={}", source.snapshot))
         .stdout(Stdio::piped());
     let (mut child, stderr) = start("pg_dump", tools, command)?;
     let mut checksum = Checksum::default();
@@ -63,32 +70,69 @@ pub(super) fn dump(
     Ok(checksum.finish())
 }
 
-/// Restores a dump completely, or not at all. Blocks.
-pub(super) fn restore(
+/// The list of the entries of a dump. Blocks.
+pub(super) fn list(tools: &Tools, path: &Path) -> Result<String, DumpError> {
+    let file = File::open(path).map_err(DumpError::file("open", path))?;
+    let mut command = embedded::bare_command(&tools.program("pg_restore"));
+    command.arg("--list").stdin(Stdio::from(file)).stdout(Stdio::piped());
+    let (mut child, stderr) = start("pg_restore", tools, command)?;
+    let mut list = Vec::new();
+    let read = match child.stdout.take() {
+        Some(pipe) => pipe.take(MAX_LIST_BYTES + 1).read_to_end(&mut list),
+        None => Ok(0),
+    };
+    let is_too_long = list.len() as u64 > MAX_LIST_BYTES;
+    if read.is_err() || is_too_long {
+        let _ = child.kill();
+    }
+    let exit = wait("pg_restore", tools, child, stderr);
+    read.map_err(DumpError::file("read", path))?;
+    if is_too_long {
+        let problem = format!("the list of its entries has more than {MAX_LIST_BYTES} bytes");
+        return Err(DumpError::damaged(path, problem));
+    }
+    exit?;
+    Ok(String::from_utf8_lossy(&list).into_owned())
+}
+
+/// Passes the rows of a dump to `read`, as a script of statements and rows. Fails if the dump is not
+/// the `expected` file. Blocks.
+pub(super) fn rows(
     tools: &Tools,
-    database: &PgConnectOptions,
     path: &Path,
+    expected: &DumpFile,
+    read: impl FnOnce(&mut dyn Read) -> Result<(), DumpError>,
 ) -> Result<(), DumpError> {
     let mut file = File::open(path).map_err(DumpError::file("open", path))?;
-    let mut command = command(tools, "pg_restore", database);
-    let name = database.get_database().unwrap_or_else(|| database.get_username());
-    command
-        .args(["--single-transaction", "--exit-on-error", "--no-password"])
-        .args(DUMP_ARGUMENTS)
-        .arg(format!("--dbname={}", quote_dbname(name)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
+    let mut command = embedded::bare_command(&tools.program("pg_restore"));
+    command.args(["--data-only", "--file=-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let (mut child, stderr) = start("pg_restore", tools, command)?;
-    let written = match child.stdin.take() {
-        Some(mut pipe) => copy(&mut file, |bytes| pipe.write_all(bytes)),
-        None => Ok(()),
-    };
-    wait("pg_restore", tools, child, stderr)?;
-    match written {
-        // The program has read all that it needs.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(DumpError::file("read", path)),
+    let stdin = child.stdin.take();
+    // The file is checked once more as it is read, because it may have been replaced meanwhile.
+    let feeder = std::thread::spawn(move || {
+        let (mut checksum, mut stdin) = (Checksum::default(), stdin);
+        let copied = copy(&mut file, |bytes| {
+            checksum.add(bytes);
+            // The program may end before it has read the last bytes.
+            if stdin.as_mut().is_some_and(|pipe| pipe.write_all(bytes).is_err()) {
+                stdin = None;
+            }
+            Ok(())
+        });
+        copied.map(|()| checksum.finish())
+    });
+    let result = child.stdout.take().map_or(Ok(()), |mut output| read(&mut output));
+    if result.is_err() {
+        let _ = child.kill();
     }
+    let exit = wait("pg_restore", tools, child, stderr);
+    result?;
+    exit?;
+    let found = feeder.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+    if found.map_err(DumpError::file("read", path))? != *expected {
+        return Err(DumpError::damaged(path, "it was changed while it was read".to_owned()));
+    }
+    Ok(())
 }
 
 fn copy(from: &mut impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
@@ -117,7 +161,9 @@ fn start(
     let stderr = std::thread::spawn(move || {
         let mut stderr = Vec::new();
         if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut stderr);
+            let _ = pipe.by_ref().take(MAX_STDERR_BYTES).read_to_end(&mut stderr);
+            // The program would wait if the rest was not read.
+            let _ = io::copy(&mut pipe, &mut io::sink());
         }
         stderr
     });
@@ -221,12 +267,6 @@ fn absolute_path(text: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
-/// The name of a database as a connection string. `--dbname` would read some plain names as
-/// connection strings.
-fn quote_dbname(name: &str) -> String {
-    format!("dbname='{}'", name.replace('\\', r"\\").replace('\'', r"\'"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::str::FromStr as _;
@@ -258,6 +298,5 @@ mod tests {
         let own = "postgres:///mine?host=/run&user=u&sslrootcert=/etc/ca.pem&sslmode=verify-ca";
         assert_eq!(variable(own, 16, "PGHOST").as_deref(), Some("/run"));
         assert_eq!(variable(own, 16, "PGSSLROOTCERT").as_deref(), Some("/etc/ca.pem"));
-        assert_eq!(quote_dbname(r"it's \"), r"dbname='it\'s \\'");
     }
 }

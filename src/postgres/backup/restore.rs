@@ -1,26 +1,34 @@
 //! Restores a backup into a database without data.
 //!
-//! Tables that migrations have created in the target are dropped first, because the backup contains
-//! its own tables, perhaps those of an earlier release. The database has no tables, like a new one,
-//! if a later step fails. A server that starts meanwhile creates the tables again; `pg_restore`
-//! then fails and changes nothing.
+//! A backup is data from outside. Its rows are loaded into tables that the migrations of this program
+//! create, as of the migrations that the backup had. No definition and no statement of the dump is
+//! executed. The rows are loaded in one transaction, which is committed only if they are those of the
+//! manifest. A failed restore leaves a database without data, which can be used again.
+
+use std::io::{self, BufReader};
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::sync::mpsc;
 
 use super::content::{self, DatabaseTable};
+use super::contents_list::foreign_entries;
 use super::error::DumpError;
 use super::manifest::Backup;
+use super::script::{self, ScriptError};
 use super::tools::Tools;
-use super::{connection, create, process, target};
+use super::{connection, create, load, objects, process, target};
 use crate::postgres::embedded::Options;
 use crate::repository::audit::{AuditAction, AuditContext};
-use crate::repository::{Error, Pool};
+use crate::repository::{Error, Pool, feed, migrations};
+
+/// The maximum number of pieces of rows that wait for the database.
+const MAX_QUEUED_PARTS: usize = 4;
 
 /// Restores a backup, and compares the restored rows with its manifest. The caller applies later
 /// migrations.
 ///
 /// # Errors
-/// [`DumpError`]. The target then holds no part of the backup, except after [`DumpError::Differs`].
+/// [`DumpError`]. The target then holds no part of the backup.
 pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result<(), DumpError> {
     let manifest = &backup.manifest;
     let mut connection = connection::connect(pool).await?;
@@ -28,29 +36,24 @@ pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result
     if target_major < manifest.postgres {
         return Err(DumpError::OlderTarget { backup: manifest.postgres, target: target_major });
     }
-    let needed_by =
-        format!("a backup by pg_dump {} into a PostgreSQL {target_major}", manifest.pg_dump);
-    let tools = Tools::find(postgres, target_major.max(manifest.pg_dump), &needed_by)?;
+    let needed_by = format!("a backup by pg_dump {}", manifest.pg_dump);
+    let tools = Tools::find(postgres, manifest.pg_dump, &needed_by)?;
+    check_entries(&tools, backup).await?;
     drop_empty_tables(&mut connection).await?;
+    migrations::run_to(pool, &manifest.migrations).await?;
 
-    let (dump, database) = (backup.dump(), connection::without_timeouts(pool));
-    let restore_task =
-        tokio::task::spawn_blocking(move || process::restore(&tools, &database, &dump)).await;
-    restore_task.unwrap_or_else(|error| {
-        let source = std::io::Error::other(error);
-        Err(DumpError::File { action: "read", path: backup.dump(), source })
-    })?;
-
-    let tables = content::tables(&mut connection).await?;
-    let found = content::summarize(&mut connection, &tables).await?;
-    let differences = content::diff(&manifest.tables, &found);
-    if !differences.is_empty() {
-        let remedy =
-            "Do not use this database: remove it, and restore another backup into a new one";
-        return Err(DumpError::Differs { from: "the backup", differences, remedy });
-    }
-    restamp_events(&mut connection, &tables).await?;
-    target::analyze(&mut connection, &tables).await?;
+    let mut transaction = connection.begin().await?;
+    let tables = lock_tables(&mut transaction).await?;
+    // A server may have started meanwhile, and may have migrated the database.
+    target::check_no_servers(&mut transaction, "the target database").await?;
+    target::check_empty(&mut transaction, &tables).await?;
+    let copied: Vec<DatabaseTable> = tables.into_iter().filter(DatabaseTable::is_copied).collect();
+    let expected = objects::definitions(&mut transaction).await?;
+    load_rows(&mut transaction, &tools, backup, &copied).await?;
+    compare(&mut transaction, backup, &copied, &expected).await?;
+    feed::renumber_future_events(&mut transaction).await?;
+    transaction.commit().await?;
+    target::analyze(&mut connection, &copied).await?;
     connection.close().await?;
     Ok(())
 }
@@ -62,78 +65,117 @@ pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result
 pub async fn audit_restore(
     pool: &Pool,
     backup: &Backup,
+    is_authenticated: bool,
     context: AuditContext<'_>,
 ) -> Result<(), Error> {
     let manifest = &backup.manifest;
     let details = serde_json::json!({
         "backupAt": manifest.at,
         "sessions": manifest.rows("session"),
+        "authenticated": is_authenticated,
     });
     let mut connection = pool.acquire().await?;
     target::write_audit(&mut connection, context, AuditAction::DatabaseRestore, details).await
+}
+
+/// Refuses a dump that contains anything else than a dump of Muster.
+async fn check_entries(tools: &Tools, backup: &Backup) -> Result<(), DumpError> {
+    let (tools, path) = (tools.clone(), backup.dump());
+    let list_task = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || process::list(&tools, &path)
+    });
+    let list = list_task.await.unwrap_or_else(|error| Err(panicked(backup, error)))?;
+    let entries = foreign_entries(&list, backup.manifest.format);
+    if entries.is_empty() { Ok(()) } else { Err(DumpError::ForeignEntries { path, entries }) }
 }
 
 /// Drops the tables that migrations created, if they hold no other rows.
 async fn drop_empty_tables(connection: &mut PgConnection) -> Result<(), DumpError> {
     target::check_no_servers(connection, "the target database").await?;
     let mut transaction = connection.begin().await?;
-    let tables: Vec<DatabaseTable> = content::tables(&mut transaction)
-        .await?
-        .into_iter()
-        .filter(target::is_muster_table)
-        .collect();
+    let tables = lock_tables(&mut transaction).await?;
     if tables.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> =
-        tables.iter().map(|table| content::quote_identifier(&table.name)).collect();
-    let names = names.join(", ");
-    let lock = format!("lock table {names} in access exclusive mode");
-    transaction.execute(AssertSqlSafe(lock)).await?;
     target::check_empty(&mut transaction, &tables).await?;
+    let names = names(&tables);
     transaction.execute(AssertSqlSafe(format!("drop table {names}"))).await?;
-    transaction
-        .execute("drop function if exists notify_apps_changed(), refuse_audit_change()")
-        .await?;
+    let functions = content::FUNCTIONS.join(", ");
+    let drop_functions = format!("drop function if exists {functions}");
+    transaction.execute(AssertSqlSafe(drop_functions)).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// Sets the transaction ids of events to one of this PostgreSQL, if any of them is in its future.
-/// The statement rewrites the table, so it leaves no dead rows.
-async fn restamp_events(
+/// Locks the tables of Muster against all other use.
+async fn lock_tables(connection: &mut PgConnection) -> Result<Vec<DatabaseTable>, Error> {
+    let tables = content::tables(connection).await?;
+    if !tables.is_empty() {
+        let lock = format!("lock table {} in access exclusive mode", names(&tables));
+        connection.execute(AssertSqlSafe(lock)).await?;
+    }
+    Ok(tables)
+}
+
+fn names(tables: &[DatabaseTable]) -> String {
+    let names: Vec<String> =
+        tables.iter().map(|table| content::quote_identifier(&table.name)).collect();
+    names.join(", ")
+}
+
+/// Loads the rows of the dump. A thread decodes them meanwhile.
+async fn load_rows(
     connection: &mut PgConnection,
+    tools: &Tools,
+    backup: &Backup,
     tables: &[DatabaseTable],
-) -> Result<(), Error> {
-    if !tables.iter().any(|table| table.name == "session_event") {
+) -> Result<(), DumpError> {
+    let detached = load::detach(connection, tables).await?;
+    let (sender, mut parts) = mpsc::channel(MAX_QUEUED_PARTS);
+    let (tools, path, dump) = (tools.clone(), backup.dump(), backup.manifest.dump.clone());
+    let decode_task = tokio::task::spawn_blocking(move || {
+        process::rows(&tools, &path, &dump, |output| {
+            let mut output = BufReader::with_capacity(1 << 16, output);
+            let read = script::read(&mut output, |part| sender.blocking_send(part).is_ok());
+            read.map_err(|error| match error {
+                ScriptError::Io(error) => DumpError::file("read", &path)(error),
+                other => DumpError::damaged(&path, other.to_string()),
+            })
+        })
+    });
+    let loaded = load::load(connection, tables, &mut parts).await;
+    // The thread ends if its parts are not accepted.
+    drop(parts);
+    let decoded = decode_task.await.unwrap_or_else(|error| Err(panicked(backup, error)));
+    loaded?;
+    decoded?;
+    Ok(load::attach(connection, detached).await?)
+}
+
+/// Compares the rows with the manifest, and the schema with that of the migrations.
+async fn compare(
+    connection: &mut PgConnection,
+    backup: &Backup,
+    tables: &[DatabaseTable],
+    expected: &[String],
+) -> Result<(), DumpError> {
+    let found = content::summarize(connection, tables).await?;
+    let mut differences = content::diff(&backup.manifest.tables, &found);
+    let definitions = objects::definitions(connection).await?;
+    if definitions != expected {
+        let foreign = definitions.iter().filter(|found| !expected.contains(found));
+        let missing = expected.iter().filter(|known| !definitions.contains(known));
+        differences.extend(foreign.map(|found| format!("the schema has {found}")));
+        differences.extend(missing.map(|known| format!("the schema lacks {known}")));
+    }
+    if differences.is_empty() {
         return Ok(());
     }
-    // A backup of an older release may lack the column.
-    let has_xid: bool = sqlx::query_scalar(
-        "select exists (
-             select from pg_attribute
-             where attrelid = 'session_event'::regclass and attname = 'xid' and not attisdropped
-         )",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !has_xid {
-        return Ok(());
-    }
-    let is_ahead: bool = sqlx::query_scalar(
-        "select exists (
-             select from session_event where xid >= pg_snapshot_xmax(pg_current_snapshot())
-         )",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if is_ahead {
-        connection
-            .execute(
-                "alter table session_event
-                     alter column xid type xid8 using pg_current_xact_id()",
-            )
-            .await?;
-    }
-    Ok(())
+    let remedy = "Nothing was restored: use another backup";
+    Err(DumpError::Differs { from: "the backup", differences, remedy })
+}
+
+fn panicked(backup: &Backup, error: tokio::task::JoinError) -> DumpError {
+    DumpError::file("read", backup.dump())(io::Error::other(error))
 }

@@ -3,31 +3,13 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::content::{DatabaseTable, quote_identifier};
+use super::content::{DatabaseTable, MIGRATIONS_TABLE, quote_identifier};
 use super::error::DumpError;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::{Error, app_notifications};
 
 /// Tables that migrations fill with rows.
-const SEEDED_TABLES: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
-/// The other tables of Muster.
-const SESSION_TABLES: [&str; 9] = [
-    "api_key",
-    "app",
-    "delivery",
-    "delivery_attempt",
-    "idempotency",
-    "session",
-    "session_event",
-    "session_member",
-    "session_title",
-];
-
-/// Whether a table belongs to Muster.
-pub(super) fn is_muster_table(table: &DatabaseTable) -> bool {
-    let name = table.name.as_str();
-    SEEDED_TABLES.contains(&name) || SESSION_TABLES.contains(&name)
-}
+const SEEDED_TABLES: [&str; 3] = [MIGRATIONS_TABLE, "audit", "sealing"];
 
 /// Refuses a database that a server uses.
 pub(super) async fn check_no_servers(
@@ -45,7 +27,7 @@ pub(super) async fn check_empty(
     connection: &mut PgConnection,
     tables: &[DatabaseTable],
 ) -> Result<(), DumpError> {
-    for DatabaseTable { name, .. } in tables.iter().filter(|table| is_muster_table(table)) {
+    for DatabaseTable { name, .. } in tables {
         if SEEDED_TABLES.contains(&name.as_str()) {
             continue;
         }
@@ -58,14 +40,12 @@ pub(super) async fn check_empty(
     Ok(())
 }
 
-/// Analyzes the copied tables, so that the first statements get good plans. Other tables are
-/// skipped, because PostgreSQL would warn about each one that this role may not analyze.
+/// Analyzes the copied tables, so that the first statements get good plans.
 pub(super) async fn analyze(
     connection: &mut PgConnection,
     tables: &[DatabaseTable],
 ) -> Result<(), Error> {
-    let own_tables = tables.iter().filter(|table| is_muster_table(table));
-    let names: Vec<String> = own_tables.map(|table| quote_identifier(&table.name)).collect();
+    let names: Vec<String> = tables.iter().map(|table| quote_identifier(&table.name)).collect();
     if !names.is_empty() {
         connection.execute(AssertSqlSafe(format!("analyze {}", names.join(", ")))).await?;
     }

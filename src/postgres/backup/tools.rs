@@ -43,7 +43,9 @@ impl Tools {
         })
     }
 
-    pub(super) fn program(&self, name: &str) -> PathBuf {
+    /// The path of one of the programs.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 

@@ -52,7 +52,7 @@ async fn copy(
         .map_err(DumpError::Source)?
         .into_iter()
         // The target has its own records of the same migrations.
-        .filter(|table| target::is_muster_table(table) && table.name != "_sqlx_migrations")
+        .filter(DatabaseTable::is_copied)
         .collect();
     let target_tables = content::tables(to).await.map_err(DumpError::Target)?;
 
@@ -143,15 +143,17 @@ async fn copy_table(
     Ok(())
 }
 
-/// Sets the sequences of the target to those of the source.
+/// Sets the sequences of the target to those of the source. Sequences of other programs are skipped.
 async fn set_sequences(
     source: &mut PgConnection,
     target: &mut PgConnection,
 ) -> Result<(), DumpError> {
     let sequences: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class
-         where relnamespace = current_schema()::regnamespace and relkind = 'S'",
+         where relnamespace = current_schema()::regnamespace and relkind = 'S'
+           and relname = any($1)",
     )
+    .bind(content::SEQUENCES)
     .fetch_all(&mut *source)
     .await
     .map_err(|error| DumpError::Source(error.into()))?;

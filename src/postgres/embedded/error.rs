@@ -88,8 +88,8 @@ pub enum EmbeddedError {
     },
     /// The data directory has no database, though the operation needs one.
     #[error(
-        "there is no database in {data_dir}; run `muster serve` or `muster app create` to make one, or set data_dir \
-         to the directory that has it"
+        "there is no database in {data_dir}; run `muster serve` or `muster app create --create-database` to make \
+         one, or set data_dir to the directory that has it"
     )]
     NoDatabase {
         /// The data directory.

@@ -52,6 +52,7 @@ mod releases;
 mod roles;
 mod socket;
 mod timeouts;
+mod untrusted_file;
 mod version;
 
 use std::path::{Path, PathBuf};

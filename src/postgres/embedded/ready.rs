@@ -13,6 +13,7 @@ use super::error::EmbeddedError;
 use super::process::{self, Postmaster};
 use super::roles;
 use super::socket::{SERVICE, Socket};
+use super::untrusted_file;
 use super::version::PostgresVersion;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -166,10 +167,7 @@ fn code(error: &sqlx::Error) -> String {
 fn log_tail(data: &Path, log: &Path) -> Vec<u8> {
     let mut output = fs::read(log).unwrap_or_default();
     if String::from_utf8_lossy(&output).contains("redirecting log output") {
-        let logs = fs::read_dir(data.join("log")).into_iter().flatten().flatten();
-        let newest =
-            logs.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok());
-        output.extend(newest.and_then(|entry| fs::read(entry.path()).ok()).unwrap_or_default());
+        output.extend(untrusted_file::read_newest(data, "log").unwrap_or_default());
     }
     output
 }

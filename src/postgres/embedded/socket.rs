@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use super::error::EmbeddedError;
 use super::layout::PORT;
 use super::process::Postmaster;
+use super::untrusted_file;
 
 /// The role of the service, and the name of its database.
 pub(super) const SERVICE: &str = "muster";
@@ -103,10 +104,11 @@ pub(super) enum LockHolder {
 pub(super) fn check_locks(cluster: &Path) -> LockHolder {
     let mut holder = LockHolder::Nobody;
     for name in ["postmaster.pid".to_owned(), format!("{}.lock", socket_name())] {
-        let file = cluster.join(name);
-        let Ok(text) = fs::read_to_string(&file) else {
+        let file = cluster.join(&name);
+        let Ok(text) = untrusted_file::read(cluster, &name) else {
             continue;
         };
+        let text = String::from_utf8_lossy(&text);
         let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
         let (reason, is_running) = match pid {
             Some(pid) => {

@@ -16,6 +16,18 @@ pub(super) fn created_record(app: &App) -> AuditRecord<'_> {
     AuditRecord::for_app(AuditAction::AppCreate, app.buin, &app.app_id, details)
 }
 
+pub(super) fn deleted_record(app: &App) -> AuditRecord<'_> {
+    let details = json!({ "name": app.name });
+    AuditRecord::for_app(AuditAction::AppDelete, app.buin, &app.app_id, details)
+}
+
+pub(super) fn secrets_shown_record(app: &App) -> AuditRecord<'_> {
+    let mut secrets = vec!["aesKey"];
+    secrets.extend(app.callback.is_some().then_some("callbackToken"));
+    let details = json!({ "secrets": secrets });
+    AuditRecord::for_app(AuditAction::AppShowSecrets, app.buin, &app.app_id, details)
+}
+
 /// The record of a change; `None` if nothing changed.
 pub(super) fn changed_record<'a>(
     before: &StoredApp,
@@ -37,6 +49,9 @@ pub(super) fn changed_record<'a>(
     note_change("forms", json!(old.forms.name()), json!(new.forms.name()));
     note_change("disabled", json!(old.disabled), json!(new.disabled));
     note_change("callbacksPaused", json!(old.callbacks_paused), json!(new.callbacks_paused));
+    note_change("archived", json!(before.archived), json!(after.archived));
+    let until = |stored: &StoredApp| json!(stored.previous.as_ref().map(|old| old.until));
+    note_change("previousAesKeyUntil", until(before), until(after));
     let (from, to) =
         (callback_origin(old.callback.as_ref()), callback_origin(new.callback.as_ref()));
     note_change("callback", from, to);
@@ -51,11 +66,12 @@ pub(super) fn changed_record<'a>(
     }
     let action = match details.keys().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => return None,
+        _ if after.archived => AuditAction::AppArchive,
         ["disabled"] if new.disabled => AuditAction::AppDisable,
         ["disabled"] => AuditAction::AppEnable,
         ["callbacksPaused"] if new.callbacks_paused => AuditAction::AppPauseCallbacks,
         ["callbacksPaused"] => AuditAction::AppResumeCallbacks,
-        ["aesKey"] => AuditAction::AppRotateKey,
+        ["aesKey"] | ["aesKey", "previousAesKeyUntil"] => AuditAction::AppRotateKey,
         _ => AuditAction::AppUpdate,
     };
     Some(AuditRecord::for_app(action, new.buin, &new.app_id, Value::Object(details)))

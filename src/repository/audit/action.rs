@@ -11,8 +11,14 @@ pub enum AuditAction {
     AppDisable,
     /// An app was enabled.
     AppEnable,
+    /// The secrets of an app were shown.
+    AppShowSecrets,
     /// An app got another AES key.
     AppRotateKey,
+    /// An app was taken out of use for ever.
+    AppArchive,
+    /// An app was deleted.
+    AppDelete,
     /// An app's callbacks were paused.
     AppPauseCallbacks,
     /// An app's callbacks were resumed.
@@ -39,12 +45,15 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::AppCreate,
         Self::AppUpdate,
         Self::AppDisable,
         Self::AppEnable,
+        Self::AppShowSecrets,
         Self::AppRotateKey,
+        Self::AppArchive,
+        Self::AppDelete,
         Self::AppPauseCallbacks,
         Self::AppResumeCallbacks,
         Self::KeyCreate,
@@ -66,7 +75,10 @@ impl AuditAction {
             Self::AppUpdate => "app.update",
             Self::AppDisable => "app.disable",
             Self::AppEnable => "app.enable",
+            Self::AppShowSecrets => "app.show_secrets",
             Self::AppRotateKey => "app.rotate_key",
+            Self::AppArchive => "app.archive",
+            Self::AppDelete => "app.delete",
             Self::AppPauseCallbacks => "app.pause_callbacks",
             Self::AppResumeCallbacks => "app.resume_callbacks",
             Self::KeyCreate => "key.create",

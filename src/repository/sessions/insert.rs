@@ -1,12 +1,14 @@
 //! Writes new sessions.
 
-use sqlx::PgExecutor;
+use chrono::{DateTime, Utc};
+use sqlx::{PgExecutor, Row as _};
 
 use super::columns::{EventColumns, KeyColumns, MemberColumns, SessionColumns, TitleColumns};
 use super::provenance::Provenance;
 use super::stored::StoredChanges;
 use crate::domain::{Attributes, EventKind, Session};
 use crate::repository::Error;
+use crate::repository::persistent::Persistent;
 
 /// A new session, and the request that creates it.
 #[derive(Clone, Copy, Debug)]
@@ -17,14 +19,16 @@ pub struct NewSessionRecord<'a> {
     pub provenance: Provenance<'a>,
 }
 
-/// Writes new sessions, their members and their first events: all or none.
+/// Writes new sessions, their members and their first events: all or none. Returns the time of their
+/// creation, by the clock of the database. `fixed_time` replaces that clock in tests.
 ///
 /// # Errors
 /// [`Error::DuplicateIdempotencyKey`] if the key was used before, or when the database fails.
 pub async fn insert(
     executor: impl PgExecutor<'_>,
     records: &[NewSessionRecord<'_>],
-) -> Result<(), Error> {
+    fixed_time: Option<DateTime<Utc>>,
+) -> Result<DateTime<Utc>, Error> {
     let mut items = SessionColumns::default();
     let mut events = EventColumns::default();
     let mut members = MemberColumns::default();
@@ -41,7 +45,7 @@ pub async fn insert(
         titles.push(session);
         keys.push(session, provenance);
     }
-    sqlx::query!(
+    let statement = sqlx::query_scalar!(
         r#"
         with item as (
             select * from unnest(
@@ -50,16 +54,19 @@ pub async fn insert(
                 $29::bytea[]
             ) as item (
                 session_id, buin, version, title, owner, member_count,
-                created_at, operator, app_id, reason, changes, attributes, trace
+                decided_at, operator, app_id, reason, changes, attributes, trace
             )
+        ), clock as materialized (
+            select coalesce($30::timestamptz, clock_timestamp()) as now
         ), new_session as (
             insert into session (
                 session_id, buin, title, owner, version, state, member_count, attributes,
                 created_at, updated_at
             )
             select session_id, buin, title, owner, version, 'active', member_count,
-                   coalesce(attributes, '{}')::json, created_at, created_at
+                   coalesce(attributes, '{}')::json, now, now
             from item
+            cross join clock
         ), new_title as (
             insert into session_title (session_id, buin, folded, grams)
             select session_id, buin, folded, grams::bigint[]
@@ -76,7 +83,7 @@ pub async fn insert(
                 trace
             )
             select item.session_id, app.buin, app.app_id, item.version, 'pending',
-                   item.created_at, 0, 0, item.created_at, item.trace
+                   item.decided_at, 0, 0, item.decided_at, item.trace
             from item
             join app on app.buin = item.buin
             where app.callback_url is not null and app.disabled_at is null
@@ -93,14 +100,17 @@ pub async fn insert(
             -- All servers insert keys in this order, because an insert waits for an equal key of
             -- another server.
             order by buin, app_id, key
+        ), new_event as (
+            insert into session_event (
+                session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,
+                attributes, created_at
+            )
+            select session_id, version, buin, 'created', operator, app_id, title, owner, reason,
+                   changes::jsonb, attributes::json, now
+            from item
+            cross join clock
         )
-        insert into session_event (
-            session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,
-            attributes, created_at
-        )
-        select session_id, version, buin, 'created', operator, app_id, title, owner, reason,
-               changes::jsonb, attributes::json, created_at
-        from item
+        select now as "now!" from clock
         "#,
         &items.session_ids,
         &items.buins,
@@ -131,9 +141,8 @@ pub async fn insert(
         &keys.versions,
         &keys.expire_at,
         &events.traces as &[Option<Vec<u8>>],
-    )
-    .execute(executor)
-    .await
-    .map_err(Error::from_write)?;
-    Ok(())
+        fixed_time,
+    );
+    let row = executor.fetch_one(Persistent(statement)).await.map_err(Error::from_write)?;
+    Ok(row.try_get(0)?)
 }

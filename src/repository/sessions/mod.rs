@@ -23,6 +23,6 @@ pub use list::{
 };
 pub use members::{MemberSeekKey, MembersPage, member, members};
 pub use provenance::Provenance;
-pub use read::{find, lock};
-pub(super) use stored::{StoredChanges, account, version};
+pub use read::{BoundedSessions, find, find_bounded, lock};
+pub(super) use stored::{SessionRow, StoredChanges, account, version};
 pub use update::{ChangeSet, VersionedChange, update_if_version, update_locked};

@@ -14,46 +14,54 @@ use crate::domain::{
 use crate::repository::Error;
 use crate::repository::error::corrupt;
 
-/// The column names are those of the statement in [`super::find`].
+/// A session as the database holds it now, or held it. The column names are those of the
+/// statements in [`super::find`] and of snapshots.
 #[derive(sqlx::FromRow)]
-pub(super) struct SessionRow {
-    pub(super) session_id: Uuid,
-    pub(super) buin: i64,
-    pub(super) title: String,
-    pub(super) owner: String,
-    pub(super) version: i64,
-    pub(super) state: String,
+pub(in crate::repository) struct SessionRow {
+    pub(in crate::repository) session_id: Uuid,
+    pub(in crate::repository) buin: i64,
+    pub(in crate::repository) title: String,
+    pub(in crate::repository) owner: String,
+    pub(in crate::repository) version: i64,
+    pub(in crate::repository) state: String,
     #[sqlx(rename = "attributes: Json<Map<String, Value>>")]
-    pub(super) attributes: Json<Map<String, Value>>,
+    pub(in crate::repository) attributes: Json<Map<String, Value>>,
     #[sqlx(rename = "members!")]
-    pub(super) members: Vec<String>,
-    pub(super) created_at: DateTime<Utc>,
-    pub(super) updated_at: DateTime<Utc>,
+    pub(in crate::repository) members: Vec<String>,
+    pub(in crate::repository) created_at: DateTime<Utc>,
+    pub(in crate::repository) updated_at: DateTime<Utc>,
+}
+
+impl SessionRow {
+    /// The session of a row of `table`, which errors name.
+    pub(in crate::repository) fn into_session(self, table: &'static str) -> Result<Session, Error> {
+        Ok(Session {
+            id: SessionId::new(self.session_id),
+            buin: Buin::new(self.buin).map_err(corrupt(table, "buin", self.buin))?,
+            title: Title::new(&self.title).map_err(corrupt(table, "title", &self.title))?,
+            owner: account(table, "owner", &self.owner)?,
+            version: version(table, self.version)?,
+            state: State::ALL
+                .into_iter()
+                .find(|state| state.name() == self.state)
+                .ok_or_else(|| corrupt(table, "state", &self.state)("no such state"))?,
+            members: self
+                .members
+                .iter()
+                .map(|text| account(table, "members", text))
+                .collect::<Result<_, _>>()?,
+            attributes: attributes(table, self.attributes.0)?,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
 }
 
 impl TryFrom<SessionRow> for Session {
     type Error = Error;
 
     fn try_from(row: SessionRow) -> Result<Self, Error> {
-        Ok(Self {
-            id: SessionId::new(row.session_id),
-            buin: Buin::new(row.buin).map_err(corrupt("session", "buin", row.buin))?,
-            title: Title::new(&row.title).map_err(corrupt("session", "title", &row.title))?,
-            owner: account("session", "owner", &row.owner)?,
-            version: version("session", row.version)?,
-            state: State::ALL
-                .into_iter()
-                .find(|state| state.name() == row.state)
-                .ok_or_else(|| corrupt("session", "state", &row.state)("no such state"))?,
-            members: row
-                .members
-                .iter()
-                .map(|text| account("session_member", "account", text))
-                .collect::<Result<_, _>>()?,
-            attributes: attributes("session", row.attributes.0)?,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        })
+        row.into_session("session")
     }
 }
 

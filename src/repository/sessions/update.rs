@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection, PgExecutor, Row as _};
 
 use super::columns::{
@@ -33,7 +34,9 @@ pub struct VersionedChange<'a> {
 }
 
 /// Writes the changes of each session if its stored version is still the expected one. Returns the
-/// written sessions. The other sessions were changed by a faster writer and are not written.
+/// written sessions with the time of their changes. The other sessions were changed by a faster
+/// writer and are not written. The time is that of the database's clock, and not earlier than that
+/// of the session's last change. `fixed_time` replaces the clock in tests.
 ///
 /// # Errors
 /// [`Error::DuplicateIdempotencyKey`] if a key was used before, or when the database fails. No
@@ -41,7 +44,8 @@ pub struct VersionedChange<'a> {
 pub async fn update_if_version(
     executor: impl PgExecutor<'_>,
     change_sets: &[ChangeSet<'_>],
-) -> Result<Vec<SessionId>, Error> {
+    fixed_time: Option<DateTime<Utc>>,
+) -> Result<Vec<(SessionId, DateTime<Utc>)>, Error> {
     let mut expected_versions = Vec::with_capacity(change_sets.len());
     let mut items = SessionColumns::default();
     let mut events = EventColumns::default();
@@ -67,16 +71,18 @@ pub async fn update_if_version(
         members.push(before, steps);
     }
     let MemberChanges { added, moved, removed } = members;
-    let statement = sqlx::query_scalar!(
+    let statement = sqlx::query!(
         r#"
         with item as (
             select * from unnest(
                 $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-                $7::int[], $8::timestamptz[], $9::text[]
+                $7::int[], $9::text[]
             ) as item (
                 session_id, expected_version, version, state, title, owner, member_count,
-                updated_at, attributes
+                attributes
             )
+        ), clock as materialized (
+            select coalesce($8::timestamptz, clock_timestamp()) as now
         ), locked as (
             -- All servers lock rows in this order. An update alone locks them in the order of its
             -- plan.
@@ -89,13 +95,14 @@ pub async fn update_if_version(
         ), updated as (
             update session
             set title = item.title, owner = item.owner, version = item.version,
-                state = item.state, member_count = item.member_count, updated_at = item.updated_at,
+                state = item.state, member_count = item.member_count,
+                updated_at = greatest((select now from clock), session.updated_at),
                 attributes = coalesce(item.attributes::json, session.attributes)
             from item
             where session.session_id = item.session_id and session.version = item.expected_version
               -- The count takes all locks before the first row is changed. One row has no order.
               and (cardinality($1) = 1 or (select count(*) from locked) > 0)
-            returning session.session_id, session.buin
+            returning session.session_id, session.buin, session.updated_at
         ), updated_title as (
             update session_title
             set folded = title.folded, grams = title.grams::bigint[]
@@ -126,14 +133,14 @@ pub async fn update_if_version(
                 as added (session_id, account, joined_version, position)
             join updated using (session_id)
         ), event as (
-            select event.*, updated.buin
+            select event.*, updated.buin, updated.updated_at
             from unnest(
                 $23::uuid[], $24::bigint[], $25::text[], $26::text[], $27::text[], $28::text[],
                 $29::text[], $30::text[], $31::text[], $32::text[], $33::timestamptz[],
                 $41::bytea[]
             ) as event (
                 session_id, version, kind, operator, app_id, title, owner, reason, changes, patch,
-                created_at, trace
+                decided_at, trace
             )
             join updated using (session_id)
         ), new_event as (
@@ -142,7 +149,7 @@ pub async fn update_if_version(
                 attributes, created_at
             )
             select session_id, version, buin, kind, operator, app_id, title, owner, reason,
-                   changes::jsonb, patch::json, created_at
+                   changes::jsonb, patch::json, updated_at
             from event
         ), new_delivery as (
             insert into delivery (
@@ -150,7 +157,7 @@ pub async fn update_if_version(
                 trace
             )
             select event.session_id, app.buin, app.app_id, event.version, 'pending',
-                   event.created_at, 0, 0, event.created_at, event.trace
+                   event.decided_at, 0, 0, event.decided_at, event.trace
             from event
             join app on app.buin = event.buin
             where app.callback_url is not null and app.disabled_at is null
@@ -169,7 +176,7 @@ pub async fn update_if_version(
             -- another server.
             order by key.buin, app_id, key
         )
-        select session_id from updated
+        select session_id, updated_at from updated
         "#,
         &items.session_ids,
         &expected_versions,
@@ -178,7 +185,7 @@ pub async fn update_if_version(
         &items.titles as &[&str],
         &items.owners as &[&str],
         &items.member_counts,
-        &items.at,
+        fixed_time,
         &items.attributes as &[Option<String>],
         &titles.session_ids,
         &titles.folded,
@@ -214,7 +221,7 @@ pub async fn update_if_version(
         &events.traces as &[Option<Vec<u8>>],
     );
     let written = executor.fetch_all(Persistent(statement)).await.map_err(Error::from_write)?;
-    written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()
+    written.iter().map(|row| Ok((SessionId::new(row.try_get(0)?), row.try_get(1)?))).collect()
 }
 
 /// Locks and reads sessions, calls `decide` with the result of [`find`], and writes the changes
@@ -226,14 +233,15 @@ pub async fn update_if_version(
 pub async fn update_locked<'a>(
     connection: &mut PgConnection,
     ids: &[SessionId],
+    fixed_time: Option<DateTime<Utc>>,
     decide: impl FnOnce(Vec<(SessionId, Result<Session, Error>)>) -> Vec<ChangeSet<'a>>,
-) -> Result<Vec<SessionId>, Error> {
+) -> Result<Vec<(SessionId, DateTime<Utc>)>, Error> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction, ids).await?;
     let decided = decide(find(&mut *transaction, ids).await?);
     let written = match decided.is_empty() {
         true => Vec::new(),
-        false => update_if_version(&mut *transaction, &decided).await?,
+        false => update_if_version(&mut *transaction, &decided, fixed_time).await?,
     };
     transaction.commit().await?;
     Ok(written)

@@ -1,11 +1,14 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
-use super::{AdminContext, Error, propagation};
-use crate::domain::{
-    AllowedForms, App, AppId, Buin, Callback, DeliveryFilter, DeliveryState, Permissions,
-};
-use crate::repository::apps::{self, StoredApp};
-use crate::repository::deliveries;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::uncommitted::{AfterCommit, Uncommitted};
+use super::{AdminContext, Error};
+use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permissions};
+use crate::repository::PoolTransaction;
+use crate::repository::apps::{self, PreviousAesKey, StoredApp};
 use crate::service::AppContext;
 use crate::wire::AesKey;
 
@@ -16,6 +19,18 @@ pub struct RegisteredApp {
     pub app: App,
     /// Its AES key.
     pub aes_key: AesKey,
+    /// The time until which the key before the last rotation is accepted.
+    pub previous_key_until: Option<DateTime<Utc>>,
+    /// Whether the app is out of use for ever.
+    pub archived: bool,
+}
+
+impl RegisteredApp {
+    /// An app in use, with one key.
+    #[must_use]
+    pub fn new(app: App, aes_key: AesKey) -> Self {
+        Self { app, aes_key, previous_key_until: None, archived: false }
+    }
 }
 
 /// Changes of an app. A field that is `None` stays unchanged.
@@ -45,14 +60,18 @@ pub enum CallbackChange {
     },
 }
 
-/// Creates an app.
+/// Creates an app. It exists after the commit.
 ///
 /// # Errors
 /// [`Error::AppExists`], or the database fails.
-pub async fn create(admin: &AdminContext, new: RegisteredApp) -> Result<RegisteredApp, Error> {
+pub async fn create(
+    admin: &AdminContext,
+    new: RegisteredApp,
+) -> Result<Uncommitted<RegisteredApp>, Error> {
     let stored = StoredApp::from(new);
-    apps::insert(&admin.pool, &admin.keyring, &stored, admin.audit_context()).await?;
-    Ok(stored.into())
+    let (pool, keyring) = (&admin.pool, &admin.keyring);
+    let change = apps::begin_insert(pool, keyring, &stored, admin.audit_context()).await?;
+    Ok(Uncommitted::new(stored.into(), change, AfterCommit::Nothing))
 }
 
 /// Lists all apps, by enterprise and id.
@@ -74,6 +93,20 @@ pub async fn find(
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
     Ok(apps::find(&admin.pool, &admin.keyring, buin, app_id).await?.into())
+}
+
+/// Finds an app whose secrets are shown. The audit has the act before the caller gets them.
+///
+/// # Errors
+/// [`Error::AppNotFound`], a secret cannot be opened, or the database fails.
+pub async fn reveal(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<RegisteredApp, Error> {
+    let found = find(admin, buin, app_id).await?;
+    apps::record_shown_secrets(&admin.pool, &found.app, admin.audit_context()).await?;
+    Ok(found)
 }
 
 /// Changes the name, the permissions, the forms or the callback of an app. Pending callbacks start
@@ -131,23 +164,34 @@ pub async fn resume_callbacks(
     buin: Buin,
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
-    let (_, resumed) =
-        store(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
-    wake_backlog(admin, &resumed.app).await?;
-    Ok(resumed.into())
+    let (_, resumed, change) =
+        begin(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
+    let next = AfterCommit::AnnounceAndWake(resumed.app.clone());
+    Uncommitted::new(resumed.into(), change, next).commit(admin).await
 }
 
-/// Replaces the AES key of an app. All its access tokens become invalid.
+/// Replaces the AES key of an app. With `overlap`, the old key and its access tokens are accepted for
+/// this time, else they become invalid with the commit. A key before the old one becomes invalid in
+/// any case.
 ///
 /// # Errors
-/// [`Error::AppNotFound`], or the database fails.
+/// [`Error::AppNotFound`] or [`Error::AppArchived`], or the database fails.
 pub async fn rotate_key(
     admin: &AdminContext,
     buin: Buin,
     app_id: &AppId,
     aes_key: AesKey,
-) -> Result<RegisteredApp, Error> {
-    change(admin, buin, app_id, |stored| stored.aes_key = aes_key).await
+    overlap: Option<Duration>,
+) -> Result<Uncommitted<RegisteredApp>, Error> {
+    let until = overlap.map(|overlap| admin.audit_context().at + overlap);
+    begin_change(admin, buin, app_id, |stored| {
+        if stored.aes_key == aes_key {
+            return;
+        }
+        let old = std::mem::replace(&mut stored.aes_key, aes_key);
+        stored.previous = until.map(|until| PreviousAesKey { key: old, until });
+    })
+    .await
 }
 
 async fn change(
@@ -156,30 +200,39 @@ async fn change(
     app_id: &AppId,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<RegisteredApp, Error> {
-    let (before, after) = store(admin, buin, app_id, change).await?;
-    if before.is_some_and(|before| may_revive_callbacks(&before, &after)) {
-        wake_backlog(admin, &after.app).await?;
-    }
-    Ok(after.into())
+    begin_change(admin, buin, app_id, change).await?.commit(admin).await
 }
 
-/// Changes an app, and returns it as it was before and as it is now.
-async fn store(
+async fn begin_change(
     admin: &AdminContext,
     buin: Buin,
     app_id: &AppId,
     change: impl FnOnce(&mut StoredApp),
-) -> Result<(Option<StoredApp>, StoredApp), Error> {
+) -> Result<Uncommitted<RegisteredApp>, Error> {
+    let (before, after, transaction) = begin(admin, buin, app_id, change).await?;
+    let next = match before.is_some_and(|before| may_revive_callbacks(&before, &after)) {
+        true => AfterCommit::AnnounceAndWake(after.app.clone()),
+        false => AfterCommit::Announce,
+    };
+    Ok(Uncommitted::new(after.into(), transaction, next))
+}
+
+/// Changes an app. Returns it as it was before and as it is after the commit, and the transaction.
+async fn begin(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<(Option<StoredApp>, StoredApp, PoolTransaction), Error> {
     let mut before = None;
     let change = |stored: &mut StoredApp| {
         before = Some(stored.clone());
         change(stored);
     };
-    let after =
-        apps::update_with(&admin.pool, &admin.keyring, buin, app_id, admin.audit_context(), change)
-            .await?;
-    propagation::announce(admin).await;
-    Ok((before, after))
+    let (pool, keyring, audit) = (&admin.pool, &admin.keyring, admin.audit_context());
+    let (after, transaction) =
+        apps::begin_update_with(pool, keyring, buin, app_id, audit, change).await?;
+    Ok((before, after, transaction))
 }
 
 /// Whether callbacks that failed or waited before a change may arrive after it.
@@ -187,18 +240,6 @@ fn may_revive_callbacks(before: &StoredApp, after: &StoredApp) -> bool {
     let was_blocked = before.app.callbacks_blocked().is_some();
     let differs = before.app.callback != after.app.callback || before.aes_key != after.aes_key;
     after.app.callbacks_blocked().is_none() && (was_blocked || differs)
-}
-
-/// Makes the pending callbacks of an app due now. The running servers know the changed app already.
-async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
-    let filter = DeliveryFilter {
-        buin: Some(app.buin),
-        app_id: Some(app.app_id.clone()),
-        state: Some(DeliveryState::Pending),
-        ..DeliveryFilter::default()
-    };
-    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
-    Ok(())
 }
 
 impl AppChanges {
@@ -237,14 +278,16 @@ impl AppChanges {
 }
 
 impl From<StoredApp> for RegisteredApp {
-    fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
-        Self { app, aes_key }
+    fn from(StoredApp { app, aes_key, previous, archived }: StoredApp) -> Self {
+        let previous_key_until = previous.map(|previous| previous.until);
+        Self { app, aes_key, previous_key_until, archived }
     }
 }
 
+/// The app with its current key only.
 impl From<RegisteredApp> for StoredApp {
-    fn from(RegisteredApp { app, aes_key }: RegisteredApp) -> Self {
-        Self { app, aes_key }
+    fn from(RegisteredApp { app, aes_key, archived, .. }: RegisteredApp) -> Self {
+        Self { archived, ..Self::new(app, aes_key) }
     }
 }
 

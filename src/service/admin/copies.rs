@@ -10,12 +10,13 @@ pub use crate::postgres::backup::{DatabaseContents, Manifest};
 use crate::postgres::embedded::Options;
 use crate::repository::migrations;
 use crate::repository::{Pool, apps, pool};
-use crate::wire::MasterKeyId;
+use crate::wire::{MasterKey, MasterKeyId};
 
 /// A backup whose master key is available, so that it can be restored.
 pub struct CheckedBackup {
     backup: Backup,
     included_key: Option<IncludedKey>,
+    is_authenticated: bool,
 }
 
 /// The master key in a backup that becomes the key of this data directory.
@@ -61,7 +62,7 @@ pub async fn back_up(
     if with_key {
         admin.keyring.load()?;
     }
-    let to = Destination { dir, postgres: programs, with_key: with_key.then_some(&*admin.keyring) };
+    let to = Destination { dir, postgres: programs, keyring: &admin.keyring, with_key };
     Ok(backup::backup(&admin.pool, &to, admin.audit_context()).await?)
 }
 
@@ -73,20 +74,39 @@ pub fn key_file(admin: &AdminContext) -> Option<PathBuf> {
     Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// Opens a backup and checks it before a database is created for it.
+/// Opens a backup and checks it before a database is created for it. The signature is checked before
+/// anything else in it is used. A backup for which no master key of this machine vouches is refused
+/// unless `accept_unauthenticated` is set.
 ///
 /// # Errors
-/// [`Error::BackupTooNew`], [`Error::BackupKeyMissing`], [`Error::BackupKeyWrong`],
-/// [`Error::BackupKeyMalformed`], or the backup is incomplete.
-pub fn open_backup(dir: &Path, keys: &RestoreKeys<'_>) -> Result<CheckedBackup, Error> {
+/// [`Error::BackupKeyMissing`], [`Error::BackupKeyWrong`], [`Error::BackupKeyMalformed`],
+/// [`Error::BackupNotSigned`], [`Error::BackupVouchesForItself`], [`Error::BackupTooNew`], or the backup is incomplete or changed.
+pub fn open_backup(
+    dir: &Path,
+    keys: &RestoreKeys<'_>,
+    accept_unauthenticated: bool,
+) -> Result<CheckedBackup, Error> {
     let backup = Backup::open(dir)?;
+    let found = keys.find(&backup)?;
+    let is_signed = match &found {
+        Some(FoundKey { key, .. }) => backup.authenticate(key)?,
+        None => false,
+    };
+    let included_key = found.and_then(|found| found.included);
+    let is_authenticated = is_signed && included_key.is_none();
+    if !is_authenticated && !accept_unauthenticated {
+        return Err(match is_signed {
+            true => Error::BackupVouchesForItself(dir.to_owned()),
+            false => Error::BackupNotSigned(dir.to_owned()),
+        });
+    }
     let migrations = migrations::unknown(&backup.manifest.migrations);
     if !migrations.is_empty() {
         let muster = backup.manifest.muster;
         return Err(Error::BackupTooNew { migrations, muster });
     }
-    let included_key = keys.find(&backup)?;
-    Ok(CheckedBackup { backup, included_key })
+    backup.verify()?;
+    Ok(CheckedBackup { backup, included_key, is_authenticated })
 }
 
 /// Restores a backup into an empty database, and migrates it.
@@ -106,7 +126,8 @@ pub async fn restore(
     }
     let migrated = schema::migrate(admin).await?.len();
     let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
-    backup::audit_restore(&admin.pool, &checked.backup, admin.audit_context()).await?;
+    let CheckedBackup { backup, is_authenticated, .. } = checked;
+    backup::audit_restore(&admin.pool, backup, *is_authenticated, admin.audit_context()).await?;
     Ok(Restored { apps: apps.len(), migrated })
 }
 
@@ -139,14 +160,23 @@ impl CheckedBackup {
     }
 }
 
+/// The master key of a backup.
+struct FoundKey {
+    key: MasterKey,
+    /// The key in the backup, if it becomes the key of this data directory.
+    included: Option<IncludedKey>,
+}
+
 impl RestoreKeys<'_> {
-    /// Makes sure that the key of a backup is in the keyring, or will be. Returns the key in the
-    /// backup if it becomes the key of this data directory.
-    fn find(&self, backup: &Backup) -> Result<Option<IncludedKey>, Error> {
+    /// The master key of a backup, which is in the keyring or will be. `None` if the secrets of the
+    /// backup are not sealed.
+    fn find(&self, backup: &Backup) -> Result<Option<FoundKey>, Error> {
         let Some(id) = backup.manifest.master_key.as_deref() else { return Ok(None) };
         let id = MasterKeyId::parse(id).ok_or(Error::BackupKeyMalformed)?;
-        if self.keyring.load().is_ok() && self.keyring.find(id).is_some() {
-            return Ok(None);
+        if self.keyring.load().is_ok()
+            && let Some(key) = self.keyring.find(id)
+        {
+            return Ok(Some(FoundKey { key, included: None }));
         }
         let included = backup.key();
         if let (Some(path), Some(key_file)) = (&included, self.key_file)
@@ -155,10 +185,11 @@ impl RestoreKeys<'_> {
             let keyring =
                 Keyring::new(None, Some(KeyFile { path: path.clone(), create: false }), None);
             keyring.load()?;
-            if keyring.find(id).is_none() {
+            let Some(key) = keyring.find(id) else {
                 return Err(Error::BackupKeyWrong { path: path.clone(), id });
-            }
-            return Ok(Some(IncludedKey { keyring, id, target: key_file.to_owned() }));
+            };
+            let included = Some(IncludedKey { keyring, id, target: key_file.to_owned() });
+            return Ok(Some(FoundKey { key, included }));
         }
         Err(Error::BackupKeyMissing { id, available: self.keyring.ids(), included })
     }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::domain::{AppId, Buin};
+use chrono::{DateTime, Utc};
+
+use crate::domain::{AppId, Buin, Permission};
 use crate::keyring::KeyringError;
 use crate::postgres::backup::DumpError;
 use crate::repository;
@@ -28,6 +30,28 @@ pub enum Error {
         /// The id.
         app_id: AppId,
     },
+    /// The app is archived, so it cannot be changed.
+    #[error("app {app_id} of enterprise {buin} is archived")]
+    AppArchived {
+        /// The enterprise.
+        buin: Buin,
+        /// The id.
+        app_id: AppId,
+    },
+    /// The history of sessions names the app, so it cannot be deleted.
+    #[error("the history of sessions names app {app_id} of enterprise {buin}")]
+    AppInHistory {
+        /// The enterprise.
+        buin: Buin,
+        /// The id.
+        app_id: AppId,
+    },
+    /// A key cannot have a permission that its app lacks.
+    #[error("the app lacks the permission {0}, so its key cannot have it")]
+    PermissionOfNoApp(Permission),
+    /// A key would end before it is created.
+    #[error("the key would expire at {0}, which is not in the future")]
+    ExpiryInThePast(DateTime<Utc>),
     /// No enterprise has an app of this id.
     #[error("there is no app {0}")]
     AppIdNotFound(AppId),
@@ -115,6 +139,20 @@ pub enum Error {
         /// The key file in the backup, if it has one.
         included: Option<PathBuf>,
     },
+    /// The backup has no signature. Nothing was restored.
+    #[error(
+        "the backup in {} has no signature, so any user who could write to this directory may have \
+         changed it",
+        .0.display()
+    )]
+    BackupNotSigned(PathBuf),
+    /// Only the master key in the backup verifies its signature. Nothing was restored.
+    #[error(
+        "only the master key in the backup itself verifies its signature, so any user who could \
+         write to {} may have changed both",
+        .0.display()
+    )]
+    BackupVouchesForItself(PathBuf),
     /// The data of a backup were restored, but a restored secret cannot be opened.
     #[error("the data were restored, but the secrets of an app cannot be opened")]
     RestoredSecrets(#[source] repository::Error),
@@ -137,6 +175,8 @@ impl From<repository::Error> for Error {
         match error {
             repository::Error::AppExists { buin, app_id } => Self::AppExists { buin, app_id },
             repository::Error::AppUnknown { buin, app_id } => Self::AppNotFound { buin, app_id },
+            repository::Error::AppArchived { buin, app_id } => Self::AppArchived { buin, app_id },
+            repository::Error::AppInHistory { buin, app_id } => Self::AppInHistory { buin, app_id },
             other => Self::Database(other),
         }
     }

@@ -59,7 +59,11 @@ pub async fn choose(
 pub async fn create(admin: &AdminContext, chosen: &ChosenApp, label: &str) -> Result<(), Error> {
     let first = &chosen.credentials;
     if chosen.is_missing {
-        match apps::create(admin, first.registered()).await {
+        let created = match apps::create(admin, first.registered()).await {
+            Ok(created) => created.commit(admin).await,
+            Err(error) => Err(error),
+        };
+        match created {
             // Another server on this database has created the app from the same file.
             Ok(_) | Err(Error::AppExists { .. }) => {}
             Err(error) => return Err(error),
@@ -92,6 +96,6 @@ impl FirstApp {
             callbacks_paused: false,
             disabled: false,
         };
-        RegisteredApp { app, aes_key: self.aes_key.clone() }
+        RegisteredApp::new(app, self.aes_key.clone())
     }
 }

@@ -2,10 +2,14 @@
 //! that creates a key can show it.
 
 use chrono::{DateTime, Utc};
+use ipnet::IpNet;
 
+use super::uncommitted::{AfterCommit, Uncommitted};
 use super::{AdminContext, Error, propagation};
-use crate::domain::{AppId, Buin};
-use crate::repository::keys::{self, ApiKeyRecord};
+use crate::domain::{AppId, Buin, Permission};
+use crate::repository::apps;
+use crate::repository::keys::{self, ApiKeyRecord, KeyRestrictions, NewApiKey};
+use crate::service::key_expiry;
 use crate::wire::ApiKey;
 
 /// A key without its secret.
@@ -19,12 +23,27 @@ pub struct ApiKeySummary {
     pub app_id: AppId,
     /// A name for people.
     pub label: String,
+    /// The limits of the key.
+    pub limits: KeyLimits,
     /// The time at which the key was created.
     pub created_at: DateTime<Utc>,
     /// The time of the last use, exact to a minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// The client of the last use: an IPv4 address, or a /64 of IPv6.
+    pub last_used_from: Option<IpNet>,
     /// The time at which the key was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// The limits of a key, within those of its app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// The key is refused from this time on.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The permissions of the key, as far as its app has them; `None`: all of them.
+    pub permissions: Option<Vec<Permission>>,
+    /// The key is refused from other networks; empty: from none.
+    pub networks: Vec<IpNet>,
 }
 
 /// A key that was just created.
@@ -44,19 +63,39 @@ pub struct Revocation {
     pub was_valid: bool,
 }
 
-/// Creates a key for an app.
+/// Creates a key for an app. The key is valid after the commit.
 ///
 /// # Errors
-/// [`Error::AppNotFound`], or the database fails.
+/// [`Error::AppNotFound`], [`Error::AppArchived`], [`Error::PermissionOfNoApp`] or
+/// [`Error::ExpiryInThePast`], or the database fails.
 pub async fn create(
     admin: &AdminContext,
     buin: Buin,
     app_id: &AppId,
     label: &str,
-) -> Result<CreatedApiKey, Error> {
+    limits: KeyLimits,
+) -> Result<Uncommitted<CreatedApiKey>, Error> {
+    let audit = admin.audit_context();
+    let stored = apps::find(&admin.pool, &admin.keyring, buin, app_id).await?;
+    if stored.archived {
+        return Err(Error::AppArchived { buin, app_id: app_id.clone() });
+    }
+    let mut own = limits.permissions.iter().flatten();
+    if let Some(lacking) = own.find(|one| !stored.app.permissions.contains(**one)) {
+        return Err(Error::PermissionOfNoApp(*lacking));
+    }
+    if let Some(expires_at) = limits.expires_at.filter(|expires_at| *expires_at <= audit.at) {
+        return Err(Error::ExpiryInThePast(expires_at));
+    }
+    let KeyLimits { expires_at, permissions, networks } = limits;
+    let permissions = permissions.map(|list| list.into_iter().collect());
+    let restrictions = &KeyRestrictions { expires_at, permissions, networks };
     let key = ApiKey::generate();
-    keys::insert(&admin.pool, &key.hash(), buin, app_id, label, admin.audit_context()).await?;
-    Ok(CreatedApiKey { id: keys::id(&key.hash()), key })
+    let hash = key.hash();
+    let new = NewApiKey { hash: &hash, buin, app_id, label, restrictions };
+    let change = keys::begin_insert(&admin.pool, new, audit).await?;
+    let created = CreatedApiKey { id: keys::id(&hash), key };
+    Ok(Uncommitted::new(created, change, AfterCommit::Nothing))
 }
 
 /// Makes sure that the database has an existing key. A revoked key stays revoked.
@@ -86,6 +125,24 @@ pub async fn list(admin: &AdminContext) -> Result<Vec<ApiKeySummary>, Error> {
     Ok(keys.into_iter().map(ApiKeySummary::from).collect())
 }
 
+/// The valid keys of enabled apps that expire within two weeks.
+///
+/// # Errors
+/// A secret cannot be opened, or the database fails.
+pub async fn expiring(admin: &AdminContext) -> Result<Vec<ApiKeySummary>, Error> {
+    let now = admin.audit_context().at;
+    let apps = apps::list(&admin.pool, &admin.keyring).await?;
+    let is_enabled = |key: &ApiKeyRecord| {
+        let mut apps = apps.iter().map(|stored| &stored.app);
+        apps.any(|app| app.buin == key.buin && app.app_id == key.app_id && !app.disabled)
+    };
+    let keys = keys::list(&admin.pool).await?.into_iter().filter(|key| {
+        let expires_at = key.restrictions.expires_at.filter(|_| key.revoked_at.is_none());
+        expires_at.is_some_and(|at| key_expiry::is_soon(at, now)) && is_enabled(key)
+    });
+    Ok(keys.map(ApiKeySummary::from).collect())
+}
+
 /// Revokes a key permanently. The servers reject the key when this returns. `id_or_key` is the id
 /// of the key, or the key itself.
 ///
@@ -105,9 +162,18 @@ pub async fn revoke(admin: &AdminContext, id_or_key: &str) -> Result<Revocation,
 
 impl From<ApiKeyRecord> for ApiKeySummary {
     fn from(stored: ApiKeyRecord) -> Self {
-        let ApiKeyRecord { hash, buin, app_id, label, created_at, last_used_at, revoked_at } =
-            stored;
-        let id = keys::id(&hash);
-        Self { id, buin, app_id, label, created_at, last_used_at, revoked_at }
+        let KeyRestrictions { expires_at, permissions, networks } = stored.restrictions;
+        let permissions = permissions.map(|permissions| permissions.iter().collect());
+        Self {
+            id: keys::id(&stored.hash),
+            buin: stored.buin,
+            app_id: stored.app_id,
+            label: stored.label,
+            limits: KeyLimits { expires_at, permissions, networks },
+            created_at: stored.created_at,
+            last_used_at: stored.last_used_at,
+            last_used_from: stored.last_used_from,
+            revoked_at: stored.revoked_at,
+        }
     }
 }

@@ -13,12 +13,16 @@ pub mod copies;
 pub mod diagnosis;
 pub mod first_app;
 pub mod keys;
+pub mod removal;
 pub mod schema;
 pub mod secrets;
 
+mod backlog;
 mod context;
 mod error;
 mod propagation;
+mod uncommitted;
 
 pub use context::AdminContext;
 pub use error::Error;
+pub use uncommitted::Uncommitted;

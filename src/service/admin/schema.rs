@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{AdminContext, Error};
 use crate::repository::migrations::{self, Migration, SchemaStatus};
-use crate::repository::{self, key_rotation};
+use crate::repository::{self, feed, key_rotation};
 
 /// The schema of a database, compared with this version of Muster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +49,24 @@ pub async fn list(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
 }
 
 /// Applies the pending migrations, and seals the secrets if no master key is active yet. Returns
-/// the applied migrations. Nothing is changed if the active master key is missing.
+/// the applied migrations. Nothing is changed if the active master key is missing. A database that
+/// was copied from another PostgreSQL is repaired.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Migration`], [`Error::MasterKeyMissing`], or the keyring or the
 /// database fails.
 pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
+    let applied = apply(admin).await?;
+    if migrations::repair_copy(&admin.pool).await? {
+        tracing::warn!(
+            "the database is a copy from another PostgreSQL: its transaction ids and sequences were \
+             repaired"
+        );
+    }
+    Ok(applied)
+}
+
+async fn apply(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
     admin.keyring.load()?;
     let applied = migrations::run(&admin.pool).await?;
     for migration in &applied {
@@ -74,11 +86,40 @@ pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
 /// # Errors
 /// [`Error::MigrationsPending`], and those of [`migrate`].
 pub async fn prepare(admin: &AdminContext, may_migrate: bool) -> Result<(), Error> {
-    if !may_migrate && let SchemaState::Pending(pending) = state(admin).await? {
+    if may_migrate {
+        migrate(admin).await?;
+        return Ok(());
+    }
+    if let SchemaState::Pending(pending) = state(admin).await? {
         return Err(Error::MigrationsPending(pending));
     }
-    migrate(admin).await?;
+    apply(admin).await?;
+    warn_of_copy(admin).await
+}
+
+/// Warns of a database that was copied from another PostgreSQL and may not be repaired. The schema
+/// must be current.
+///
+/// # Errors
+/// The database fails.
+pub async fn warn_of_copy(admin: &AdminContext) -> Result<(), Error> {
+    if has_future_events(admin).await? {
+        tracing::warn!(
+            "the database is a copy from another PostgreSQL: the cache is not used, and lists may \
+             omit sessions, until `muster migrate` gives its events new transaction ids"
+        );
+    }
     Ok(())
+}
+
+/// Whether the database was copied from another PostgreSQL in a way that keeps transaction ids. The
+/// schema must be current.
+///
+/// # Errors
+/// The database fails.
+pub async fn has_future_events(admin: &AdminContext) -> Result<bool, Error> {
+    let mut connection = admin.pool.acquire().await.map_err(repository::Error::from)?;
+    Ok(feed::has_future_events(&mut connection).await?)
 }
 
 /// Rejects a schema that a migration cannot make current.

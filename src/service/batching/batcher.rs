@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::domain::{RemovePolicy, Rules};
+    use crate::domain::{Buin, RemovePolicy, Rules};
     use crate::repository::pool::{self, PoolLimits};
     use crate::service::batching::context::SessionOptions;
     use crate::service::batching::queue::batch_channel;
@@ -175,7 +175,12 @@ mod tests {
     /// Submits `numbers` together. Returns the numbers that failed, and all executions.
     async fn execute(numbers: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<(Attempt, Vec<u32>)>) {
         let options = SessionOptions {
-            rules: Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner },
+            rules: Rules {
+                min_members: 1,
+                min_remaining: 1,
+                max_members: 9,
+                remove_members: RemovePolicy::Owner,
+            },
             limits: PoolLimits {
                 max_connections: 1,
                 acquire_timeout: SECOND,
@@ -191,10 +196,11 @@ mod tests {
         let executions = Executions::default();
         let (sender, receiver) = batch_channel(64, 64, 60 * SECOND, &Arc::default());
         let deadline = Instant::now() + 60 * SECOND;
+        let buin = Buin::new(1).unwrap();
         let submitted: Vec<_> = numbers
             .map(|number| {
                 let sender = sender.clone();
-                let outcome = async move { sender.submit(number, deadline).await };
+                let outcome = async move { sender.submit(number, buin, deadline).await };
                 (number, tokio::spawn(outcome))
             })
             .collect();

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::queue::{BatchItem, BatchSender, Pending};
-use crate::domain::{IdempotencyKey, Reason, Request, SessionId};
+use crate::domain::{IdempotencyKey, Reason, Request, Session, SessionId};
 use crate::service::session_cache::FillToken;
 use crate::service::{AppContext, CachedSession};
 
@@ -35,7 +35,8 @@ pub(super) type UpdateSender = BatchSender<UpdateCommand, UpdateOutcome>;
 /// Creates a session.
 pub(in crate::service) struct CreateCommand {
     pub(in crate::service) app: Arc<AppContext>,
-    pub(in crate::service) session: Arc<CachedSession>,
+    /// The session. The statement sets the time of its creation.
+    pub(in crate::service) session: Session,
     /// The token from before the session is written.
     pub(in crate::service) fill_token: FillToken,
     pub(in crate::service) reason: Option<Reason>,
@@ -44,10 +45,10 @@ pub(in crate::service) struct CreateCommand {
 
 /// The outcome of a create.
 pub(in crate::service) enum CreateOutcome {
-    /// The session was written.
-    Written,
-    /// The idempotency key was used before. Nothing was written.
-    DuplicateKey,
+    /// The session as it was written.
+    Written(Arc<CachedSession>),
+    /// The idempotency key was used before. Nothing was written. The session is that of the command.
+    DuplicateKey(Box<Session>),
 }
 
 /// Changes a session.

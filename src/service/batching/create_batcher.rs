@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::batcher::{Attempt, Executor};
 use super::commands::{CreateCommand, CreateOutcome, PendingCreate};
 use super::context::Context;
@@ -11,6 +13,7 @@ use crate::metrics::StatementStats;
 use crate::repository;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions::{self, NewSessionRecord, Provenance};
+use crate::service::CachedSession;
 use crate::telemetry::trace_statement;
 
 /// Executes creates.
@@ -29,7 +32,8 @@ impl Executor for CreateExecutor {
     type Command = CreateCommand;
     type Outcome = CreateOutcome;
     type Batch = Vec<PendingCreate>;
-    type Done = ();
+    /// The time of the creation. `None` if every command was gone before the statement.
+    type Done = Option<DateTime<Utc>>;
 
     const MAX_DEADLOCK_RETRIES: u32 = 0;
 
@@ -49,39 +53,45 @@ impl Executor for CreateExecutor {
         &mut self,
         batch: &mut Vec<PendingCreate>,
         _: Attempt,
-    ) -> Result<(), repository::Error> {
+    ) -> Result<Option<DateTime<Utc>>, repository::Error> {
         let Self { context, dedicated } = self;
         let metrics = &context.metrics.creates;
         let connection = waiters::acquire_for(dedicated, batch, metrics).await?;
-        let Some(mut connection) = connection else { return Ok(()) };
+        let Some(mut connection) = connection else { return Ok(None) };
         let creations: Vec<NewSessionRecord<'_>> = batch.iter().map(creation).collect();
         let result = {
             // Pinned here: the future is large, and each wrapper would move it.
-            let inserting = pin!(sessions::insert(&mut connection, &creations));
+            let fixed_time = context.clock.fixed_time();
+            let inserting = pin!(sessions::insert(&mut connection, &creations, fixed_time));
             let counted = metrics.measure(creations.len(), dedicated.with_timeout(inserting));
             let traces = queue::traces(&*batch);
             trace_statement("sessions.insert", creations.len(), &traces, counted).await
         };
         dedicated.put_back(connection, &result);
-        result
+        result.map(Some)
     }
 
     fn reply(
         &mut self,
         batch: Vec<PendingCreate>,
-        result: Result<(), repository::Error>,
+        result: Result<Option<DateTime<Utc>>, repository::Error>,
         _: Attempt,
     ) -> Option<Vec<PendingCreate>> {
         let result = result.map_err(Arc::new);
         for PendingCreate { command, reply, .. } in batch {
+            let CreateCommand { mut session, fill_token, .. } = command;
             reply.send(match &result {
-                Ok(()) => {
-                    self.context.cache.publish(command.fill_token, &command.session);
-                    self.context.change_notifier.notify(command.session.buin);
-                    Ok(CreateOutcome::Written)
+                Ok(at) => {
+                    if let Some(at) = *at {
+                        (session.created_at, session.updated_at) = (at, at);
+                    }
+                    let session = Arc::new(CachedSession::from(session));
+                    self.context.cache.publish(fill_token, &session);
+                    self.context.change_notifier.notify(session.buin);
+                    Ok(CreateOutcome::Written(session))
                 }
                 Err(error) if matches!(**error, repository::Error::DuplicateIdempotencyKey) => {
-                    Ok(CreateOutcome::DuplicateKey)
+                    Ok(CreateOutcome::DuplicateKey(Box::new(session)))
                 }
                 Err(error) => Err(error.clone().into()),
             });

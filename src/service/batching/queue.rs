@@ -2,16 +2,21 @@
 //!
 //! A command that would wait past its deadline is rejected when it is submitted. Otherwise the
 //! queue of an overloaded server would fill with commands whose callers have given up.
+//!
+//! Each enterprise may have [`batch_channel`]'s `max_queued` commands in the queue. If more commands
+//! wait than one batch takes, the enterprises take turns ([`super::turns`]), and the estimate counts
+//! only the commands that have their turn earlier.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::wait_estimator::WaitEstimator;
+use super::queue_state::{MAX_BATCH_WEIGHT, QueueState};
+use super::turns::Turns;
 use super::waiters::Waiters;
+use crate::domain::Buin;
 use crate::metrics::StatementStats;
 use crate::service::Error;
 use crate::telemetry::Trace;
@@ -19,10 +24,6 @@ use crate::telemetry::Trace;
 /// The number of batches with one command in a row after which the receiver no longer yields for
 /// more commands.
 const MAX_SINGLES: u32 = 3;
-/// The maximum number of rows in a batch. A larger command is a batch by itself. So small commands
-/// do not wait for many large ones, and a statement ends long before its timeout.
-const MAX_BATCH_WEIGHT: usize = 4_096;
-
 /// A command that can be batched.
 pub(in crate::service) trait BatchItem {
     /// The estimated number of rows that the command writes; 1 if unknown.
@@ -41,24 +42,17 @@ pub(super) struct BatchReceiver<C, O> {
     state: Arc<QueueState>,
     /// A received command that was too large for the last batch.
     carried_over: Option<Pending<C, O>>,
+    /// Further received commands. Empty unless more commands waited than a batch takes.
+    turns: Turns<Pending<C, O>>,
     /// The number of batches with one command received in a row.
     consecutive_singles: u32,
-}
-
-/// The state that both ends of the queue share.
-struct QueueState {
-    estimator: WaitEstimator,
-    /// The maximum number of commands in a batch.
-    max_batch: usize,
-    /// The number of rows of all queued commands. Negative for a moment if a command is received
-    /// before it is counted.
-    weight: AtomicI64,
-    metrics: Arc<StatementStats>,
 }
 
 /// A command whose caller waits for the outcome.
 pub(super) struct Pending<C, O> {
     pub(super) command: C,
+    /// The enterprise of the caller.
+    pub(super) buin: Buin,
     /// The time before which the command must start.
     pub(super) deadline: Instant,
     /// The trace of the request.
@@ -69,25 +63,25 @@ pub(super) struct Pending<C, O> {
 /// Sends the outcome to the caller.
 pub(super) struct ReplySender<O>(oneshot::Sender<Result<O, Error>>);
 
-/// A queue of up to `max_queued` commands, received in batches of up to `max_batch`. A batch is cut
-/// off after `cutoff`. `metrics` counts queued and rejected commands.
+/// A queue of up to `max_queued` commands of each enterprise, and of four times as many of all. They
+/// are received in batches of up to `max_batch`. A batch is cut off after `cutoff`. `metrics` counts queued and rejected commands.
 pub(super) fn batch_channel<C, O>(
     max_queued: usize,
     max_batch: usize,
     cutoff: Duration,
     metrics: &Arc<StatementStats>,
 ) -> (BatchSender<C, O>, BatchReceiver<C, O>) {
-    let (sender, receiver) = mpsc::channel(max_queued);
-    let estimator = WaitEstimator::new(Instant::now(), cutoff);
-    let state = Arc::new(QueueState {
-        estimator,
-        max_batch,
-        weight: AtomicI64::new(0),
-        metrics: metrics.clone(),
-    });
+    let state = Arc::new(QueueState::new(max_queued, max_batch, cutoff, metrics.clone()));
+    let (sender, receiver) = mpsc::channel(state.max_total().min(Semaphore::MAX_PERMITS));
     (
         BatchSender { sender, state: state.clone() },
-        BatchReceiver { receiver, state, carried_over: None, consecutive_singles: 0 },
+        BatchReceiver {
+            receiver,
+            state,
+            carried_over: None,
+            turns: Turns::new(),
+            consecutive_singles: 0,
+        },
     )
 }
 
@@ -119,16 +113,17 @@ impl<C, O> Waiters for Vec<Pending<C, O>> {
 }
 
 impl<C: BatchItem, O> BatchSender<C, O> {
-    /// Queues a command and waits for its outcome. The command does not start after `deadline`.
-    /// Dropping the future cancels a command that has not started.
+    /// Queues a command of an enterprise and waits for its outcome. The command does not start after
+    /// `deadline`. Dropping the future cancels a command that has not started.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] at once if the queue is full or the estimated wait exceeds the
-    /// deadline; [`Error::Unavailable`] if the deadline passes. Nothing was done in both cases.
+    /// [`Error::Overloaded`] at once if the enterprise has too many queued commands or the estimated
+    /// wait exceeds the deadline; [`Error::Unavailable`] if the deadline passes. Nothing was done in both cases.
     /// Otherwise the error of the statement.
     pub(in crate::service) async fn submit(
         &self,
         command: C,
+        buin: Buin,
         deadline: Instant,
     ) -> Result<O, Error> {
         let now = Instant::now();
@@ -136,22 +131,25 @@ impl<C: BatchItem, O> BatchSender<C, O> {
             return Err(Error::queue_timeout());
         }
         let state = &self.state;
-        let wait = state.estimated_wait(self.sender.max_capacity() - self.sender.capacity(), now);
-        if now + wait > deadline {
+        let wait = state.estimated_wait(buin, now);
+        if now + wait > deadline || state.is_full(buin) {
             state.metrics.rejected.inc();
             return Err(Error::Overloaded { wait });
         }
         let weight = command.weight();
         let (reply, answer) = oneshot::channel();
         let trace = Trace::current();
-        match self.sender.try_send(Pending { command, deadline, trace, reply: ReplySender(reply) })
-        {
-            Ok(()) => state.on_enqueue(weight),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                state.metrics.rejected.inc();
-                return Err(Error::Overloaded { wait });
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queue_timeout()),
+        let pending = Pending { command, buin, deadline, trace, reply: ReplySender(reply) };
+        state.on_enqueue(buin, weight);
+        if let Err(error) = self.sender.try_send(pending) {
+            state.on_dequeue(std::iter::once(buin), weight);
+            return Err(match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    state.metrics.rejected.inc();
+                    Error::Overloaded { wait }
+                }
+                mpsc::error::TrySendError::Closed(_) => Error::queue_timeout(),
+            });
         }
         // The receiver answers every command, unless it was dropped because the server stops.
         answer.await.unwrap_or_else(|_| Err(Error::queue_timeout()))
@@ -171,38 +169,6 @@ impl<C, O> Clone for BatchSender<C, O> {
     }
 }
 
-impl QueueState {
-    /// The estimated wait of a command behind `queued` others.
-    fn estimated_wait(&self, queued: usize, now: Instant) -> Duration {
-        // While the database is stalled, the receiver takes commands one by one.
-        let batches = match self.estimator.is_stalled() {
-            true => queued,
-            false => (queued / self.max_batch).max(self.weight() / MAX_BATCH_WEIGHT),
-        };
-        self.estimator.estimate(batches, now)
-    }
-
-    fn weight(&self) -> usize {
-        usize::try_from(self.weight.load(Ordering::Relaxed)).unwrap_or_default()
-    }
-
-    /// Counts a command that was queued.
-    fn on_enqueue(&self, weight: usize) {
-        self.weight.fetch_add(signed(weight), Ordering::Relaxed);
-        self.metrics.queued.add(1);
-    }
-
-    /// Counts commands that were received.
-    fn on_dequeue(&self, commands: usize, weight: usize) {
-        self.weight.fetch_sub(signed(weight), Ordering::Relaxed);
-        self.metrics.queued.add(-signed(commands));
-    }
-}
-
-fn signed(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 impl<C: BatchItem, O> BatchReceiver<C, O> {
     /// Waits for the next command, and returns it with all queued commands. Expired commands are
     /// answered with an error and left out, so the batch may be empty. Returns `None` when every
@@ -214,7 +180,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
         if let Some(elapsed) = self.state.estimator.elapsed(now) {
             self.state.estimator.record(now, elapsed, false);
         }
-        let first = match self.carried_over.take() {
+        let first = match self.carried_over.take().or_else(|| self.turns.pop()) {
             Some(first) => first,
             None => self.receiver.recv().await?,
         };
@@ -237,7 +203,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
         }
         self.consecutive_singles =
             if batch.len() > 1 { 0 } else { self.consecutive_singles.saturating_add(1) };
-        self.state.on_dequeue(batch.len(), weight);
+        self.state.on_dequeue(batch.iter().map(|pending| pending.buin), weight);
         let now = Instant::now();
         self.state.metrics.rejected.add(batch.expire(now, Error::queue_timeout) as u64);
         // An empty batch is not executed, so its duration is no sample.
@@ -255,8 +221,14 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
     /// Adds queued commands to the batch while it has room. Returns whether it added any.
     fn drain_into(&mut self, batch: &mut Vec<Pending<C, O>>, weight: &mut usize) -> bool {
         let before = batch.len();
+        let room = self.state.max_batch.saturating_sub(before);
+        if !self.turns.is_empty() || self.receiver.len() > room {
+            while let Ok(pending) = self.receiver.try_recv() {
+                self.turns.push(pending.buin, pending);
+            }
+        }
         while self.has_room(batch)
-            && let Ok(pending) = self.receiver.try_recv()
+            && let Some(pending) = self.turns.pop().or_else(|| self.receiver.try_recv().ok())
         {
             let total = weight.saturating_add(pending.command.weight());
             if total > MAX_BATCH_WEIGHT {
@@ -287,6 +259,10 @@ mod tests {
         }
     }
 
+    fn buin(number: i64) -> Buin {
+        Buin::new(number).unwrap()
+    }
+
     /// Submits five commands, each one yield of the thread after the previous one. Returns the
     /// first batch.
     async fn takes(
@@ -300,7 +276,7 @@ mod tests {
                 for _ in 0..number {
                     tokio::task::yield_now().await;
                 }
-                queue.submit(number, deadline).await
+                queue.submit(number, buin(1), deadline).await
             });
         }
         let batch = receiver.recv_batch().await.unwrap();
@@ -325,7 +301,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         for number in [4_000, 90, 7, 5, 9_999, 1] {
             let queue = queue.clone();
-            tokio::spawn(async move { queue.submit(number, deadline).await });
+            tokio::spawn(async move { queue.submit(number, buin(1), deadline).await });
         }
         let mut batches = Vec::new();
         while batches.iter().map(Vec::len).sum::<usize>() < 6 {
@@ -333,7 +309,7 @@ mod tests {
             batches.push(batch.into_iter().map(|pending| pending.command).collect());
         }
         assert_eq!(batches, [vec![4_000, 90], vec![7, 5], vec![9_999], vec![1]]);
-        assert_eq!(queue.state.weight.load(Ordering::Relaxed), 0);
+        assert_eq!(queue.state.weight(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -341,7 +317,7 @@ mod tests {
         let (queue, mut receiver) = new(64);
         let submit = |number, seconds| {
             let (queue, deadline) = (queue.clone(), Instant::now() + Duration::from_secs(seconds));
-            tokio::spawn(async move { queue.submit(number, deadline).await })
+            tokio::spawn(async move { queue.submit(number, buin(1), deadline).await })
         };
         submit(1, 60);
         drop(receiver.recv_batch().await.unwrap());
@@ -362,9 +338,38 @@ mod tests {
         for number in 0..MAX_SINGLES {
             let queue = queue.clone();
             let deadline = Instant::now() + Duration::from_secs(60);
-            tokio::spawn(async move { queue.submit(number, deadline).await });
+            tokio::spawn(async move { queue.submit(number, buin(1), deadline).await });
             assert_eq!(receiver.recv_batch().await.unwrap().len(), 1);
         }
         assert_eq!(takes(&queue, &mut receiver).await, [0]);
+    }
+
+    #[tokio::test]
+    async fn an_enterprise_that_fills_its_part_of_the_queue_delays_no_other() {
+        const MAX_QUEUED: usize = 40;
+        let (queue, mut receiver): (BatchSender<u32, ()>, _) =
+            batch_channel(MAX_QUEUED, 8, Duration::from_secs(60), &Arc::default());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let submit = |number: u32, of: i64| {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.submit(number, buin(of), deadline).await })
+        };
+        let flood: Vec<_> = (0..60).map(|_| submit(1, 1)).collect();
+        let others = [submit(2, 2), submit(2, 2), submit(3, 3)];
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let refused = flood.iter().filter(|command| command.is_finished()).count();
+        assert_eq!(refused, 60 - MAX_QUEUED);
+        assert!(others.iter().all(|command| !command.is_finished()));
+        let batch = receiver.recv_batch().await.unwrap();
+        let numbers: Vec<_> = batch.iter().map(|pending| pending.command).collect();
+        assert_eq!(numbers, [1, 1, 2, 3, 1, 2, 1, 1]);
+        // All are received, and none is lost.
+        let mut received = batch.len();
+        while received < MAX_QUEUED + 3 {
+            received += receiver.recv_batch().await.unwrap().len();
+        }
+        assert_eq!((queue.state.total(), queue.state.weight()), (0, 0));
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::commands::{PendingUpdate, UpdateOutcome};
@@ -227,16 +228,23 @@ impl SessionBatch {
         (!steps.is_empty()).then_some(ChangeSet { before: base, steps })
     }
 
-    /// Sends the outcomes to the callers after the write. If the session was changed, `publish`
-    /// first gets its new state, because an answered caller may read the session at once.
-    pub(super) fn reply_all(self, publish: impl FnOnce(FillToken, &Arc<CachedSession>)) {
+    /// Sends the outcomes to the callers after the write; `at` is the time that the statement gave
+    /// the changes. If the session was changed, `publish` first gets its new state, because an
+    /// answered caller may read the session at once.
+    pub(super) fn reply_all(
+        self,
+        at: Option<DateTime<Utc>>,
+        publish: impl FnOnce(FillToken, &Arc<CachedSession>),
+    ) {
         let mut current = self.base().cloned();
         let mut changed = false;
         let mut outcomes = Vec::with_capacity(self.commands.len());
         for decision in self.decisions {
             outcomes.push(match decision {
                 Decision::Change(change) => {
-                    let after = Arc::new(CachedSession::from(change.after));
+                    let mut after = change.after;
+                    after.updated_at = at.unwrap_or(after.updated_at);
+                    let after = Arc::new(CachedSession::from(after));
                     (current, changed) = (Some(after.clone()), true);
                     Ok(UpdateOutcome::Written(after))
                 }

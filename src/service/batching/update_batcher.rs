@@ -12,6 +12,8 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use super::batcher::{Attempt, Executor};
 use super::commands::{PendingUpdate, UpdateCommand, UpdateOutcome};
 use super::context::Context;
@@ -24,6 +26,9 @@ use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::Error;
 use crate::telemetry::trace_statement;
+
+/// The written sessions, each with the time of its change.
+type Written = Vec<(SessionId, DateTime<Utc>)>;
 
 /// Executes updates.
 pub(super) struct UpdateExecutor {
@@ -41,8 +46,7 @@ impl Executor for UpdateExecutor {
     type Command = UpdateCommand;
     type Outcome = UpdateOutcome;
     type Batch = Vec<SessionBatch>;
-    /// The written sessions.
-    type Done = Vec<SessionId>;
+    type Done = Written;
 
     const MAX_DEADLOCK_RETRIES: u32 = 5;
 
@@ -69,7 +73,7 @@ impl Executor for UpdateExecutor {
         &mut self,
         groups: &mut Vec<SessionBatch>,
         attempt: Attempt,
-    ) -> Result<Vec<SessionId>, repository::Error> {
+    ) -> Result<Written, repository::Error> {
         let Self { context, dedicated } = self;
         match attempt {
             Attempt::First => write(context, dedicated, groups).await,
@@ -81,7 +85,7 @@ impl Executor for UpdateExecutor {
     fn reply(
         &mut self,
         groups: Vec<SessionBatch>,
-        result: Result<Vec<SessionId>, repository::Error>,
+        result: Result<Written, repository::Error>,
         attempt: Attempt,
     ) -> Option<Vec<SessionBatch>> {
         match result {
@@ -122,7 +126,7 @@ async fn decide_and_reply(
         read(context, dedicated, groups, &ids).await;
     }
     for group in groups.extract_if(.., |group| !group.has_changes()) {
-        group.reply_all(|_, _| {});
+        group.reply_all(None, |_, _| {});
     }
 }
 
@@ -164,7 +168,7 @@ async fn write(
     context: &Context,
     dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
-) -> Result<Vec<SessionId>, repository::Error> {
+) -> Result<Written, repository::Error> {
     let mut connection = loop {
         decide_and_reply(context, dedicated, groups).await;
         if groups.is_empty() {
@@ -179,9 +183,10 @@ async fn write(
         dedicated.put_back(connection, &Ok(()));
     };
     let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
+    let fixed_time = context.clock.fixed_time();
     let done = {
         // Pinned here: the future is large, and each wrapper would move it.
-        let updating = pin!(sessions::update_if_version(&mut connection, &decided));
+        let updating = pin!(sessions::update_if_version(&mut connection, &decided, fixed_time));
         let counted =
             context.metrics.updates.measure(decided.len(), dedicated.with_timeout(updating));
         trace_statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted)
@@ -196,13 +201,14 @@ async fn write_locked(
     context: &Context,
     dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
-) -> Result<Vec<SessionId>, repository::Error> {
+) -> Result<Written, repository::Error> {
     let connection = waiters::acquire_for(dedicated, groups, &context.metrics.updates).await?;
     let Some(mut connection) = connection else { return Ok(Vec::new()) };
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let traces = SessionBatch::traces(groups);
     let undecided = &mut *groups;
-    let working = sessions::update_locked(&mut connection, &ids, move |found| {
+    let fixed_time = context.clock.fixed_time();
+    let working = sessions::update_locked(&mut connection, &ids, fixed_time, move |found| {
         let mut found = session_reader::into_cached(found);
         for group in undecided.iter_mut() {
             group.set_base(BaseState::from_read(found.remove(&group.id)));
@@ -228,12 +234,16 @@ async fn write_locked(
 fn reply_written(
     context: &Context,
     groups: Vec<SessionBatch>,
-    written: &[SessionId],
+    written: &[(SessionId, DateTime<Utc>)],
 ) -> Vec<SessionBatch> {
-    let (done, conflicted): (Vec<_>, Vec<_>) =
-        groups.into_iter().partition(|group| !group.has_changes() || written.contains(&group.id));
-    for group in done {
-        group.reply_all(|fill_token, session| {
+    let mut conflicted = Vec::new();
+    for group in groups {
+        let at = written.iter().find(|(id, _)| *id == group.id).map(|(_, at)| *at);
+        if at.is_none() && group.has_changes() {
+            conflicted.push(group);
+            continue;
+        }
+        group.reply_all(at, |fill_token, session| {
             context.cache.publish(fill_token, session);
             context.change_notifier.notify(session.buin);
         });

@@ -121,6 +121,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::Buin;
     use crate::service::batching::queue::{Pending, batch_channel};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -129,6 +130,7 @@ mod tests {
     /// `open_time`. Returns the commands that got the connection, and the time at which each other
     /// command was answered.
     async fn wait_for_connection(open_time: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
+        let buin = Buin::new(1).unwrap();
         let started_at = Instant::now();
         let (queue, mut receiver) =
             batch_channel(3, 3, Duration::from_secs(60), &std::sync::Arc::default());
@@ -136,7 +138,7 @@ mod tests {
             let queue = queue.clone();
             tokio::spawn(async move {
                 let answer: Result<(), _> =
-                    queue.submit(number, started_at + number * SECOND).await;
+                    queue.submit(number, buin, started_at + number * SECOND).await;
                 answer.is_err().then(|| started_at.elapsed())
             })
         });

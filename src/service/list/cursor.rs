@@ -28,8 +28,10 @@ pub enum InvalidCursor {
 /// and query, the default of `limits.max_uri_bytes`. A cursor of a list sorted by change holds the
 /// numbers of the transactions that were writing, with room for about 400.
 pub(super) const MAX_BYTES: usize = 6 * 1024;
-/// The first byte of a cursor: the version of its format.
-const FORMAT_VERSION: u8 = 1;
+/// The first byte of a cursor: its format.
+const FORMAT: u8 = 1;
+/// The first byte of a cursor that ends with the time up to which the list is complete.
+const FORMAT_WITH_TIME: u8 = 2;
 
 /// A digest of the parameters that must be the same on all pages of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,13 @@ pub(super) fn encode(fingerprint: &QueryFingerprint, seek_key: &SeekKey) -> Stri
         bytes.extend(as_of.at.timestamp_micros().to_be_bytes());
         bytes.extend(as_of.snapshot.as_str().as_bytes());
     }
-    encode_raw(fingerprint, &bytes)
+    match seek_key.complete_until {
+        None => encode_raw(FORMAT, fingerprint, &bytes),
+        Some(complete_until) => {
+            bytes.extend(complete_until.timestamp_micros().to_be_bytes());
+            encode_raw(FORMAT_WITH_TIME, fingerprint, &bytes)
+        }
+    }
 }
 
 /// Decodes a position in a list of sessions.
@@ -88,28 +96,34 @@ pub(super) fn decode(
     by: SortKey,
     text: &str,
 ) -> Result<SeekKey, InvalidCursor> {
-    let bytes = decode_raw(fingerprint, text)?;
+    let (format, bytes) = decode_raw(fingerprint, text)?;
     let (id, rest) = take_bytes(&bytes)?;
     let id = SessionId::new(Uuid::from_bytes(id));
-    let time = match by {
-        SortKey::CreatedAt if rest.is_empty() => None,
-        SortKey::CreatedAt => return Err(InvalidCursor::Malformed),
-        SortKey::UpdatedAt => {
+    let (time, complete_until) = match (by, format) {
+        (SortKey::CreatedAt, FORMAT) if rest.is_empty() => (None, None),
+        (SortKey::CreatedAt, FORMAT_WITH_TIME) => match take_time(rest)? {
+            (complete_until, []) => (None, Some(complete_until)),
+            _ => return Err(InvalidCursor::Malformed),
+        },
+        (SortKey::CreatedAt, _) | (SortKey::UpdatedAt, FORMAT_WITH_TIME) => {
+            return Err(InvalidCursor::Malformed);
+        }
+        (SortKey::UpdatedAt, _) => {
             let (at, rest) = take_time(rest)?;
             let (as_of, rest) = take_time(rest)?;
             let snapshot = str::from_utf8(rest).map_err(|_| InvalidCursor::Malformed)?;
             let snapshot = snapshot.parse().map_err(|_| InvalidCursor::Malformed)?;
-            Some(TimeSeekKey { at, as_of: ReadSnapshot { at: as_of, snapshot } })
+            (Some(TimeSeekKey { at, as_of: ReadSnapshot { at: as_of, snapshot } }), None)
         }
     };
-    Ok(SeekKey { id, time })
+    Ok(SeekKey { id, time, complete_until })
 }
 
 /// Encodes a position in a list of members.
 pub(super) fn encode_member(fingerprint: &QueryFingerprint, seek_key: &MemberSeekKey) -> String {
     let mut bytes = seek_key.joined_version.to_be_bytes().to_vec();
     bytes.extend(seek_key.position.to_be_bytes());
-    encode_raw(fingerprint, &bytes)
+    encode_raw(FORMAT, fingerprint, &bytes)
 }
 
 /// Decodes a position in a list of members.
@@ -117,10 +131,10 @@ pub(super) fn decode_member(
     fingerprint: &QueryFingerprint,
     text: &str,
 ) -> Result<MemberSeekKey, InvalidCursor> {
-    let bytes = decode_raw(fingerprint, text)?;
+    let (format, bytes) = decode_raw(fingerprint, text)?;
     let (joined_version, rest) = take_bytes(&bytes)?;
     let (position, rest) = take_bytes(rest)?;
-    if !rest.is_empty() {
+    if !rest.is_empty() || format != FORMAT {
         return Err(InvalidCursor::Malformed);
     }
     Ok(MemberSeekKey {
@@ -129,24 +143,25 @@ pub(super) fn decode_member(
     })
 }
 
-fn encode_raw(fingerprint: &QueryFingerprint, position: &[u8]) -> String {
+fn encode_raw(format: u8, fingerprint: &QueryFingerprint, position: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(1 + fingerprint.0.len() + position.len());
-    bytes.push(FORMAT_VERSION);
+    bytes.push(format);
     bytes.extend(fingerprint.0);
     bytes.extend(position);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode_raw(fingerprint: &QueryFingerprint, text: &str) -> Result<Vec<u8>, InvalidCursor> {
+/// The format of a cursor, and its position.
+fn decode_raw(fingerprint: &QueryFingerprint, text: &str) -> Result<(u8, Vec<u8>), InvalidCursor> {
     if text.len() > MAX_BYTES {
         return Err(InvalidCursor::Malformed);
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor::Malformed)?;
-    let ([format_version], rest) = take_bytes(&bytes)?;
+    let ([format], rest) = take_bytes(&bytes)?;
     let (digest, position) = take_bytes(rest)?;
-    match format_version {
-        FORMAT_VERSION if digest == fingerprint.0 => Ok(position.to_vec()),
-        FORMAT_VERSION => Err(InvalidCursor::QueryMismatch),
+    match format {
+        FORMAT | FORMAT_WITH_TIME if digest == fingerprint.0 => Ok((format, position.to_vec())),
+        FORMAT | FORMAT_WITH_TIME => Err(InvalidCursor::QueryMismatch),
         _ => Err(InvalidCursor::Malformed),
     }
 }
@@ -174,12 +189,15 @@ mod tests {
     const BY_CREATION: Sort = Sort { by: SortKey::CreatedAt, newest_first: true };
     const BY_CHANGE: Sort = Sort { by: SortKey::UpdatedAt, newest_first: true };
 
-    fn seek_keys() -> [(Sort, SeekKey); 2] {
+    fn seek_keys() -> [(Sort, SeekKey); 3] {
         let id = SessionId::new(Uuid::from_u128(7));
         let at = DateTime::from_timestamp_micros(1_718_000_000_123_456).unwrap();
         let as_of = ReadSnapshot { at: SeekKey::LATEST, snapshot: "10:20:10,14".parse().unwrap() };
         let time = Some(TimeSeekKey { at, as_of });
-        [(BY_CREATION, SeekKey { id, time: None }), (BY_CHANGE, SeekKey { id, time })]
+        let by_creation = SeekKey { id, time: None, complete_until: None };
+        let since = SeekKey { complete_until: Some(at), ..by_creation.clone() };
+        let by_change = SeekKey { id, time, complete_until: None };
+        [(BY_CREATION, by_creation), (BY_CREATION, since), (BY_CHANGE, by_change)]
     }
 
     fn lists() -> Vec<(SessionFilter, Sort)> {
@@ -262,7 +280,7 @@ mod tests {
             key.extend(micros.to_be_bytes());
             key.extend(0_i64.to_be_bytes());
             key.extend(b"1:1:");
-            let text = encode_raw(&list, &key);
+            let text = encode_raw(FORMAT, &list, &key);
             assert_eq!(decode(&list, SortKey::UpdatedAt, &text), Err(InvalidCursor::Malformed));
         }
     }
@@ -273,8 +291,8 @@ mod tests {
             for sort in [BY_CREATION, BY_CHANGE] {
                 let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
                 let _ = decode(&list, sort.by, &text);
-                let _ = decode(&list, sort.by, &encode_raw(&list, &key));
-                let _ = decode_member(&list, &encode_raw(&list, &key));
+                let _ = decode(&list, sort.by, &encode_raw(FORMAT, &list, &key));
+                let _ = decode_member(&list, &encode_raw(FORMAT, &list, &key));
             }
         }
     }

@@ -35,7 +35,7 @@ const CRATES: [(&str, &str); 76] = [
     ("http", "http"),
     ("humantime", "cli http config"),
     ("hyper", "delivery"),
-    ("ipnet", "http delivery config"),
+    ("ipnet", "cli http delivery service repository config"),
     ("memchr", "http wire"),
     // Only `src/main.rs` sets the allocator.
     ("mimalloc", ""),
@@ -83,9 +83,9 @@ const CRATES: [(&str, &str); 76] = [
     ("uuid", "http service repository domain"),
     ("whoami", "postgres"),
     ("x509_parser", "cli"),
-    ("zeroize", "repository keyring wire domain config"),
+    ("zeroize", "cli repository keyring wire domain config"),
     ("std::fs", "cli postgres repository keyring config metrics"),
-    ("std::net", "cli http delivery config"),
+    ("std::net", "cli http delivery service repository config"),
     ("std::process", "cli postgres"),
     // Files are read and written without async.
     ("tokio::fs", ""),

@@ -8,7 +8,7 @@ use super::source::Source;
 /// From the top: a module may use the modules of the rows below it, and none of its own row.
 const ROWS: [&[&str]; 9] = [
     &["application"],
-    &["cgi", "v1", "health", "metrics_server"],
+    &["cgi", "v1", "health", "metrics_server", "start_page"],
     &["endpoint", "services"],
     &["auth"],
     &["middleware"],

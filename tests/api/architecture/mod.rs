@@ -14,6 +14,7 @@ mod http_layers;
 mod imports;
 mod layers;
 mod names;
+mod printing;
 mod pure;
 mod source;
 mod storage;

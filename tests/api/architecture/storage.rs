@@ -15,9 +15,11 @@ struct Exemption {
     path: &'static str,
 }
 
-const EXEMPTIONS: [Exemption; 11] = [
+const EXEMPTIONS: [Exemption; 13] = [
     // The copy of a database is compared row by row.
     Exemption { file: "tests/api/backup.rs", path: "sqlx" },
+    Exemption { file: "tests/api/backup_security.rs", path: "sqlx" },
+    Exemption { file: "tests/api/copied_databases.rs", path: "sqlx" },
     Exemption { file: "tests/api/harness/rows.rs", path: "sqlx" },
     Exemption { file: "tests/api/move_to.rs", path: "sqlx" },
     // The steps of a worker that dies or is late between two of them.

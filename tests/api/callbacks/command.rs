@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::description;
 use super::process::{Home, Server, wait_for};
 use super::receiver::{Receiver, reply_with};
 use crate::harness::process::WAIT_TIMEOUT;
@@ -132,6 +133,7 @@ async fn delivery_commands_work_with_a_running_server() {
     let calls = receiver.take();
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert!(calls[0].headers["x-muster-delivery"].starts_with("test-"));
+    description::check(&calls[0]);
     assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
     wait_for("four delivered callbacks", WAIT_TIMEOUT, async || {
         list(&["--state", "delivered"]).await.len() == 4
@@ -203,6 +205,11 @@ async fn delivery_commands_work_without_a_server() {
         (vec!["delivery", "replay"], 2, "<ID>"),
         (vec!["delivery", "replay", "--app-id", "x", "--state", "leased"], 2, "cannot be replayed"),
         (vec!["delivery", "replay", "--app-id", "x", "--since", "monday"], 2, "--since"),
+        (
+            vec!["delivery", "replay", "--app-id", "x", "--until", "yesterday"],
+            2,
+            "such as 2024-06-10T06:13:20Z, 2024-06-10T06:13:20.5Z or 2024-06-10T08:13:20+02:00",
+        ),
         (vec!["delivery", "replay", &delivery, "--app-id", "x"], 2, "cannot be used with"),
         (vec!["delivery", "list", "--state", "lost"], 2, "pending, leased, delivered or failed"),
         (vec!["delivery", "list", "--session", "x"], 2, "--session"),

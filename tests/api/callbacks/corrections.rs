@@ -92,7 +92,12 @@ async fn each_change_of_the_receiver_wakes_the_backlog() {
     fails_once(2).await;
     stored.aes_key = AesKey::generate();
     add_app(&stored, NEW_TOKEN);
-    apps::rotate_key(&admin, buin, &app_id, stored.aes_key.clone()).await.unwrap();
+    apps::rotate_key(&admin, buin, &app_id, stored.aes_key.clone(), None)
+        .await
+        .unwrap()
+        .commit(&admin)
+        .await
+        .unwrap();
     wait_for(&app, DeliveryState::Delivered, 3).await;
 
     fails_once(3).await;

@@ -7,6 +7,7 @@ mod acknowledgement;
 mod bytes;
 mod command;
 mod corrections;
+mod description;
 mod endurance;
 mod kept_connections;
 mod leases;

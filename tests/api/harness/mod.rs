@@ -1,6 +1,7 @@
 //! A running Muster for each test, each on its own database.
 
 pub mod client;
+pub mod cluster;
 pub mod process;
 pub mod proxy;
 pub mod raw;
@@ -62,14 +63,28 @@ pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     spawn(settings, server::database().await, |options| options).await
 }
 
+/// Starts Muster with a clock that no test sets. Changes then have the time of the database.
+pub async fn spawn_app_with_clock(clock: Clock) -> TestApp {
+    spawn_with_clock(settings(), server::database().await, |options| options, clock).await
+}
+
 /// Starts Muster on a database, with changed options for its connections.
 pub async fn spawn(
     settings: Settings,
     database: Database,
     change_options: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
 ) -> TestApp {
-    let pool = store::open_pool(change_options(database.options.clone()), &settings);
     let clock = Clock::manual(test_start_time());
+    spawn_with_clock(settings, database, change_options, clock).await
+}
+
+async fn spawn_with_clock(
+    settings: Settings,
+    database: Database,
+    change_options: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+    clock: Clock,
+) -> TestApp {
+    let pool = store::open_pool(change_options(database.options.clone()), &settings);
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
     let (address, metrics, shutdown_signal) = start(&settings, pool.clone(), clock.clone()).await;
@@ -80,8 +95,13 @@ pub async fn spawn(
 impl TestApp {
     /// Another instance on the same database.
     pub async fn another_instance(&self) -> (SocketAddr, ShutdownSignal) {
+        self.another_instance_with_clock(self.clock.clone()).await
+    }
+
+    /// Another instance on the same database, with a clock of its own.
+    pub async fn another_instance_with_clock(&self, clock: Clock) -> (SocketAddr, ShutdownSignal) {
         let pool = connect(&self.database, &self.settings);
-        let (address, _, shutdown_signal) = start(&self.settings, pool, self.clock.clone()).await;
+        let (address, _, shutdown_signal) = start(&self.settings, pool, clock).await;
         (address, shutdown_signal)
     }
 

@@ -343,14 +343,19 @@ pub struct Running {
 impl Running {
     #[track_caller]
     pub fn start(home: &Home, arguments: &[&str]) -> Self {
-        let mut child = home.command(arguments).spawn().unwrap();
+        Self::spawn(home, &mut home.command(arguments))
+    }
+
+    /// Starts a command of [`Home::command`] that was changed. Only pipes are captured.
+    #[track_caller]
+    pub fn spawn(home: &Home, command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let pid_file = home.parent.join(format!("{}.pid", child.id()));
         fs::write(&pid_file, child.id().to_string()).unwrap();
         let (stdout, stderr) = (Captured::default(), Captured::default());
-        let readers = vec![
-            read(child.stdout.take().unwrap(), stdout.clone()),
-            read(child.stderr.take().unwrap(), stderr.clone()),
-        ];
+        let mut readers = Vec::new();
+        readers.extend(child.stdout.take().map(|pipe| read(pipe, stdout.clone())));
+        readers.extend(child.stderr.take().map(|pipe| read(pipe, stderr.clone())));
         Self { child, pid_file, stdout, stderr, readers }
     }
 

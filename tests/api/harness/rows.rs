@@ -93,6 +93,11 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
                  duration_ms, status, error, answer)
              select session_id, app_id, version, 100, now(), 5, 500, 'status', 'nö'
              from delivery;
+             insert into session_snapshot (session_id, version, buin, title, owner, state, members,
+                 attributes, created_at, updated_at)
+             select session_id, version, buin, title, owner, state, array['爱丽丝', 'مريم'],
+                    attributes, created_at, updated_at
+             from session;
              with numbered as (
                  select session_id, version, row_number() over (order by session_id, version) as n
                  from delivery

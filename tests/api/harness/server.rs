@@ -237,6 +237,7 @@ async fn sweep() {
             EmbeddedPostgres::start(&options).await.unwrap().stop().await.unwrap();
             std::fs::remove_dir_all(data_dir).unwrap();
         }
+        Some(("cluster", dir)) => super::cluster::sweep(std::path::Path::new(dir)),
         Some(("homes", root)) => super::process::sweep(std::path::Path::new(root)),
         Some(("databases", template)) => {
             let url = std::env::var(DATABASE_URL).unwrap();

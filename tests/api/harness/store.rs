@@ -7,11 +7,13 @@
 mod audit;
 mod databases;
 mod deliveries;
+mod histories;
 mod locks;
 mod sessions;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use muster::config::KeyText;
 use muster::domain::{Actor, AllowedForms, App, AppId, Permission, Permissions};
 use muster::keyring::Keyring;
@@ -36,17 +38,21 @@ pub use self::deliveries::{
     insert_failed_deliveries, insert_later_deliveries, list_deliveries, lock_deliveries,
     renumber_versions, replay,
 };
+pub use self::histories::{
+    StoredHistory, delete_event, refuse_snapshots, set_attributes, snapshots,
+};
 pub use self::locks::{
     commit, count_connections, count_deadlocks, lock_all_sessions, lock_credentials, lock_session,
-    lock_sessions, running_statements, unlock, unlock_all_sessions, wait_for_blocked_statement,
+    lock_sessions, lock_snapshots, running_statements, unlock, unlock_all_sessions,
+    wait_for_blocked_statement,
 };
 pub use self::sessions::{
-    begin_late_update, dissolve_sessions, inconsistent_sessions, insert_many_sessions,
-    key_collations, numbered_sessions, numbered_titles, overwrite_session, overwrite_sessions,
-    rename_event_table, rename_title_column, rename_xid_column, restore_event_table,
-    set_invalid_titles, set_member_count, set_oversized_title, slow_down_creates,
-    slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes, stored_owner,
-    stored_version,
+    begin_late_update, dissolve_sessions, inconsistent_sessions, insert_foreign_titles,
+    insert_many_sessions, key_collations, numbered_sessions, numbered_titles, overwrite_session,
+    overwrite_sessions, rename_event_table, rename_title_column, rename_xid_column,
+    restore_event_table, set_invalid_titles, set_member_count, set_oversized_title,
+    slow_down_creates, slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes,
+    stored_owner, stored_version, title_rows_read, vacuum_titles,
 };
 pub use muster::domain::{AttemptRecord, DeliveryFilter, DeliverySummary};
 pub use muster::repository::Pool;
@@ -60,8 +66,8 @@ use super::{TestApp, test_start_time};
 
 /// An app that is not stored yet.
 pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
-    StoredApp {
-        app: App {
+    StoredApp::new(
+        App {
             buin: buin.to_string().parse().unwrap(),
             app_id: AppId::generate(),
             name: "test".to_owned(),
@@ -71,8 +77,8 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
             callbacks_paused: false,
             disabled: false,
         },
-        aes_key: AesKey::generate(),
-    }
+        AesKey::generate(),
+    )
 }
 
 /// Stores an app and returns an API key of it.
@@ -118,6 +124,27 @@ pub async fn change(
     let actor = actor();
     let act = AuditContext { actor: &actor, at: app.clock.now() };
     apps::update_with(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
+}
+
+/// The number of apps with a second AES key.
+pub async fn count_previous_keys(pool: &Pool) -> i64 {
+    let sql = "select count(*) from app where previous_aes_key is not null";
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+}
+
+/// Deletes the previous AES keys that have ended, as each server does from time to time.
+pub async fn forget_previous_keys(pool: &Pool, now: DateTime<Utc>) {
+    apps::forget_previous_keys(pool, now).await.unwrap();
+}
+
+/// The number of rows about an app, without those of the audit.
+pub async fn count_rows_of_app(connection: &mut PgConnection, app_id: &str) -> i64 {
+    let sql = "select (select count(*) from app where app_id = $1)
+                    + (select count(*) from api_key where app_id = $1)
+                    + (select count(*) from delivery where app_id = $1)
+                    + (select count(*) from delivery_attempt where app_id = $1)
+                    + (select count(*) from idempotency where app_id = $1)";
+    sqlx::query_scalar(sql).bind(app_id).fetch_one(connection).await.unwrap()
 }
 
 /// Disables all apps that get callbacks.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use muster::domain::{Session, SessionFilter, State, TitlePart};
 
-use super::{ORDERS, TestService, account};
-use crate::harness::{store, test_start_time};
+use super::{ORDERS, TestService, account, titled};
+use crate::harness::{self, BUIN, store, test_start_time};
 
 const SESSIONS: i32 = 12_000;
 
@@ -53,6 +53,34 @@ async fn rare_sessions_are_found_among_many() {
             assert_eq!(distinct, expected, "{filter:?} {order:?}");
             // A page scans at least 10,000 of the 12,000 sessions, or finds all matches.
             assert!(pages <= 2, "{filter:?} {order:?}: {pages}");
+        }
+    }
+}
+
+/// A search reads the titles of one enterprise, however many of another one would match.
+#[tokio::test(flavor = "multi_thread")]
+async fn search_reads_no_title_of_another_enterprise() {
+    const FOREIGN: i32 = 15_000;
+    let mut service = TestService::start().await;
+    insert_sessions(&service).await;
+    let mut settings = service.app.settings.clone();
+    settings.database.max_connections = 1;
+    let pool = harness::connect(&service.app.database, &settings);
+    service.use_pool(&pool);
+    let filter = titled("rare");
+    let expected: BTreeSet<_> = (500..=SESSIONS as usize).step_by(500).collect();
+    for foreign in [0, FOREIGN] {
+        store::insert_foreign_titles(&service.app, BUIN + 1, foreign).await;
+        store::vacuum_titles(&service.app).await;
+        for order in ORDERS {
+            let before = store::title_rows_read(&pool).await;
+            let (found, pages) = service.all(&filter, order, 200).await;
+            let read = store::title_rows_read(&pool).await - before;
+            let numbers: BTreeSet<_> =
+                found.iter().map(|session| number(session) as usize).collect();
+            assert_eq!((numbers, pages), (expected.clone(), 1), "{foreign} {order:?}");
+            // The first window of 1,000 sessions, and each match in the index and by its key.
+            assert!(read < 1_100, "{foreign} {order:?}: {read}");
         }
     }
 }

@@ -36,13 +36,14 @@ const ORDERS: [Sort; 4] = [
 impl TestService {
     pub async fn start() -> Self {
         let app = spawn_app().await;
-        // The caller is authenticated once, and the timeout of each request counts from then.
-        let mut settings = app.settings.clone();
-        settings.server.request_timeout = Duration::from_secs(3_600);
-        let options = session_options(&settings);
-        let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options, Arc::default());
+        let sessions = sessions_of(&app, &app.pool);
         let caller = authenticated(&app, &app.api_key).await;
         Self { app, sessions, caller }
+    }
+
+    /// Uses another pool for the same database.
+    fn use_pool(&mut self, pool: &store::Pool) {
+        self.sessions = sessions_of(&self.app, pool);
     }
 
     /// Creates a session of these members with the first one as owner.
@@ -55,7 +56,7 @@ impl TestService {
             reason: None,
         };
         let done = self.sessions.create(&self.caller, new, &WriteOptions::default()).await.unwrap();
-        (**done.session).clone()
+        (**done.session.unwrap()).clone()
     }
 
     /// Performs an action as the owner.
@@ -64,7 +65,7 @@ impl TestService {
         let request = Request::for_member(owner, action);
         let options = WriteOptions::default();
         let done = self.sessions.update(&self.caller, id, request, &options).await?;
-        Ok((**done.session).clone())
+        Ok((**done.session.unwrap()).clone())
     }
 
     pub async fn rename(&self, id: SessionId, title: &str) -> Session {
@@ -112,6 +113,14 @@ impl TestService {
         }
         titles
     }
+}
+
+fn sessions_of(app: &TestApp, pool: &store::Pool) -> Sessions {
+    // The caller is authenticated once, and the timeout of each request counts from then.
+    let mut settings = app.settings.clone();
+    settings.server.request_timeout = Duration::from_secs(3_600);
+    let options = session_options(&settings);
+    Sessions::new(pool.clone(), app.clock.clone(), options, Arc::default())
 }
 
 /// The caller that has this API key.
@@ -227,7 +236,7 @@ async fn lists_show_only_the_own_enterprise() {
             assert_eq!(ours.items, std::slice::from_ref(&own));
         }
     }
-    assert_eq!(service.sessions.get_many(&stranger, &[own.id]).await.unwrap(), []);
+    assert_eq!(service.sessions.get_many(&stranger, &[own.id]).await.unwrap().sessions, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,8 +246,8 @@ async fn sessions_are_read_in_the_requested_order() {
     let b = service.create("b", &["a", "b", "c"]).await;
     let unknown = SessionId::new(uuid::Uuid::from_u128(7));
     let got = service.sessions.get_many(&service.caller, &[b.id, unknown, a.id]).await.unwrap();
-    assert_eq!(got, [b, a]);
-    assert_eq!(service.sessions.get_many(&service.caller, &[]).await.unwrap(), []);
+    assert_eq!((got.sessions, got.remaining), (vec![b, a], vec![]));
+    assert_eq!(service.sessions.get_many(&service.caller, &[]).await.unwrap().sessions, []);
 }
 
 /// A transaction runs while the first page is read, and commits before the next page is read. Its

@@ -93,7 +93,7 @@ impl ModelTest {
         let options = WriteOptions::default();
         let id = SessionId::new(key);
         match self.service.sessions.update(&self.service.caller, id, request, &options).await {
-            Ok(done) => drop(self.sessions.insert(key, (**done.session).clone())),
+            Ok(done) => drop(self.sessions.insert(key, (**done.session.unwrap()).clone())),
             Err(Error::Rejected(_)) => {}
             Err(error) => panic!("{error:?}"),
         }

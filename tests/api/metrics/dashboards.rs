@@ -68,6 +68,17 @@ async fn dashboard_uses_existing_metrics() {
     let panels = dashboard["panels"].as_array().unwrap();
     let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();
     assert_eq!(ids.len(), panels.len(), "two panels have the same id");
+    let side = |panel: &Value, name: &str| panel["gridPos"][name].as_i64().unwrap();
+    let overlap = |one: &Value, other: &Value, start: &str, size: &str| {
+        side(one, start) < side(other, start) + side(other, size)
+            && side(other, start) < side(one, start) + side(one, size)
+    };
+    for (index, one) in panels.iter().enumerate() {
+        for other in &panels[index + 1..] {
+            let both = overlap(one, other, "x", "w") && overlap(one, other, "y", "h");
+            assert!(!both, "{} overlaps {}", one["title"], other["title"]);
+        }
+    }
     for panel in panels {
         let position = &panel["gridPos"];
         let number = |name: &str| position[name].as_i64().unwrap();
@@ -116,7 +127,7 @@ async fn alerts_use_existing_metrics_and_name_a_remedy() {
 }
 
 /// Words of the documentation that look like metrics but are not.
-const OTHER_NAMES: &[&str] = &["muster_test", "http_layers"];
+const OTHER_NAMES: &[&str] = &["muster_copy", "muster_test", "http_layers"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documentation_names_exactly_the_served_metrics() {

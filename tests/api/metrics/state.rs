@@ -171,7 +171,7 @@ async fn metrics_format_follows_the_accept_header() {
 
     assert_eq!(http().head(format!("{base}/metrics")).send().await.unwrap().status(), 200);
     assert_eq!(http().post(format!("{base}/metrics")).send().await.unwrap().status(), 404);
-    for path in ["/", "/healthz", "/cgi/session/get", "/v1/limits"] {
+    for path in ["/", "/v1/docs", "/cgi/session/get", "/v1/limits"] {
         assert_eq!(http().get(format!("{base}{path}")).send().await.unwrap().status(), 404);
     }
     assert_eq!(app.client.get("/metrics").await.status(), 404);

@@ -6,6 +6,7 @@ mod client_disconnect;
 mod deadline;
 mod isolation;
 mod load_shedding;
+mod neighbours;
 mod proxies;
 
 use std::time::Duration;

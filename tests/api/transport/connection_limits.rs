@@ -1,29 +1,57 @@
 //! Limits of connections, paths and headers.
 
-use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use muster::config::Settings;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::{SHORT_TIMEOUT, WAIT_TIMEOUT};
+use super::{CertificateFiles, SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed};
+use crate::harness::process::http;
 use crate::harness::raw::{self, send_until_closed};
-use crate::harness::{refusal, spawn_app_with};
+use crate::harness::{TestApp, refusal, spawn_app_with, wait_until};
+use crate::metrics;
+use crate::metrics::scrape;
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
+
+/// A request with a valid credential.
+fn authenticated(app: &TestApp) -> Vec<u8> {
+    get("/v1/limits", &format!("Authorization: Bearer {}\r\n", app.api_key))
+}
+
+/// Opens a connection that has served a request.
+async fn connect(app: &TestApp, request: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    assert_eq!(raw::read_response(&mut stream).await.status, 200);
+    stream
+}
+
+/// One thread with two places, which one address may take.
+fn with_two_places(settings: &mut Settings) {
+    settings.server.workers = 1;
+    settings.server.max_connections = 2;
+    settings.server.max_connections_per_address = 2;
+    settings.server.header_timeout = 10 * WAIT_TIMEOUT;
+    settings.server.body_timeout = 10 * WAIT_TIMEOUT;
+    settings.server.keep_alive_timeout = 10 * WAIT_TIMEOUT;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_wait_until_others_close() {
     let app = spawn_app_with(|settings| {
-        settings.server.workers = 1;
-        settings.server.max_connections = 2;
+        with_two_places(settings);
+        settings.server.max_connections_per_address = 3;
     })
     .await;
     let mut inside = Vec::new();
     for _ in 0..2 {
-        let mut stream = TcpStream::connect(app.address).await.unwrap();
-        stream.write_all(HEALTH).await.unwrap();
-        assert_eq!(raw::read_response(&mut stream).await.status, 200);
-        inside.push(stream);
+        // With a credential, they do not make room for others.
+        inside.push(connect(&app, &authenticated(&app)).await);
     }
     let mut outside = TcpStream::connect(app.address).await.unwrap();
     outside.write_all(HEALTH).await.unwrap();
@@ -34,6 +62,262 @@ async fn connections_beyond_the_limit_wait_until_others_close() {
     inside.pop();
     let answer = timeout(WAIT_TIMEOUT, raw::read_response(&mut outside)).await;
     assert_eq!(answer.expect("no response").status, 200);
+}
+
+/// Waits until the server has closed a connection, which had nothing to answer.
+async fn assert_makes_room(stream: &mut TcpStream) {
+    assert!(read_until_closed(stream).await.is_empty());
+}
+
+fn closed(reason: &str) -> String {
+    format!("muster_connections_closed_total{{reason=\"{reason}\"}}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connection_without_a_credential_makes_room() {
+    let certificate = CertificateFiles::new();
+    for tls in [false, true] {
+        let app = metrics::spawn_with(|settings| {
+            with_two_places(settings);
+            settings.server.max_connections_per_address = 9;
+            settings.server.tls = tls.then(|| certificate.files());
+        })
+        .await;
+        // The oldest ones are silent. In the handshake, they are idle as well.
+        let mut open = VecDeque::new();
+        for _ in 0..2 {
+            open.push_back(TcpStream::connect(app.address).await.unwrap());
+            let expected = open.len() as f64;
+            wait_until("the connection", async || {
+                scrape(&app).await.has("muster_connections") == expected
+            })
+            .await;
+        }
+        for evicted in 1..=5 {
+            open.push_back(TcpStream::connect(app.address).await.unwrap());
+            assert_makes_room(&mut open.pop_front().unwrap()).await;
+            wait_until("the count", async || {
+                scrape(&app).await.has(&closed("evicted")) == f64::from(evicted)
+            })
+            .await;
+        }
+        assert_eq!(scrape(&app).await.has("muster_connections_max"), 2.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_served_a_request_last_stays_longest() {
+    let app = spawn_app_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections_per_address = 3;
+    })
+    .await;
+    let mut first = connect(&app, HEALTH).await;
+    let mut second = connect(&app, HEALTH).await;
+    first.write_all(HEALTH).await.unwrap();
+    assert_eq!(raw::read_response(&mut first).await.status, 200);
+    let _third = connect(&app, HEALTH).await;
+    assert_makes_room(&mut second).await;
+    first.write_all(HEALTH).await.unwrap();
+    assert_eq!(raw::read_response(&mut first).await.status, 200, "it was used last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credential_of_any_kind_keeps_a_connection() {
+    let app = spawn_app_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections_per_address = 9;
+    })
+    .await;
+    // The connection of this client has one of the places from now on.
+    let token = app.client.token().await;
+    let envelope = app.client.envelope(&app.client.clock.now().timestamp().to_string()).to_string();
+    let post = |path: &str, body: &str| {
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\nHost: muster\r\nContent-Length: {length}\r\n\r\n{body}")
+            .into_bytes()
+    };
+    let unknown = "sessionId=00000000-0000-7000-8000-000000000000";
+    for (kind, request, stays) in [
+        ("API key of /v1", authenticated(&app), true),
+        ("token", get(&format!("/cgi/session/get?accessToken={token}&{unknown}"), ""), true),
+        (
+            "API key of /cgi",
+            post(&format!("/cgi/session/create?accessToken={}", app.api_key), "{}"),
+            true,
+        ),
+        ("token request", post("/cgi/gettoken", &envelope), true),
+        ("wrong token", get(&format!("/cgi/session/get?accessToken=x&{unknown}"), ""), false),
+        (
+            "wrong proof",
+            post("/cgi/gettoken", &envelope.replace("\"encrypt\":\"", "\"encrypt\":\"AAAA")),
+            false,
+        ),
+        ("health", HEALTH.to_vec(), false),
+    ] {
+        let mut inside = connect(&app, &request).await;
+        let mut outside = TcpStream::connect(app.address).await.unwrap();
+        outside.write_all(HEALTH).await.unwrap();
+        if stays {
+            assert!(timeout(SHORT_TIMEOUT, outside.readable()).await.is_err(), "{kind}");
+            inside.write_all(HEALTH).await.unwrap();
+            assert_eq!(raw::read_response(&mut inside).await.status, 200, "{kind}");
+        } else {
+            assert_makes_room(&mut inside).await;
+        }
+        drop(inside);
+        assert_eq!(raw::read_response(&mut outside).await.status, 200, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_connection_makes_room_while_it_is_idle_and_anonymous() {
+    let app = spawn_app_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections = 1;
+    })
+    .await;
+    for key in [None, Some(&app.api_key)] {
+        let stream = TcpStream::connect(app.address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("http://muster/v1/limits");
+        let request = match key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        };
+        let (answer, _) = send.send_request(request.body(()).unwrap(), true).unwrap();
+        let status = answer.await.unwrap().status();
+        assert_eq!(status, if key.is_some() { 200 } else { 401 });
+        let mut outside = TcpStream::connect(app.address).await.unwrap();
+        outside.write_all(HEALTH).await.unwrap();
+        if key.is_some() {
+            assert!(timeout(SHORT_TIMEOUT, outside.readable()).await.is_err());
+        }
+        drop(send);
+        // A connection that made room ends with an error.
+        let _ = connection.await.unwrap();
+        assert_eq!(raw::read_response(&mut outside).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_request_is_not_interrupted_for_another_connection() {
+    let app = metrics::spawn_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections = 1;
+    })
+    .await;
+    let mut busy = TcpStream::connect(app.address).await.unwrap();
+    let start = b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 2\r\n\r\n{";
+    busy.write_all(start).await.unwrap();
+    wait_until("a running request", async || {
+        scrape(&app).await.has("http_requests_in_flight") == 1.0
+    })
+    .await;
+    let mut outside = TcpStream::connect(app.address).await.unwrap();
+    outside.write_all(HEALTH).await.unwrap();
+    assert!(timeout(SHORT_TIMEOUT, outside.readable()).await.is_err());
+    busy.write_all(b"}").await.unwrap();
+    assert_eq!(raw::read_response(&mut busy).await.status, 200);
+    assert_makes_room(&mut busy).await;
+    assert_eq!(raw::read_response(&mut outside).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_shut_nobody_out() {
+    const MAX: usize = 100;
+    let app = metrics::spawn_with(|settings| settings.server.max_connections = MAX).await;
+    let mut idle = Vec::new();
+    for _ in 0..2 * MAX {
+        idle.push(TcpStream::connect(app.address).await.unwrap());
+    }
+    wait_until("closed connections", async || {
+        scrape(&app).await.has(&closed("address")) == (2 * MAX - MAX / 2) as f64
+    })
+    .await;
+    for _ in 0..MAX / 2 {
+        idle.push(connect_from("127.0.0.2", app.address).await);
+    }
+    for _ in 0..MAX / 2 {
+        let mut stream = connect_from("127.0.0.3", app.address).await;
+        stream.write_all(&authenticated(&app)).await.unwrap();
+        assert_eq!(raw::read_response(&mut stream).await.status, 200);
+        idle.push(stream);
+    }
+}
+
+/// Connects from one of the loopback addresses of this machine.
+async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
+/// Whether the server serves a new connection from `source`. It is returned if so.
+async fn is_served(source: &str, app: &TestApp) -> Option<TcpStream> {
+    let mut stream = connect_from(source, app.address).await;
+    // The server may have closed the connection already.
+    let _ = stream.write_all(HEALTH).await;
+    match timeout(WAIT_TIMEOUT, stream.read_u8()).await.expect("neither served nor closed") {
+        Ok(_) => Some(stream),
+        Err(_) => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_an_address_are_limited() {
+    let app = metrics::spawn_with(|settings| settings.server.max_connections_per_address = 3).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(is_served("127.0.0.2", &app).await.expect("within the limit"));
+    }
+    assert!(is_served("127.0.0.2", &app).await.is_none(), "beyond the limit");
+    assert!(is_served("127.0.0.3", &app).await.is_some(), "another address");
+    assert_eq!(scrape(&app).await.has(&closed("address")), 1.0);
+    open.pop();
+    wait_until("a free place", async || is_served("127.0.0.2", &app).await.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trusted_proxies_have_no_limit_of_their_own() {
+    let app = spawn_app_with(|settings| {
+        settings.server.max_connections_per_address = 1;
+        settings.server.trusted_proxies = vec!["127.0.0.2/32".parse().unwrap()];
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(is_served("127.0.0.2", &app).await.expect("a trusted proxy"));
+    }
+    let _one = is_served("127.0.0.3", &app).await.expect("within the limit");
+    assert!(is_served("127.0.0.3", &app).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_reachable_while_all_connections_are_in_use() {
+    let app = metrics::spawn_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections_per_address = 9;
+    })
+    .await;
+    let _inside =
+        [connect(&app, &authenticated(&app)).await, connect(&app, &authenticated(&app)).await];
+    let mut outside = TcpStream::connect(app.address).await.unwrap();
+    outside.write_all(HEALTH).await.unwrap();
+    let metrics = app.metrics.unwrap();
+    // Silent connections to the metrics do not matter either.
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(metrics).await.unwrap());
+    }
+    for (path, status) in [("/healthz", "ok"), ("/readyz", "ready")] {
+        let response = http().get(format!("http://{metrics}{path}")).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["status"], status);
+    }
+    assert!(timeout(SHORT_TIMEOUT, outside.readable()).await.is_err());
 }
 
 fn get(target: &str, headers: &str) -> Vec<u8> {

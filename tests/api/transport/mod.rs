@@ -4,7 +4,8 @@ mod connection_limits;
 mod connection_metrics;
 mod framing;
 mod http2;
-mod slow_readers;
+mod line_endings;
+pub mod slow_readers;
 mod slow_senders;
 mod tls;
 
@@ -79,12 +80,12 @@ async fn send_slowly(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
 }
 
 /// Files with a certificate for this machine and its key.
-struct CertificateFiles {
+pub struct CertificateFiles {
     directory: tempfile::TempDir,
 }
 
 impl CertificateFiles {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let certificate = Self { directory: tempfile::tempdir().unwrap() };
         certificate.renew();
         certificate
@@ -118,7 +119,7 @@ impl CertificateFiles {
     }
 
     /// A client that trusts only this certificate.
-    fn client(&self) -> reqwest::ClientBuilder {
+    pub fn client(&self) -> reqwest::ClientBuilder {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cert = reqwest::Certificate::from_pem(&self.cert()).unwrap();
         reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).tls_certs_only([cert])
@@ -142,7 +143,7 @@ impl CertificateFiles {
 }
 
 /// A server with TLS.
-async fn spawn_tls_app(
+pub async fn spawn_tls_app(
     certificate: &CertificateFiles,
     change: impl FnOnce(&mut Settings),
 ) -> TestApp {

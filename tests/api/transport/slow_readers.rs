@@ -9,14 +9,14 @@ use super::{SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed};
 use crate::harness::{TestApp, spawn_app_with};
 
 /// A connection with a small receive buffer.
-pub(super) async fn connect_with_small_buffer(app: &TestApp) -> TcpStream {
+pub async fn connect_with_small_buffer(app: &TestApp) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(app.address).await.unwrap()
 }
 
 /// Creates a session with a large response and returns the request for it.
-pub(super) async fn create_large_session(app: &TestApp) -> String {
+pub async fn create_large_session(app: &TestApp) -> String {
     let members: Vec<String> = (0..2000).map(|n| format!("{n:0>60}")).collect();
     let body = json!({ "title": "t", "creator": members[0], "member": members });
     let session = app.create(&body).await;

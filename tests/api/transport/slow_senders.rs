@@ -23,7 +23,7 @@ fn parts() -> [(&'static str, String, &'static str); 5] {
     [
         ("the request line", String::new(), "GET /healthz?"),
         ("the header", HEAD.to_owned(), "X-Slow: "),
-        ("a body", format!("{HEAD}Content-Length: 100000\r\n\r\n{{"), " "),
+        ("a body", format!("{HEAD}Content-Length: 4000\r\n\r\n{{"), " "),
         ("a chunk", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\nfffff\r\n{{"), " "),
         ("a chunk's header", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n1"), ";x"),
     ]

@@ -218,7 +218,7 @@ async fn unfinished_tls_record_closes_an_idle_connection() {
 async fn body_in_an_unfinished_tls_record_gets_the_body_timeout() {
     const BODY_TIMEOUT: Duration = SHORT_TIMEOUT.saturating_mul(5);
     const POST: &[u8] =
-        b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9999\r\n\r\n";
+        b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 3999\r\n\r\n";
     // `POST /cgi/gettoken` with fields of the static table, and the header of a data frame.
     const POST2: &[u8] =
         b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x04\x0d/cgi/gettoken\0\x27\x0f\0\0\0\0\0\x01";

@@ -124,6 +124,150 @@ async fn each_operation_needs_its_permission() {
     assert!(required.keys().all(|id| called.contains(*id)), "a row has no operation: {called:?}");
 }
 
+/// A word that only the session holds, not the request.
+const HIDDEN: &str = "hidden";
+
+/// The outcome of a valid request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Access {
+    /// The response may show the session.
+    Full,
+    /// The request is executed, and the response shows nothing of the session.
+    Blind,
+    /// This permission is missing.
+    Missing(Permission),
+}
+
+/// The query and the body of a valid request, for each operation. `null`: the operation has no body.
+fn valid_request(operation: &str, id: &serde_json::Value) -> (&'static str, serde_json::Value) {
+    let none = serde_json::Value::Null;
+    match operation {
+        "addMember" => ("", json!({ "operator": "a" })),
+        "batchGetSessions" => ("", json!({ "ids": [id] })),
+        "batchSessions" => {
+            let update = json!({ "sessionId": id, "operator": "a", "addMember": ["new"] });
+            ("", json!({ "items": [{ "update": update }] }))
+        }
+        "createSession" => ("", json!({ "operator": "a", "title": "t", "member": ["b", "c"] })),
+        "diffSession" => ("?from=1&to=1", none),
+        "dissolveSession" | "removeMember" => ("?operator=a", none),
+        "replaceMembers" => ("", json!({ "operator": "a", "member": ["a", "b", "c"] })),
+        "restoreSession" => ("", json!({ "operator": "a" })),
+        "revertSession" => ("", json!({ "operator": "a", "version": 1 })),
+        "updateSession" => ("", json!({ "operator": "a", "addMember": ["new"] })),
+        _ => ("", none),
+    }
+}
+
+/// Every operation with every set of permissions: executed or refused, with or without the content of
+/// the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_set_of_permissions_allows_its_operations() {
+    use Permission::{SessionsAdmin, SessionsRead, SessionsWrite};
+    let app = spawn_app().await;
+    let required: BTreeMap<_, _> = REQUIRED_PERMISSIONS.iter().copied().collect();
+    // The changes that can only read, beside the operations.
+    let dry = ["dissolveSession", "replaceMembers", "restoreSession", "revertSession"];
+    let dry = [&dry[..], &["updateSession", "addMember", "removeMember"]].concat();
+    let mut cells = 0;
+    for number in 0..1 << Permission::ALL.len() {
+        let granted: Vec<Permission> = Permission::ALL
+            .into_iter()
+            .enumerate()
+            .filter_map(|(bit, permission)| ((number >> bit) & 1 == 1).then_some(permission))
+            .collect();
+        let (_, key) = app.another_app(BUIN, &granted).await;
+        let has = |permission| granted.contains(&permission);
+        let reads = has(SessionsRead) || has(SessionsAdmin);
+        for (method, template, operation) in operations() {
+            let name = operation["operationId"].as_str().unwrap();
+            let members = json!(["b", "c", HIDDEN]);
+            let new = json!({ "operator": "a", "title": HIDDEN, "member": members });
+            let created = super::send(&app, Method::POST, "/v1/sessions", &new).await;
+            let session = created.headers()["location"].to_str().unwrap().to_owned();
+            let created = super::result(created).await;
+            let path = template.replace("/v1/sessions/{sessionId}", &session);
+            let path = path.replace("{account}", "b");
+            let (query, body) = valid_request(name, &created["sessionId"]);
+            let mut calls = vec![(query.to_owned(), body.clone(), false)];
+            if dry.contains(&name) {
+                let sign = if query.is_empty() { '?' } else { '&' };
+                calls.push((format!("{query}{sign}dryRun=true"), body, true));
+            }
+            if name == "updateSession" {
+                let reason = json!({ "operator": "a", "reason": "why" });
+                calls.push((String::new(), json!({ "operator": "a" }), true));
+                calls.push((String::new(), reason, true));
+            }
+            for (query, body, only_reads) in calls {
+                let builder = app.client.request(method.clone(), &format!("{path}{query}"));
+                let builder = builder.bearer_auth(&key);
+                let builder = if body.is_null() { builder } else { builder.json(&body) };
+                let response = builder.send().await.unwrap();
+                let expected = match required.get(name).copied().flatten() {
+                    None => Access::Full,
+                    Some(needed) if !has(needed) && !has(SessionsAdmin) => Access::Missing(needed),
+                    Some(SessionsWrite) if name == "createSession" => Access::Blind,
+                    Some(SessionsWrite) if !reads && only_reads => Access::Missing(SessionsRead),
+                    Some(SessionsWrite) if !reads => Access::Blind,
+                    Some(_) => Access::Full,
+                };
+                let cell = format!("{name}{query} {body} with {granted:?}");
+                let status = response.status();
+                let text = response.text().await.unwrap();
+                let found = match expected {
+                    Access::Missing(permission) => {
+                        assert_eq!(status, StatusCode::FORBIDDEN, "{cell}: {text}");
+                        assert!(
+                            text.contains(&format!("lacks the permission {permission}")),
+                            "{cell}"
+                        );
+                        false
+                    }
+                    Access::Full | Access::Blind => {
+                        assert!(status.is_success(), "{cell}: {text}");
+                        text.contains(HIDDEN)
+                    }
+                };
+                assert!(!found || expected == Access::Full, "{cell}: {text}");
+                cells += 1;
+            }
+        }
+    }
+    assert_eq!(cells, 16 * (operations().len() + dry.len() + 2));
+}
+
+/// The same for a repeated request, a change without effect, and a batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn replayed_and_unchanged_results_are_withheld_as_well() {
+    let app = spawn_app().await;
+    let (session, created) = create_session(&app, &["a", "b", "c"]).await;
+    let (_, writer) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let patch = async |body: serde_json::Value| {
+        let builder = app.client.request(Method::PATCH, &session).bearer_auth(&writer);
+        let response = builder.header("Idempotency-Key", "k").json(&body).send().await.unwrap();
+        let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+        let replayed = response.headers().contains_key("idempotency-replayed");
+        (tag, replayed, super::result(response).await)
+    };
+    let version = |number: i64| json!({ "sessionId": created["sessionId"], "version": number });
+    let change = json!({ "operator": "a", "title": "after" });
+    assert_eq!(patch(change.clone()).await, ("\"2\"".to_owned(), false, version(2)));
+    assert_eq!(patch(change.clone()).await, ("\"2\"".to_owned(), true, version(2)));
+    let builder = app.client.request(Method::PATCH, &session).bearer_auth(&writer);
+    let unchanged = super::result(builder.json(&change).send().await.unwrap()).await;
+    assert_eq!(unchanged, version(2));
+    let update = json!({ "sessionId": created["sessionId"], "operator": "a", "addMember": ["d"] });
+    let empty = json!({ "sessionId": created["sessionId"], "operator": "a" });
+    let items = json!({ "items": [{ "update": update }, { "update": empty }] });
+    let builder = app.client.request(Method::POST, "/v1/sessions/batch").bearer_auth(&writer);
+    let done = super::result(builder.json(&items).send().await.unwrap()).await;
+    let mut withheld = version(3);
+    withheld["status"] = json!(200);
+    assert_eq!(done["items"][0], withheld);
+    assert_eq!(done["items"][1]["error"]["code"], "missing_permission");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_permission_is_enough_for_a_call() {
     let app = spawn_app().await;

@@ -4,6 +4,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{create_session, get, problem, refusal, refused, request, result, send};
+use crate::harness::store::StoredHistory;
 use crate::harness::{TestApp, spawn_app};
 
 const BATCH: &str = "/v1/sessions/batch";
@@ -180,5 +181,42 @@ async fn unavailable_database_is_reported_per_item() {
     };
     for item in run(&app, json!([item("one"), item("two")])).await {
         assert_eq!((&item["status"], &item["error"]["code"]), (&json!(503), &json!("unavailable")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_do_not_fit_into_the_response_are_named() {
+    let app = spawn_app().await;
+    let mut items = Vec::new();
+    for _ in 0..6 {
+        let id = StoredHistory::of_accounts(&app, 2, 1_997).insert(&app).await;
+        items.push(
+            json!({ "update": { "sessionId": id.to_string(), "operator": "a", "title": "t" } }),
+        );
+    }
+    // Failures take no room.
+    let unknown = uuid::Uuid::nil().to_string();
+    items.insert(2, json!({ "update": { "sessionId": unknown, "operator": "a" } }));
+    let create = json!({ "create": { "operator": "a", "title": "t", "member": ["b", "c"] } });
+    items.push(create);
+    let results =
+        result(send(&app, Method::POST, "/v1/sessions/batch", &json!({ "items": items })).await)
+            .await;
+    let results = results["items"].as_array().unwrap();
+    let statuses: Vec<_> =
+        results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 200, 404, 200, 200, 200, 200, 201]);
+    for place in [0, 1, 3, 4, 5] {
+        assert_eq!(results[place]["session"]["memberCount"], 2_000);
+        assert_eq!((results[place].get("sessionId"), results[place].get("version")), (None, None));
+    }
+    for (place, version) in [(6, 3), (7, 1)] {
+        assert_eq!(
+            (results[place].get("session"), &results[place]["version"]),
+            (None, &json!(version))
+        );
+        let id = results[place]["sessionId"].as_str().unwrap();
+        let session = get(&app, &format!("/v1/sessions/{}", id.trim_matches(['{', '}']))).await;
+        assert_eq!((&session["sessionId"], &session["version"]), (&json!(id), &json!(version)));
     }
 }

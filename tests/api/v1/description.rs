@@ -13,7 +13,7 @@ use crate::harness::spawn_app;
 /// The committed description.
 const COMMITTED: &str = include_str!("../../../openapi.json");
 
-fn committed() -> Value {
+pub fn committed() -> Value {
     serde_json::from_str(COMMITTED).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn description_references_resolve() {
 }
 
 /// The value itself, or the target of its `$ref`.
-fn followed<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+pub fn followed<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let reference = value.get("$ref").and_then(Value::as_str);
     reference.map_or(value, |reference| document.pointer(&reference[1..]).unwrap())
 }
@@ -140,6 +140,143 @@ fn every_operation_is_described_with_an_example() {
         }
     }
     assert!(lacks.is_empty(), "{lacks:#?}");
+}
+
+/// Calls `visit` with the place and the value of each object in a document.
+fn objects(
+    value: &Value,
+    place: &str,
+    visit: &mut impl FnMut(&str, &serde_json::Map<String, Value>),
+) {
+    match value {
+        Value::Object(fields) => {
+            visit(place, fields);
+            for (name, value) in fields {
+                objects(value, &format!("{place}/{}", name.replace('/', "~1")), visit);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                objects(value, &format!("{place}/{index}"), visit);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The places of the objects for which `is_wrong` holds.
+fn wrong_objects(
+    document: &Value,
+    is_wrong: impl Fn(&str, &serde_json::Map<String, Value>) -> bool,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    objects(document, "", &mut |place, fields| {
+        if is_wrong(place, fields) {
+            wrong.push(place.to_owned());
+        }
+    });
+    wrong
+}
+
+fn is_name(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+}
+
+/// Generators make a type without members of an object schema that names none.
+#[test]
+fn every_object_says_which_members_it_has() {
+    let names = |fields: &serde_json::Map<String, Value>| {
+        ["properties", "additionalProperties"].iter().any(|name| fields.contains_key(*name))
+    };
+    let is_object = |kind: &Value| match kind {
+        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
+        kind => kind == "object",
+    };
+    let wrong = wrong_objects(&committed(), |_, fields| {
+        fields.get("type").is_some_and(is_object) && !names(fields)
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let attributes = &committed()["components"]["schemas"]["Attributes"];
+    assert_eq!(attributes["additionalProperties"], true);
+}
+
+/// Generators make a name of each value of an enumeration, unless the schema has names for them.
+#[test]
+fn every_enumeration_has_names_for_its_values() {
+    let wrong = wrong_objects(&committed(), |_, fields| {
+        let texts = |name: &str| -> Option<Vec<&str>> {
+            fields.get(name)?.as_array()?.iter().map(Value::as_str).collect()
+        };
+        let Some(values) = texts("enum") else { return false };
+        let names = texts("x-enum-varnames").unwrap_or_else(|| values.clone());
+        let unique: BTreeSet<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        !names.iter().all(|name| is_name(name)) || unique.len() != values.len()
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The client of openapi-python-client mixes up a class and its field of the same name.
+#[test]
+fn no_schema_has_a_field_of_its_own_name() {
+    let document = committed();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for field in schema["properties"].as_object().into_iter().flatten().map(|(field, _)| field)
+        {
+            assert!(!field.eq_ignore_ascii_case(name), "{name}.{field}");
+        }
+    }
+}
+
+#[test]
+fn description_names_a_server() {
+    let servers = committed()["servers"].clone();
+    let url = servers[0]["url"].as_str().unwrap();
+    // The paths begin with `/v1`, and the page calls the server that it came from.
+    assert_eq!(url, "/");
+}
+
+/// Every rule of OpenAPI 3.0 that the description for 3.1 can break. `.ci/clients` runs a validator.
+#[test]
+fn description_for_3_0_has_no_keyword_of_3_1() {
+    let printed = Home::new().run(&["openapi", "--version", "3.0"]).ok().stdout;
+    let document: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(document["openapi"], "3.0.3");
+    assert!(document.get("webhooks").is_none() && document["x-webhooks"]["callback"].is_object());
+    assert!(document["info"]["license"].get("identifier").is_none());
+    let wrong = wrong_objects(&document, |place, fields| {
+        let is_example = place.split('/').any(|part| part == "example" || part == "examples");
+        let is_type_wrong =
+            fields.get("type").is_some_and(|kind| kind.is_array() || kind == "null");
+        let is_reference_wrong = fields.contains_key("$ref") && fields.len() > 1;
+        let is_nullable_wrong = fields.contains_key("nullable") && !fields.contains_key("type");
+        let is_new = ["const", "contentEncoding", "contentMediaType", "propertyNames"]
+            .iter()
+            .any(|name| fields.contains_key(*name));
+        // Examples of a schema are a list, those of a media type are an object.
+        let has_list = fields.get("examples").is_some_and(Value::is_array);
+        !is_example
+            && (is_type_wrong || is_reference_wrong || is_nullable_wrong || is_new || has_list)
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+
+    // Both forms describe the same.
+    let new = committed();
+    for part in ["paths", "components/schemas", "components/securitySchemes"] {
+        let names = |document: &Value| {
+            let part = document.pointer(&format!("/{part}")).unwrap().as_object().unwrap();
+            part.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(names(&document), names(&new), "{part}");
+    }
+    let session = &document["components"]["schemas"]["Session"];
+    assert_eq!(session["example"], new["components"]["schemas"]["Session"]["example"]);
+    let cursor = &document["components"]["schemas"]["SessionPage"]["properties"]["nextCursor"];
+    assert_eq!((&cursor["type"], &cursor["nullable"]), (&"string".into(), &true.into()));
+    let explicit = Home::new().run(&["openapi", "--version", "3.1"]).ok().stdout;
+    assert!(explicit == COMMITTED, "3.1 is the default");
+    Home::new().run(&["openapi", "--version", "2.0"]).fails(2, &["3.1", "3.0"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

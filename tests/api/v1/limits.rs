@@ -1,6 +1,6 @@
 //! `GET /v1/limits`.
 
-use muster::config::RemoveMembers;
+use muster::config::{RemovalLimit, RemoveMembers};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ async fn default_limits_are_reported() {
     let app = spawn_app().await;
     let expected = json!({
         "minMembers": 3,
+        "minRemainingMembers": 3,
         "maxMembers": app.settings.limits.max_members,
         "removeMembers": "owner",
         "maxTitleLength": 64,
@@ -40,12 +41,14 @@ async fn configured_limits_are_reported() {
         settings.limits.max_members = 7;
         settings.limits.max_body_bytes = 2048;
         settings.policy.remove_members = RemoveMembers::Member;
+        settings.policy.removal = RemovalLimit::DownToOne;
     })
     .await;
     let limits = limits(&app).await;
-    let names = ["minMembers", "maxMembers", "maxBodyBytes", "removeMembers"];
+    let names =
+        ["minMembers", "maxMembers", "maxBodyBytes", "removeMembers", "minRemainingMembers"];
     assert_eq!(
         names.map(|name| &limits[name]),
-        [&json!(2), &json!(7), &json!(2048), &json!("member")]
+        [&json!(2), &json!(7), &json!(2048), &json!("member"), &json!(1)]
     );
 }

@@ -4,7 +4,8 @@ mod admin;
 mod agreement;
 mod authorization;
 mod batch;
-mod description;
+mod conditions;
+pub mod description;
 mod history;
 mod idempotency;
 mod limits;
@@ -13,6 +14,7 @@ mod members;
 mod requests;
 mod sessions;
 mod state;
+mod try_out;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};

@@ -24,10 +24,11 @@ impl From<Error> for CgiError {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::without_values(Errcode::SessionUnknown, errmsg)
             }
-            // No endpoint of this API causes this error or the next one.
+            // No endpoint of this API causes this error or the next two.
             Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
+            Error::TimeNotSettled { .. } => Self::new(Errcode::BadRequest, error.to_string()),
             Error::MemberNotFound => {
                 Self::new(Errcode::BadRequest, "member: not a member of the session")
             }
@@ -60,16 +61,22 @@ impl From<AuthError> for CgiError {
         let errcode = match error {
             AuthError::MissingToken => Errcode::TokenEmpty,
             AuthError::UnknownToken => Errcode::TokenUnknown,
-            AuthError::ExpiredToken => Errcode::TokenExpired,
+            AuthError::ExpiredToken | AuthError::ExpiredKey => Errcode::TokenExpired,
             AuthError::UnknownApp => Errcode::InvalidAppId,
             AuthError::WrongEnterprise => Errcode::BuinWrong,
             AuthError::InvalidProof { .. } => Errcode::CannotDecrypt,
-            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => Errcode::NoRight,
+            AuthError::ForeignNetwork
+            | AuthError::MissingPermission(_)
+            | AuthError::KeyLacksPermission(_)
+            | AuthError::FormNotAllowed(_) => Errcode::NoRight,
         };
         let field = match error {
-            AuthError::MissingToken | AuthError::UnknownToken | AuthError::ExpiredToken => {
-                "accessToken"
-            }
+            AuthError::MissingToken
+            | AuthError::UnknownToken
+            | AuthError::ExpiredToken
+            | AuthError::ExpiredKey
+            | AuthError::ForeignNetwork
+            | AuthError::KeyLacksPermission(_) => "accessToken",
             AuthError::UnknownApp
             | AuthError::MissingPermission(_)
             | AuthError::FormNotAllowed(_) => "appId",
@@ -97,7 +104,9 @@ impl From<RuleViolation> for CgiError {
             RuleViolation::TooFewMembers { .. } => (Errcode::TooFewMembers, "member"),
             RuleViolation::TooManyMembers { .. } => (Errcode::TooManyMembers, "member"),
             RuleViolation::Dissolved => (Errcode::SessionDissolved, "sessionId"),
-            RuleViolation::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
+            RuleViolation::VersionConflict { .. } | RuleViolation::VersionExcluded { .. } => {
+                (Errcode::VersionConflict, "version")
+            }
         };
         Self::new(errcode, format!("{field}: {violation}"))
             .with_sealed_errmsg(format!("{field}: {}", violation.without_values()))
@@ -130,6 +139,7 @@ impl From<NoResponse> for CgiError {
     fn from(error: NoResponse) -> Self {
         match error {
             NoResponse::TimedOut { .. } => Self::timed_out(error.to_string()).with_cause(&error),
+            NoResponse::TooManyUnread => Self::unavailable(error.to_string()),
             NoResponse::ClientClosed { .. } => {
                 let status =
                     StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
@@ -145,6 +155,7 @@ impl From<BodyError> for CgiError {
             BodyError::TooLarge { .. } => (Errcode::BadRequest, StatusCode::PAYLOAD_TOO_LARGE),
             BodyError::Timeout { .. } => (Errcode::BadRequest, StatusCode::REQUEST_TIMEOUT),
             BodyError::Incomplete => (Errcode::BadFormat, StatusCode::OK),
+            BodyError::OverBudget => return Self::unavailable(format!("body: {error}")),
             BodyError::NotConfigured => return Self::internal(&error),
         };
         Self::new(errcode, format!("body: {error}")).with_status(status)

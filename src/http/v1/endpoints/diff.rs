@@ -9,6 +9,7 @@ use crate::domain::{Account, Version};
 use crate::http::shared::permission::CanRead;
 use crate::http::shared::render::as_texts;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, TitleText};
@@ -27,7 +28,7 @@ pub(crate) struct DiffQuery {
     #[param(minimum = 1, example = 1)]
     from: i64,
     /// The version to compare with.
-    #[param(minimum = 1, example = 3)]
+    #[param(minimum = 1, example = 1)]
     to: i64,
 }
 
@@ -77,7 +78,7 @@ struct Diff<'a> {
     reordered: bool,
     /// The smallest JSON merge patch (RFC 7396) of the attributes; `null` if both versions have the
     /// same.
-    #[schema(value_type = Option<Object>, required = true)]
+    #[schema(value_type = Option<AttributesJson>, required = true)]
     attributes: Option<&'a Map<String, Value>>,
     /// `null` if both versions have the same.
     #[schema(required = true)]

@@ -80,11 +80,16 @@ const PAGE: &str = r#"<!doctype html>
 </html>
 "#;
 
-const START: &str = r##"SwaggerUIBundle({
+/// A session that is dissolved refuses changes, so these operations are the last ones of their group.
+/// A newcomer can then execute all operations from top to bottom.
+const START: &str = r##"const last = ["dissolveSession", "restoreSession"];
+const rank = (entry) => last.indexOf(entry.getIn(["operation", "operationId"]));
+SwaggerUIBundle({
   // The description is beside the directory of this script, at every address of the page.
   url: new URL("../openapi.json", document.currentScript.src).href,
   dom_id: "#api",
   deepLinking: true,
+  operationsSorter: (one, other) => rank(one) - rank(other),
   // The validator would send the address of the description to another server.
   validatorUrl: null,
 });

@@ -13,6 +13,7 @@ use crate::domain::{Account, Event, EventKind, SessionId, Version};
 use crate::http::shared::permission::CanRead;
 use crate::http::shared::render::as_texts;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
@@ -111,7 +112,8 @@ impl TryFrom<(SessionId, EventsQuery)> for HistoryPage {
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventPage, example = json!({ "items": [sample()], "nextCursor": null }))]
 struct EventPage<'a> {
-    /// The events, in the requested order.
+    /// The events, in the requested order. A page with fewer than `limit` is not always the last
+    /// one.
     #[schema(max_items = 200)]
     items: Vec<EventView<'a>>,
     /// The `cursor` of the next page; `null` on the last page.
@@ -183,7 +185,7 @@ struct EventChanges<'a> {
     #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
     del_member: &'a [Account],
     /// A JSON merge patch (RFC 7396) of the attributes.
-    #[schema(value_type = Object, required = false)]
+    #[schema(value_type = AttributesJson, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     attributes: Option<&'a Map<String, Value>>,
     /// The new state.
@@ -254,6 +256,9 @@ impl ErrorCodes for EventsErrors {
 ///
 /// Every version with its operator, app, reason, time and changes. A client that applies the
 /// changes from the first version on gets the session at every version.
+///
+/// A page is shorter than `limit` if its changes would exceed 1 MiB. It has at least one event. Read
+/// pages until `nextCursor` is `null`.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}/events",
@@ -269,13 +274,10 @@ pub(crate) async fn list(
     let (SessionPath(id), Query(query)) = request.parts;
     let order = query.order;
     let page = HistoryPage::try_from((id, query))?;
-    let lookahead = HistoryPage { limit: page.limit + 1, ..page };
-    let mut events = sessions.events(&request.caller, id, lookahead).await?;
-    let is_last = events.len() <= page.limit;
-    events.truncate(page.limit);
-    let next_cursor = events.last().filter(|_| !is_last);
+    let found = sessions.events(&request.caller, id, page).await?;
+    let next_cursor = found.events.last().filter(|_| found.has_more);
     let next_cursor = next_cursor.map(|last| EventCursor(order, id, last.version).to_string());
-    let items = events.iter().map(EventView::from).collect();
+    let items = found.events.iter().map(EventView::from).collect();
     Ok(HttpResponse::Ok().json(EventPage { items, next_cursor }))
 }
 

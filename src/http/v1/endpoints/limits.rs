@@ -21,14 +21,18 @@ type LimitsRequest = Authorized<AnyKey, Query<NoParams>>;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({
-    "minMembers": 3, "maxMembers": 2000, "removeMembers": "owner", "maxTitleLength": 64,
+    "minMembers": 3, "minRemainingMembers": 3, "maxMembers": 2000, "removeMembers": "owner",
+    "maxTitleLength": 64,
     "maxAccountLength": 64, "maxAttributesBytes": 16_384, "maxReasonLength": 256,
     "defaultPageLimit": 50, "maxPageLimit": 200, "maxBatchGetIds": 200, "maxBatchItems": 100,
     "maxIdempotencyKeyLength": 255, "idempotencyKeySeconds": 86_400, "maxBodyBytes": 1_048_576
 }))]
 struct Limits {
-    /// The minimum number of members of a session, its owner included.
+    /// The minimum number of members of a new session, its owner included.
     min_members: usize,
+    /// The number of members that must stay if members leave or are removed. An app with
+    /// `sessions:admin` that gives a reason may remove members down to one.
+    min_remaining_members: usize,
     /// The maximum number of members of a session, its owner included.
     max_members: usize,
     /// The members that may remove other members.
@@ -85,6 +89,7 @@ pub(crate) async fn get(
     let rules = sessions.rules();
     HttpResponse::Ok().json(Limits {
         min_members: rules.min_members,
+        min_remaining_members: rules.min_remaining,
         max_members: rules.max_members,
         remove_members: match rules.remove_members {
             RemovePolicy::Owner => Removers::Owner,

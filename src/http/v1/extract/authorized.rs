@@ -1,24 +1,29 @@
 //! The extractor of every endpoint that needs an API key.
 //!
-//! The extractor reads the body first: a client that still sends its request may never read the
-//! response. It then authenticates the caller and reads the [`RequestPart`]s. This order decides
-//! which error the client gets if the request has several.
+//! The extractor authenticates the caller by the header, then reads the body, then the
+//! [`RequestPart`]s. An error of the body comes before one of the caller. This order decides which
+//! error the client gets if the request has several.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use actix_web::http::Method;
 use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::conditions;
 use super::part::RequestPart;
 use crate::domain::{MessageForm, Permission, Permissions, SessionId};
-use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::{authenticate, caller_body};
+use crate::http::body::Body;
+use crate::http::body::budget::BytesInFlight;
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::middleware::response_budget;
 use crate::http::shared::permission::RequiredPermission;
+use crate::http::uri;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::http::{body, uri};
 use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
@@ -28,6 +33,8 @@ pub(crate) struct Authorized<N, P = ()> {
     pub(crate) parts: P,
     /// The log entry, for facts that only the handler learns.
     pub(crate) log: RequestLog,
+    /// The memory of the body, until the request ends: the parts hold what was in it.
+    _in_flight: Option<BytesInFlight>,
     permission: PhantomData<N>,
 }
 
@@ -50,10 +57,16 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
         let mut payload = payload.take();
         Box::pin(async move {
             uri::check_len(&request)?;
-            let body = body::read(&request, &mut payload).await?;
-            let caller = authenticate(&request, N::ANY_OF).await?;
-            let parts = P::read(&request, &body)?;
-            Ok(Self { caller, parts, log: RequestLog(request), permission: PhantomData })
+            let authenticated = authenticate(&request, N::ANY_OF).await;
+            let (caller, body) = caller_body::read(&request, &mut payload, authenticated).await?;
+            let is_read = [Method::GET, Method::HEAD].contains(request.method());
+            if !P::HAS_CONDITIONS && !is_read {
+                conditions::refuse(&request, "the endpoint has no version to match")?;
+            }
+            let Body { bytes, in_flight } = body;
+            let parts = P::read(&request, &bytes)?;
+            let log = RequestLog(request);
+            Ok(Self { caller, parts, log, _in_flight: in_flight, permission: PhantomData })
         })
     }
 }
@@ -77,6 +90,8 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
             Code::BodyTooLarge,
             Code::UriTooLong,
         ]);
+        // The header of a condition that the endpoint does not support.
+        codes.push(Code::InvalidHeader);
         if !N::ANY_OF.is_empty() {
             codes.push(Code::MissingPermission);
         }
@@ -86,7 +101,10 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
 
 async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
-    check_any_permission(caller.app().permissions, any_of)?;
+    check_any_permission(caller.permissions(), any_of).map_err(|least| caller.missing(least))?;
+    if any_of.contains(&Permission::SessionsWrite) {
+        response_budget::check_room(request, caller.app().buin)?;
+    }
     // An endpoint that needs no permission has no message of a session.
     if !any_of.is_empty() {
         caller.require_form(MessageForm::Plain)?;
@@ -95,10 +113,10 @@ async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Ca
 }
 
 /// Requires one of several permissions. The error names the first one, which is the weakest.
-fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), AuthError> {
+fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), Permission> {
     match any_of.first() {
         Some(first) if !any_of.iter().any(|permission| granted.contains(*permission)) => {
-            Err(AuthError::MissingPermission(*first))
+            Err(*first)
         }
         _ => Ok(()),
     }
@@ -124,8 +142,8 @@ mod tests {
 
     use super::*;
     use crate::http::shared::permission::{AnyKey, CanRead, CanWrite};
+    use crate::http::v1::extract::conditions::WriteConditions;
     use crate::http::v1::extract::json::Json;
-    use crate::http::v1::extract::precondition::IfMatch;
     use crate::http::v1::extract::query::{NoParams, Query};
 
     #[test]
@@ -141,7 +159,7 @@ mod tests {
             let granted = granted.iter().copied().collect();
             assert_eq!(check_any_permission(granted, AnyKey::ANY_OF), Ok(()));
             let expected = |allowed: bool, least| {
-                if allowed { Ok(()) } else { Err(AuthError::MissingPermission(least)) }
+                if allowed { Ok(()) } else { Err(least) }
             };
             assert_eq!(
                 check_any_permission(granted, CanRead::ANY_OF),
@@ -154,7 +172,7 @@ mod tests {
         }
     }
 
-    type Parts = (Query<NoParams>, IfMatch, Json<NoParams>);
+    type Parts = (Query<NoParams>, WriteConditions, Json<NoParams>);
 
     #[test]
     fn request_parts_are_read_in_order() {

@@ -2,6 +2,7 @@
 //! names the field.
 
 pub(super) mod authorized;
+pub(super) mod conditions;
 pub(super) mod field;
 pub(super) mod idempotency;
 pub(super) mod json;
@@ -12,7 +13,6 @@ pub(super) mod parameter;
 pub(super) mod part;
 pub(super) mod path;
 pub(super) mod percent;
-pub(super) mod precondition;
 pub(super) mod query;
 pub(super) mod text;
 pub(super) mod unsupported_headers;

@@ -12,7 +12,7 @@ use crate::wire::whole_number;
 
 /// A version: 1 when the session is created, plus 1 for each change.
 #[derive(Clone, Copy, Debug, ToSchema)]
-#[schema(as = Version, value_type = i64, minimum = 1, example = 3)]
+#[schema(as = Version, value_type = i64, minimum = 1, examples(3))]
 pub(crate) struct VersionNumber(i64);
 
 impl VersionNumber {

@@ -1,22 +1,43 @@
-//! JSON objects with any fields, such as attributes. A map would silently keep the last of two
-//! fields with the same name; here a repeated name is an error, at any depth.
+//! Attributes: JSON objects with any members. A map would silently keep the last of two members with
+//! the same name; here a repeated name is an error, at any depth.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
+use utoipa::openapi::schema::{AdditionalProperties, Type};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::field::truncate;
 
-/// An object without repeated names. utoipa describes a type named `Object` as any JSON object,
-/// which is correct here.
+/// An object without repeated names. It also describes the attributes of responses.
 #[derive(Debug)]
-pub(crate) struct Object(pub(crate) Map<String, Value>);
+pub(crate) struct AttributesJson(pub(crate) Map<String, Value>);
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for AttributesJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(ObjectVisitor).map(Self)
+    }
+}
+
+impl PartialSchema for AttributesJson {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .description(Some("Data of the apps: a JSON object with any members."))
+            // Without this, generators make a type that has no members.
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .examples([json!({ "project": "muster" })])
+            .into()
+    }
+}
+
+impl ToSchema for AttributesJson {
+    fn name() -> Cow<'static, str> {
+        "Attributes".into()
     }
 }
 
@@ -110,7 +131,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     struct TestBody {
-        attributes: Object,
+        attributes: AttributesJson,
     }
 
     fn read(attributes: &str) -> Result<Value, String> {

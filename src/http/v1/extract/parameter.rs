@@ -23,10 +23,20 @@ pub(crate) fn in_header(
     parameter(name, ParameterIn::Header, Required::False, description, schema).build()
 }
 
-/// An optional header whose form the HTTP standard defines. Programs know the form by the name, so
-/// the schema is plain text, and the example is beside the schema.
+/// A list of entity tags, or `*` (RFC 9110), as the extractors of conditions accept it.
+const ENTITY_TAGS: &str = concat!(
+    r#"^([ \t]*\*[ \t]*|[ \t,]*((W/)?"[\t !#-~]*"[ \t]*"#,
+    r#"(,[ \t,]*(W/)?"[\t !#-~]*"[ \t]*)*[ \t,]*)?)$"#
+);
+
+/// An optional header whose form the HTTP standard defines. Only conditions have a pattern, because
+/// the server refuses other values of them.
 pub(crate) fn standard_header(name: &str, description: &str, example: &str) -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
+    let text = match name {
+        "If-Match" | "If-None-Match" => text.pattern(Some(ENTITY_TAGS)),
+        _ => text,
+    };
     let header = parameter(name, ParameterIn::Header, Required::False, description, text);
     header.example(Some(example.into())).build()
 }

@@ -7,6 +7,10 @@ use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// A part of a request: its path, its query, a header, its body.
 pub(crate) trait RequestPart: ErrorCodes + Sized {
+    /// Whether the part reads the headers of conditions. Otherwise these are refused, except in
+    /// reads: see [`conditions`](super::conditions).
+    const HAS_CONDITIONS: bool = false;
+
     /// Reads the part; `body` is the whole body.
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
 
@@ -32,6 +36,8 @@ macro_rules! impl_request_parts {
         }
 
         impl<$($part: RequestPart),+> RequestPart for ($($part,)+) {
+            const HAS_CONDITIONS: bool = $($part::HAS_CONDITIONS)||+;
+
             fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
                 Ok(($($part::read(request, body)?,)+))
             }

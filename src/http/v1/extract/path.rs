@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use actix_web::HttpRequest;
 use utoipa::PartialSchema as _;
-use utoipa::openapi::path::Parameter;
+use utoipa::openapi::path::{Parameter, ParameterBuilder};
 
 use super::parameter::{in_path, text};
 use super::part::RequestPart;
@@ -30,6 +30,11 @@ const ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
 /// The member in a path: `{account}` in the pattern.
 #[derive(Debug)]
 pub(crate) struct MemberPath(pub(crate) Account);
+
+/// The same, for a request that adds or removes the member. The example is another account, because
+/// the account that the other examples act for is the owner of the session.
+#[derive(Debug)]
+pub(crate) struct ChangedMemberPath(pub(crate) Account);
 
 impl ErrorCodes for SessionPath {
     fn codes() -> Vec<Code> {
@@ -62,16 +67,40 @@ impl ErrorCodes for MemberPath {
 
 impl RequestPart for MemberPath {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
-        const NAME: &str = "account";
-        let text = segment(request, "{account}");
-        let text = text.map_err(|error| Problem::for_field(Code::InvalidParameter, NAME, error))?;
-        let account = Account::new(&text);
-        account.map(Self).map_err(|error| Problem::invalid(Code::InvalidParameter, NAME, &error))
+        account(request).map(Self)
     }
 
     fn parameters() -> Vec<Parameter> {
-        vec![in_path("account", "The member, percent-encoded.", AccountText::schema())]
+        vec![described_account("alice")]
     }
+}
+
+impl ErrorCodes for ChangedMemberPath {
+    fn codes() -> Vec<Code> {
+        MemberPath::codes()
+    }
+}
+
+impl RequestPart for ChangedMemberPath {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        account(request).map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        vec![described_account("dave")]
+    }
+}
+
+fn account(request: &HttpRequest) -> Result<Account, Problem> {
+    const NAME: &str = "account";
+    let text = segment(request, "{account}");
+    let text = text.map_err(|error| Problem::for_field(Code::InvalidParameter, NAME, error))?;
+    Account::new(&text).map_err(|error| Problem::invalid(Code::InvalidParameter, NAME, &error))
+}
+
+fn described_account(example: &str) -> Parameter {
+    let parameter = in_path("account", "The member, percent-encoded.", AccountText::schema());
+    ParameterBuilder::from(parameter).example(Some(example.into())).build()
 }
 
 /// The segment of the path at the place of `name`, with its braces, in the pattern. The segment is

@@ -14,7 +14,7 @@ use super::field;
 use super::field::{FieldCodes, truncate};
 use super::part::RequestPart;
 use super::percent;
-use crate::domain::quoted;
+use crate::domain::{parse_time, quoted};
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 const CODES: FieldCodes = FieldCodes {
@@ -77,7 +77,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
 
 /// The time in the parameter `name`.
 pub(crate) fn time(name: &str, text: &str) -> Result<DateTime<Utc>, Problem> {
-    DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).map_err(|_| {
+    parse_time(text).map_err(|_| {
         let reason = format!(
             "must be a time such as 2024-06-10T06:13:20Z, with + written as %2B, got {}",
             quoted(text)

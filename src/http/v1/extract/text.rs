@@ -17,7 +17,7 @@ use crate::wire::whole_number;
 /// An account: 1 to 64 Unicode characters, no control characters. Muster has no list of accounts.
 #[derive(ToSchema)]
 #[schema(
-    as = Account, min_length = 1, max_length = 64, example = "alice",
+    as = Account, min_length = 1, max_length = 64, examples("alice"),
     pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$"
 )]
 #[expect(dead_code, reason = "only describes accounts in responses and in URLs")]
@@ -32,7 +32,7 @@ pub(crate) struct AccountInput(String);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(
-    as = Title, min_length = 1, max_length = 64, example = "Release",
+    as = Title, min_length = 1, max_length = 64, examples("Release"),
     pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$"
 )]
 pub(crate) struct TitleText(String);
@@ -41,7 +41,7 @@ pub(crate) struct TitleText(String);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(
-    as = Reason, min_length = 1, max_length = 256, example = "asked for by the team",
+    as = Reason, min_length = 1, max_length = 256, examples("asked for by the team"),
     pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$"
 )]
 pub(crate) struct ReasonText(String);

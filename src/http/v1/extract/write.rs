@@ -1,4 +1,4 @@
-//! The options of every change of a session: `If-Match`, `Idempotency-Key`, `?dryRun=`.
+//! The options of every change of a session: conditions, `Idempotency-Key`, `?dryRun=`.
 
 use actix_web::HttpRequest;
 use serde::Deserialize;
@@ -6,20 +6,20 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
+use super::conditions::WriteConditions;
 use super::idempotency::IdempotencyKeyHeader;
 use super::part::RequestPart;
-use super::precondition::IfMatch;
 use super::query::Query;
 use super::text::ActorFields;
-use crate::domain::{Action, Authority, Permission, Request, VersionPrecondition};
+use crate::domain::{Action, Authority, Permission, Request, RuleViolation};
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::service::{Caller, WriteOptions};
+use crate::service::{Caller, Error, WriteOptions};
 
 /// The options of a change. `Q` is the query, which has `dryRun`.
 pub(crate) struct WriteParams<Q = DryRun> {
     pub(crate) query: Q,
     pub(crate) options: WriteOptions,
-    expected: Option<VersionPrecondition>,
+    pub(crate) conditions: WriteConditions,
 }
 
 /// The query of a change.
@@ -49,14 +49,30 @@ impl<Q> WriteParams<Q> {
     /// The request for `action`. An app with `sessions:admin` acts as administrator.
     pub(crate) fn request(&self, caller: &Caller, actor: ActorFields, action: Action) -> Request {
         let ActorFields { operator, reason } = actor;
-        let expected = self.expected.clone();
-        Request { operator, authority: authority(caller), reason, precondition: expected, action }
+        let precondition = self.conditions.precondition.clone();
+        Request { operator, authority: authority(caller), reason, precondition, action }
+    }
+
+    /// The problem of a change that failed. The expected version comes from the header `If-Match`,
+    /// so a version conflict names this header.
+    pub(crate) fn problem(&self, error: Error) -> Problem {
+        match (&error, &self.conditions.weak_tag) {
+            (Error::Rejected(RuleViolation::VersionConflict { current, .. }), Some(tag)) => {
+                let reason = format_args!(
+                    "a weak tag such as W/\"{tag}\" never matches; a proxy that compresses \
+                     responses makes tags weak; the current version is {current}"
+                );
+                Problem::for_field(Code::VersionConflict, "If-Match", reason)
+                    .with_current_version(*current)
+            }
+            _ => Problem::from(error).rename_field(&[("version", "If-Match")]),
+        }
     }
 }
 
 /// The authority with which an app acts for its operators.
 pub(crate) fn authority(caller: &Caller) -> Authority {
-    match caller.app().permissions.contains(Permission::SessionsAdmin) {
+    match caller.permissions().contains(Permission::SessionsAdmin) {
         true => Authority::Admin,
         false => Authority::Member,
     }
@@ -64,21 +80,23 @@ pub(crate) fn authority(caller: &Caller) -> Authority {
 
 impl<Q> ErrorCodes for WriteParams<Q> {
     fn codes() -> Vec<Code> {
-        [Query::<Q>::codes(), IfMatch::codes(), IdempotencyKeyHeader::codes()].concat()
+        [Query::<Q>::codes(), WriteConditions::codes(), IdempotencyKeyHeader::codes()].concat()
     }
 }
 
 impl<Q: DeserializeOwned + IntoParams + HasDryRun> RequestPart for WriteParams<Q> {
+    const HAS_CONDITIONS: bool = true;
+
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
         let Query(query) = Query::<Q>::read(request, body)?;
-        let IfMatch(versions) = IfMatch::read(request, body)?;
+        let conditions = WriteConditions::read(request, body)?;
         let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::read(request, body)?;
         let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
-        Ok(Self { query, options, expected: versions.map(VersionPrecondition::any_of) })
+        Ok(Self { query, options, conditions })
     }
 
     fn parameters() -> Vec<Parameter> {
-        [Query::<Q>::parameters(), IfMatch::parameters(), IdempotencyKeyHeader::parameters()]
-            .concat()
+        let conditions = WriteConditions::parameters();
+        [Query::<Q>::parameters(), conditions, IdempotencyKeyHeader::parameters()].concat()
     }
 }

@@ -3,11 +3,10 @@
 use std::fmt;
 
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, ETAG, WWW_AUTHENTICATE};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError};
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -151,8 +150,15 @@ impl Problem {
     }
 
     /// States the current version of the session.
-    pub(super) fn with_current_version(mut self, current: Version) -> Self {
+    pub(crate) fn with_current_version(mut self, current: Version) -> Self {
         self.0.current = Some(current);
+        self
+    }
+
+    /// States the entity tag of the response that the problem replaces.
+    pub(crate) fn with_current_tag(mut self, tag: Option<&str>) -> Self {
+        let number = tag.and_then(|tag| tag.trim_matches('"').parse().ok());
+        self.0.current = number.and_then(|number| Version::new(number).ok());
         self
     }
 
@@ -244,17 +250,15 @@ pub(crate) fn report_causes<'a>(
     }
 }
 
-/// The middleware that adds request ids to problems.
-pub(crate) async fn with_request_id(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let response = next.call(request).await?;
+/// Adds the request id to a response that is a problem.
+pub(crate) fn with_request_id(
+    response: ServiceResponse<impl MessageBody + 'static>,
+) -> ServiceResponse<BoxBody> {
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
-    let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
+    let Some(problem) = problem else { return response.map_into_boxed_body() };
     let context = RequestContext::from_request(response.request());
     let answer = problem.answer(context.as_ref().map(|context| context.request_id_str()));
-    Ok(response.into_response(answer))
+    response.into_response(answer)
 }
 
 impl fmt::Display for Problem {

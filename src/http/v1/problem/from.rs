@@ -1,6 +1,8 @@
 //! Only this file turns the errors of the layers below into problems. The matches have no `_` arm,
 //! so a new error does not compile until it has a code.
 
+use chrono::SecondsFormat;
+
 use super::body::Problem;
 use super::code::Code;
 use crate::domain::RuleViolation;
@@ -22,6 +24,12 @@ impl From<Error> for Problem {
             }
             Error::VersionNotFound => {
                 Self::for_field(Code::VersionNotFound, "version", "the session has no such version")
+            }
+            Error::TimeNotSettled { settled_until } => {
+                let until = settled_until.to_rfc3339_opts(SecondsFormat::Micros, true);
+                let reason =
+                    format!("must be at most {until}, up to which all changes are committed");
+                Self::for_field(Code::TimeNotSettled, "at", reason).with_retry_after(1)
             }
             Error::MemberNotFound => {
                 Self::for_field(Code::MemberNotFound, "account", "not a member of the session")
@@ -58,12 +66,18 @@ impl From<AuthError> for Problem {
             AuthError::UnknownToken => {
                 (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
             }
+            AuthError::ExpiredKey => (Code::InvalidApiKey, "the API key has expired"),
+            AuthError::ForeignNetwork => {
+                (Code::InvalidApiKey, "the API key may not be used from this network")
+            }
             // Only access tokens and requests for them cause these errors. This API has neither.
             AuthError::ExpiredToken
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
             | AuthError::InvalidProof { .. } => (Code::InvalidApiKey, "not an API key"),
-            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => {
+            AuthError::MissingPermission(_)
+            | AuthError::KeyLacksPermission(_)
+            | AuthError::FormNotAllowed(_) => {
                 return Self::new(Code::MissingPermission, error.to_string());
             }
         };
@@ -85,6 +99,7 @@ impl From<RuleViolation> for Problem {
             RuleViolation::TooManyMembers { .. } => (Code::TooManyMembers, "member"),
             RuleViolation::Dissolved => (Code::SessionDissolved, "sessionId"),
             RuleViolation::VersionConflict { .. } => (Code::VersionConflict, "version"),
+            RuleViolation::VersionExcluded { .. } => (Code::PreconditionFailed, "If-None-Match"),
         };
         let problem = Self::for_field(code, field, &violation);
         match violation {
@@ -93,7 +108,8 @@ impl From<RuleViolation> for Problem {
             | RuleViolation::AttributesTooLarge { max: limit, got } => {
                 problem.with_limit(limit, got)
             }
-            RuleViolation::VersionConflict { current, .. } => problem.with_current_version(current),
+            RuleViolation::VersionConflict { current, .. }
+            | RuleViolation::VersionExcluded { current } => problem.with_current_version(current),
             RuleViolation::NotAMember { .. }
             | RuleViolation::RemovalNotAllowed { .. }
             | RuleViolation::OwnerOnly { .. }
@@ -135,6 +151,9 @@ impl From<NoResponse> for Problem {
             NoResponse::ClientClosed { .. } => {
                 Self::new(Code::ClientClosedRequest, error.to_string())
             }
+            NoResponse::TooManyUnread => {
+                Self::new(Code::Overloaded, error.to_string()).with_retry_after(1)
+            }
         }
     }
 }
@@ -145,12 +164,14 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge { .. } => Code::BodyTooLarge,
             BodyError::Timeout { .. } => Code::BodyTimeout,
             BodyError::Incomplete => Code::BodyIncomplete,
+            BodyError::OverBudget => Code::Overloaded,
             BodyError::NotConfigured => return Self::internal(&error),
         };
         let problem = Self::for_field(code, "body", &error);
         match error {
             BodyError::TooLarge { max } => problem.with_max(max),
-            _ => problem,
+            BodyError::OverBudget => problem.with_retry_after(1),
+            BodyError::Timeout { .. } | BodyError::Incomplete | BodyError::NotConfigured => problem,
         }
     }
 }
@@ -241,7 +262,10 @@ mod tests {
         for (error, status, headers) in [
             (AuthError::MissingToken, 401, header("www-authenticate", "Bearer")),
             (AuthError::UnknownToken, 401, invalid.clone()),
-            (AuthError::ExpiredToken, 401, invalid),
+            (AuthError::ExpiredToken, 401, invalid.clone()),
+            (AuthError::ExpiredKey, 401, invalid.clone()),
+            (AuthError::ForeignNetwork, 401, invalid),
+            (AuthError::KeyLacksPermission(Permission::SessionsRead), 403, vec![]),
             (AuthError::MissingPermission(Permission::SessionsRead), 403, vec![]),
             (AuthError::FormNotAllowed(MessageForm::Plain), 403, vec![]),
         ] {
@@ -276,6 +300,9 @@ mod tests {
         let (status, _, body) =
             response_parts(BodyError::Timeout { timeout: Duration::from_secs(3) });
         assert_eq!((status, &body["detail"]), (408, &json!("body: must arrive within 3s")));
+        let (status, headers, body) = response_parts(BodyError::OverBudget);
+        assert_eq!((status, &body["code"]), (503, &json!("overloaded")));
+        assert_eq!(headers, [("retry-after".to_owned(), "1".to_owned())]);
         let (status, _, body) = response_parts(BodyError::NotConfigured);
         assert_eq!(status, 500);
         assert_eq!(body, json!({ "code": "internal_error", "detail": "internal error" }));

@@ -62,7 +62,7 @@ fn response(status: u16, codes: &[Code]) -> Response {
     response = match status {
         401 => response.header("WWW-Authenticate", text("`Bearer`, with the error")),
         412 => response.header("ETag", text("The current version")),
-        429 | 503 | 504 => {
+        409 | 429 | 503 | 504 => {
             response.header("Retry-After", text("Seconds to wait before the next attempt"))
         }
         _ => response,
@@ -89,7 +89,9 @@ impl Problem {
             Code::TooManyMembers => sample.with_limit(2000, 2001),
             Code::UriTooLong => sample.with_limit(8_192, 9_000),
             Code::AttributesTooLarge => sample.with_limit(16_384, 16_385),
-            Code::VersionConflict => sample.with_current_version(Version::FIRST.next()),
+            Code::VersionConflict | Code::PreconditionFailed => {
+                sample.with_current_version(Version::FIRST.next())
+            }
             _ => sample,
         }
     }

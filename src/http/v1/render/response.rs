@@ -8,7 +8,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 
-use super::view::SessionView;
+use super::view::{SessionView, WrittenView};
 use crate::domain::{Session, Version};
 use crate::http::shared::idempotency::{REPLAYED, REPLAYED_NAME};
 use crate::http::v1::extract::authorized::RequestLog;
@@ -18,11 +18,6 @@ use crate::service::{WriteOptions, WriteOutcome};
 /// The response to a read.
 pub(crate) fn session(session: &Session) -> HttpResponse {
     HttpResponse::Ok().insert_header(tag(session.version)).json(SessionView::from(session))
-}
-
-/// The response to a read if the caller already has this version.
-pub(crate) fn not_modified(version: Version) -> HttpResponse {
-    HttpResponse::NotModified().insert_header(tag(version)).finish()
 }
 
 /// The response to a change.
@@ -37,12 +32,12 @@ pub(crate) fn created(
     outcome: &WriteOutcome,
     options: &WriteOptions,
 ) -> HttpResponse {
-    log.set_session(outcome.session.id);
+    log.set_session(outcome.session_id);
     if options.dry_run {
         return updated(outcome, options);
     }
     let mut response = HttpResponse::Created();
-    let id = outcome.session.id.uuid();
+    let id = outcome.session_id.uuid();
     response.insert_header((LOCATION, format!("/v1/sessions/{}", id.as_hyphenated())));
     build(response, outcome, options)
 }
@@ -54,19 +49,19 @@ fn build(
 ) -> HttpResponse {
     // The version of a dry run does not exist, so the response has no tag.
     if !options.dry_run {
-        response.insert_header(tag(outcome.session.version));
+        response.insert_header(tag(outcome.version));
     }
     if outcome.replayed {
         response.insert_header((REPLAYED, "true"));
     }
-    response.json(SessionView::from(&**outcome.session))
+    response.json(WrittenView::from(outcome))
 }
 
 fn tag(version: Version) -> (actix_web::http::header::HeaderName, String) {
     (ETAG, format!("\"{version}\""))
 }
 
-/// [`session`] and [`not_modified`] in the description.
+/// [`session`] in the description, and the response to a caller that already has this version.
 pub(crate) struct SessionResponse;
 
 /// [`updated`] in the description.
@@ -87,7 +82,8 @@ impl IntoResponses for SessionResponse {
 impl IntoResponses for UpdatedResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let description = "The session after the change; with `dryRun` as it would be, without \
-                     `ETag`. If nothing changes, the session as it is.";
+                     `ETag`. If nothing changes, the session as it is. An app without \
+                     `sessions:read` gets only `sessionId` and `version`.";
         described([("200", session_description(description).header(REPLAYED_NAME, replayed()))])
     }
 }

@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 
 use crate::domain::{Account, Session, SessionId};
 use crate::http::shared::render::{as_text, as_texts};
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::text::{AccountText, TitleText};
+use crate::service::WriteOutcome;
 
 /// An example of a session, for the description.
 pub(crate) fn sample() -> Value {
@@ -62,17 +64,41 @@ pub(crate) struct SessionView<'a> {
     updated_at: String,
     state: SessionState,
     /// Data of the apps.
-    #[schema(value_type = Object)]
+    #[schema(value_type = AttributesJson)]
     attributes: &'a Map<String, Value>,
     /// The number of members.
     #[schema(minimum = 1)]
     member_count: usize,
 }
 
+/// The result of a write: the session, or only its version for an app that may not read it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum WrittenView<'a> {
+    Session(SessionView<'a>),
+    #[serde(rename_all = "camelCase")]
+    Version {
+        #[serde(serialize_with = "as_text")]
+        session_id: SessionId,
+        version: i64,
+    },
+}
+
+impl<'a> From<&'a WriteOutcome> for WrittenView<'a> {
+    fn from(outcome: &'a WriteOutcome) -> Self {
+        match &outcome.session {
+            Some(session) => Self::Session(SessionView::from(&***session)),
+            None => {
+                Self::Version { session_id: outcome.session_id, version: outcome.version.get() }
+            }
+        }
+    }
+}
+
 /// The type of a session, always `multi`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionType, example = "multi")]
+#[schema(as = SessionType, examples("multi"))]
 pub(crate) enum SessionType {
     /// A session with any number of members.
     #[default]
@@ -82,7 +108,7 @@ pub(crate) enum SessionType {
 /// Whether a session can be changed.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionState, example = "active")]
+#[schema(as = SessionState, examples("active"))]
 pub(crate) enum SessionState {
     /// The session can be changed.
     Active,

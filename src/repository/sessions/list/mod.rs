@@ -10,6 +10,7 @@
 //! page is short and the next page continues after the window. The surprise: an empty page may not
 //! be the last one.
 
+mod bounds;
 mod plan;
 mod request;
 mod row;
@@ -20,9 +21,9 @@ mod statement;
 pub use request::{ListRequest, SessionListPage};
 pub use seek_key::{InvalidSnapshot, ReadSnapshot, SeekKey, TimeSeekKey, TransactionSnapshot};
 
+use self::bounds::ListBounds;
 use self::plan::plan;
 use self::row::StepResult;
-use crate::domain::SortKey;
 use crate::repository::Error;
 use crate::repository::Pool;
 
@@ -31,20 +32,14 @@ use crate::repository::Pool;
 /// # Errors
 /// When the database fails, or holds an invalid value.
 pub async fn list(pool: &Pool, request: &ListRequest<'_>) -> Result<SessionListPage, Error> {
-    let as_of = match (request.sort.by, request.after.and_then(|key| key.time.as_ref())) {
-        (SortKey::CreatedAt, _) => None,
-        (SortKey::UpdatedAt, Some(time)) => Some(time.as_of.clone()),
-        (SortKey::UpdatedAt, None) => Some(ReadSnapshot::take(pool, request.now).await?),
-    };
+    let bounds = ListBounds::read(pool, request).await?;
     let (steps, last) = plan(request);
     for step in &steps {
-        let result =
-            StepResult::from_rows(sources::fetch(pool, request, as_of.as_ref(), step).await?)?;
+        let result = StepResult::from_rows(sources::fetch(pool, request, &bounds, step).await?)?;
         if result.is_conclusive(step) {
-            return Ok(result.into_page(step, as_of));
+            return Ok(result.into_page(step, bounds));
         }
     }
-    let result =
-        StepResult::from_rows(sources::fetch(pool, request, as_of.as_ref(), &last).await?)?;
-    Ok(result.into_page(&last, as_of))
+    let result = StepResult::from_rows(sources::fetch(pool, request, &bounds, &last).await?)?;
+    Ok(result.into_page(&last, bounds))
 }

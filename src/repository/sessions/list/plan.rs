@@ -22,7 +22,7 @@ pub(super) enum IndexSource {
     State,
     /// Events by time. A session's position is its last event when the first page was read.
     Time,
-    /// Titles that have all grams of the searched part.
+    /// Titles of the enterprise that have all grams of the searched part.
     Title,
     /// Events since a time.
     Since,

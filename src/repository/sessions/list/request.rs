@@ -6,10 +6,6 @@ use uuid::Uuid;
 use super::seek_key::SeekKey;
 use crate::domain::{Buin, Session, SessionFilter, Sort, SortKey};
 
-/// The largest total number of members of the sessions in a page. A page of one session may exceed
-/// it.
-pub(super) const MAX_MEMBERS: i64 = 10_000;
-
 /// A request for a page.
 #[derive(Clone, Copy, Debug)]
 pub struct ListRequest<'a> {
@@ -23,8 +19,8 @@ pub struct ListRequest<'a> {
     pub after: Option<&'a SeekKey>,
     /// The largest number of sessions in a page.
     pub limit: u16,
-    /// The current time.
-    pub now: DateTime<Utc>,
+    /// The time of the database in tests; `None`: the time of its clock.
+    pub fixed_time: Option<DateTime<Utc>>,
 }
 
 impl ListRequest<'_> {
@@ -49,11 +45,14 @@ impl ListRequest<'_> {
 /// A page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionListPage {
-    /// The sessions, in order. There are fewer than requested if they have many members, or if too
-    /// many rows had to be read.
+    /// The sessions, in order. There are fewer than requested if they are large, or if too many rows
+    /// had to be read.
     pub sessions: Vec<Session>,
     /// The end of this page; `None` if no further session can exist.
     pub next: Option<SeekKey>,
+    /// The time up to which all pages together have every change. `None` in lists by creation
+    /// without a time of change.
+    pub complete_until: Option<DateTime<Utc>>,
 }
 
 /// Positions before and after all sessions.

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::bounds::ListBounds;
 use super::plan::PlanStep;
 use super::request::SessionListPage;
-use super::seek_key::{ReadSnapshot, SeekKey, TimeSeekKey};
+use super::seek_key::{SeekKey, TimeSeekKey};
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;
 use crate::repository::sessions::stored::SessionRow;
@@ -72,7 +73,8 @@ impl StepResult {
         self.more || self.rows_read < step.window
     }
 
-    pub(super) fn into_page(self, step: &PlanStep, as_of: Option<ReadSnapshot>) -> SessionListPage {
+    pub(super) fn into_page(self, step: &PlanStep, bounds: ListBounds) -> SessionListPage {
+        let ListBounds { as_of, complete_until, .. } = bounds;
         let next = match self.is_conclusive(step) {
             true if self.more => self.end,
             true => None,
@@ -80,9 +82,10 @@ impl StepResult {
         };
         let next = next.map(|(at, id)| SeekKey {
             id: SessionId::new(id),
+            complete_until: complete_until.filter(|_| as_of.is_none()),
             time: at.zip(as_of).map(|(at, as_of)| TimeSeekKey { at, as_of }),
         });
-        SessionListPage { sessions: self.sessions, next }
+        SessionListPage { sessions: self.sessions, next, complete_until }
     }
 }
 

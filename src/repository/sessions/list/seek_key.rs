@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::domain::SessionId;
 use crate::repository::Error;
 use crate::repository::Pool;
+use crate::repository::commit_horizon::CommitHorizon;
 
 /// The position after which a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub struct SeekKey {
     pub id: SessionId,
     /// The position in time, in lists by change.
     pub time: Option<TimeSeekKey>,
+    /// The time up to which the list is complete, in lists by creation that begin at a time of
+    /// change. In lists by change, the snapshot has this time.
+    pub complete_until: Option<DateTime<Utc>>,
 }
 
 /// A position in a list by change.
@@ -32,9 +36,10 @@ pub struct TimeSeekKey {
 /// order of their times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadSnapshot {
-    /// The time of the first page.
+    /// The commit horizon of the first page. The list has no change that was later when the first
+    /// page was read.
     pub at: DateTime<Utc>,
-    /// The transactions that were committed at that time.
+    /// The transactions that were committed when the first page was read.
     pub snapshot: TransactionSnapshot,
 }
 
@@ -61,15 +66,17 @@ impl ReadSnapshot {
     /// meaning after the database was restored into another server.
     const SETTLE_TIME: TimeDelta = TimeDelta::minutes(10);
 
-    /// Reads the current state.
-    pub(super) async fn take(pool: &Pool, now: DateTime<Utc>) -> Result<Self, Error> {
+    /// Reads the current state. The horizon was read before, so every change up to the horizon is
+    /// in the snapshot.
+    pub(super) async fn take(pool: &Pool, horizon: CommitHorizon) -> Result<Self, Error> {
         let snapshot = sqlx::query_scalar!(r#"select pg_current_snapshot()::text as "snapshot!""#)
             .fetch_one(pool)
             .await?;
-        Ok(Self { at: now, snapshot: TransactionSnapshot(snapshot.into()) })
+        Ok(Self { at: horizon.settled_until, snapshot: TransactionSnapshot(snapshot.into()) })
     }
 
-    pub(super) fn horizon(&self) -> DateTime<Utc> {
+    /// The time before which the ids of transactions are not compared.
+    pub(super) fn settled_before(&self) -> DateTime<Utc> {
         self.at - Self::SETTLE_TIME
     }
 }

@@ -8,41 +8,43 @@
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 
+use super::bounds::ListBounds;
 use super::plan::{IndexSource, PlanStep};
-use super::request::{ListRequest, MAX_MEMBERS};
+use super::request::ListRequest;
 use super::row::CandidateRow;
 use super::seek_key::ReadSnapshot;
 use super::statement::list;
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
 use crate::repository::Pool;
+use crate::repository::sessions::read::MAX_MEMBERS;
 use crate::repository::sessions::titles;
 
 /// Runs one step.
 pub(super) async fn fetch(
     pool: &Pool,
     request: &ListRequest<'_>,
-    as_of: Option<&ReadSnapshot>,
+    bounds: &ListBounds,
     step: &PlanStep,
 ) -> Result<Vec<CandidateRow>, Error> {
     Ok(match step.source {
         IndexSource::Member => list!(
             pool,
             request,
-            as_of,
+            bounds,
             step,
             "
             (
                 select session_id, null::timestamptz as changed_at, true as represents_session
                 from session_member
-                where buin = $1 and (account, session_id) < ($2, $17::uuid)
+                where buin = $1 and (account, session_id) < ($2, $19::uuid)
                   and account >= $2
                 order by account desc, session_id desc
                 limit case when $8::bool then $14::bigint else 0 end
             ) union all (
                 select session_id, null, true
                 from session_member
-                where buin = $1 and (account, session_id) > ($2, $17)
+                where buin = $1 and (account, session_id) > ($2, $19)
                   and account <= $2
                 order by account, session_id
                 limit case when $8 then 0 else $14 end
@@ -53,20 +55,20 @@ pub(super) async fn fetch(
         IndexSource::Owner => list!(
             pool,
             request,
-            as_of,
+            bounds,
             step,
             "
             (
                 select session_id, null::timestamptz as changed_at, true as represents_session
                 from session
-                where buin = $1 and (owner, session_id) < ($3, $17::uuid)
+                where buin = $1 and (owner, session_id) < ($3, $19::uuid)
                   and owner >= $3
                 order by owner desc, session_id desc
                 limit case when $8::bool then $14::bigint else 0 end
             ) union all (
                 select session_id, null, true
                 from session
-                where buin = $1 and (owner, session_id) > ($3, $17)
+                where buin = $1 and (owner, session_id) > ($3, $19)
                   and owner <= $3
                 order by owner, session_id
                 limit case when $8 then 0 else $14 end
@@ -78,7 +80,7 @@ pub(super) async fn fetch(
         IndexSource::State => list!(
             pool,
             request,
-            as_of,
+            bounds,
             step,
             "
             (
@@ -87,7 +89,7 @@ pub(super) async fn fetch(
                 cross join lateral (
                     select session_id
                     from session
-                    where buin = $1 and (state, session_id) < (known_state.name, $17::uuid)
+                    where buin = $1 and (state, session_id) < (known_state.name, $19::uuid)
                       and state >= known_state.name
                     order by state desc, session_id desc
                     limit case when $8::bool then $14::bigint else 0 end
@@ -101,7 +103,7 @@ pub(super) async fn fetch(
                 cross join lateral (
                     select session_id
                     from session
-                    where buin = $1 and (state, session_id) > (known_state.name, $17)
+                    where buin = $1 and (state, session_id) > (known_state.name, $19)
                       and state <= known_state.name
                     order by state, session_id
                     limit case when $8 then 0 else $14 end
@@ -120,7 +122,7 @@ pub(super) async fn fetch(
         IndexSource::Time => list!(
             pool,
             request,
-            as_of,
+            bounds,
             step,
             "
             select session_id, created_at as changed_at,
@@ -140,6 +142,7 @@ pub(super) async fn fetch(
                     from session_event
                     where buin = $1 and (created_at, session_id) < ($9::timestamptz, $10::uuid)
                       and created_at >= coalesce($6::timestamptz, '-infinity')
+                      and created_at <= $17::timestamptz
                     order by created_at desc, session_id desc, version desc
                     limit case when $8::bool then $14::bigint else 0 end
                 ) union all (
@@ -147,23 +150,26 @@ pub(super) async fn fetch(
                     from session_event
                     where buin = $1 and (created_at, session_id) > ($9, $10)
                       and created_at >= coalesce($6::timestamptz, '-infinity')
+                      and created_at <= $17
                     order by created_at, session_id, version desc
                     limit case when $8 then 0 else $14 end
                 )
             ) as event
             "
         ),
-        // The condition is repeated as a subquery, so that the planner expects few rows. Only this
-        // index is useful, for common grams too.
+        // The array is the form in which the index has the enterprise. The condition on grams is
+        // repeated as a subquery, so that the planner expects few rows. Only this index is useful,
+        // for common grams too.
         IndexSource::Title => list!(
             pool,
             request,
-            as_of,
+            bounds,
             step,
             "
             select session_id, null::timestamptz as changed_at, true as represents_session
             from session_title
-            where grams @> (select $17::bigint[]) and grams @> (select $17::bigint[])
+            where array[buin] @> array[$1::bigint]
+              and grams @> (select $19::bigint[]) and grams @> (select $19::bigint[])
             limit $14::bigint
             ",
             &filter_grams(request)
@@ -172,7 +178,7 @@ pub(super) async fn fetch(
         IndexSource::Since => list!(
             pool,
             request,
-            as_of,
+            bounds,
             step,
             "
             select session_id, null::timestamptz as changed_at, not exists (

@@ -10,10 +10,12 @@
 /// session, of which the source may have several rows). The source may use the arguments of the
 /// statement: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6 changed since, $7 by
 /// change, $8 newest first, $9 and $10 the position to begin after, $11 and $12 the read snapshot,
-/// $14 the window. Its own arguments begin with $17.
+/// $14 the window, $17 the latest position in a list by change, $18 the latest change of a session.
+/// Its own arguments begin with $19.
 macro_rules! list {
-    ($pool:expr, $request:expr, $as_of:expr, $step:expr, $source:literal $(, $argument:expr)?) => {{
+    ($pool:expr, $request:expr, $bounds:expr, $step:expr, $source:literal $(, $argument:expr)?) => {{
         let (filter, (at, id)) = ($request.filter, $request.start());
+        let ListBounds { as_of, updated_until, .. } = $bounds;
         sqlx::query_as!(
             CandidateRow,
             "with candidate as materialized (" + $source + ")" + r#"
@@ -27,6 +29,7 @@ macro_rules! list {
                       and ($3::text is null or owner = $3)
                       and ($5::text is null or state = $5)
                       and ($6::timestamptz is null or updated_at >= $6)
+                      and ($18::timestamptz is null or updated_at <= $18)
                     offset 0
                 ) as session
                 cross join lateral (
@@ -46,6 +49,7 @@ macro_rules! list {
                     offset 0
                 ) as sort_key
                 where represents_session
+                  and (not $7 or sort_key.changed_at <= $17::timestamptz)
                   and (not $15::bool or (select count(*) from candidate) < $14::bigint)
                   and case
                       when $7 and $8::bool then
@@ -75,9 +79,17 @@ macro_rules! list {
                 order by rank
                 limit $13::bigint + 1
             ), cumulative as (
-                select session_id, changed_at, rank,
-                       sum(member_count) over (order by rank) as total_members
+                select ranked.session_id, changed_at, rank,
+                       sum(member_count + attributes.members) over (order by rank)
+                           as total_members
                 from ranked
+                cross join lateral (
+                    -- 256 bytes of attributes count as one member.
+                    select octet_length(attributes::text) / 256 as members
+                    from session
+                    where session.session_id = ranked.session_id
+                    offset 0
+                ) as attributes
             )
             select rows_read as "rows_read!", found_count as "found_count!",
                    last.changed_at as "last_changed_at?",
@@ -126,12 +138,14 @@ macro_rules! list {
             $request.sort.newest_first,
             at,
             id,
-            $as_of.map(ReadSnapshot::horizon),
-            $as_of.map(|as_of| as_of.snapshot.as_str()),
+            as_of.as_ref().map(ReadSnapshot::settled_before),
+            as_of.as_ref().map(|as_of| as_of.snapshot.as_str()),
             i64::from($request.limit),
             $step.window,
             $step.unordered,
             MAX_MEMBERS,
+            as_of.as_ref().map(|as_of| as_of.at),
+            *updated_until,
             $($argument)?
         )
         .fetch_all($pool)

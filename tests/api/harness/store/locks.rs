@@ -12,6 +12,13 @@ pub async fn lock_sessions(app: &TestApp) -> PgConnection {
     connection
 }
 
+/// Blocks all reads of past versions until the connection is dropped.
+pub async fn lock_snapshots(app: &TestApp) -> PgConnection {
+    let mut connection = connect(app).await;
+    execute(&mut connection, "begin; lock table session_snapshot").await;
+    connection
+}
+
 /// Blocks all access to apps and API keys until the connection is dropped.
 pub async fn lock_credentials(app: &TestApp) -> PgConnection {
     let mut connection = connect(app).await;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _, PgExecutor};
 
-use super::{connect, execute};
+use super::{Pool, connect, execute};
 use crate::harness::{BUIN, TestApp};
 
 /// The version of the only session.
@@ -205,6 +205,30 @@ pub async fn insert_many_sessions(app: &TestApp, begin: DateTime<Utc>, count: i3
     ] {
         execute(&app.pool, sql).await;
     }
+}
+
+/// Writes titles of another enterprise that contain `rare`, like some of [`insert_many_sessions`].
+pub async fn insert_foreign_titles(app: &TestApp, buin: i64, count: i32) {
+    let sql = "insert into session_title (session_id, buin, folded, grams) \
+               select md5('foreign' || number)::uuid, $1, folded, grams \
+               from session_title cross join generate_series(1, $2) as number \
+               where session_id = (select session_id from session_title \
+                                   where folded = 'a rare' limit 1)";
+    sqlx::query(sql).bind(buin).bind(count).execute(&app.pool).await.unwrap();
+}
+
+/// Sorts new titles into their index, as PostgreSQL does by itself from time to time.
+pub async fn vacuum_titles(app: &TestApp) {
+    execute(&app.pool, "vacuum analyze session_title").await;
+}
+
+/// The number of rows of `session_title` that have been read. The connection of the pool, which has
+/// only one, reports the rows that it has read.
+pub async fn title_rows_read(pool: &Pool) -> i64 {
+    sqlx::query("select pg_stat_force_next_flush()").execute(pool).await.unwrap();
+    let sql = "select (coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint \
+               from pg_stat_user_tables where relname = 'session_title'";
+    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
 /// Gives the sessions of a title this number of members, without the members.

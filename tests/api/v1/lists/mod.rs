@@ -2,6 +2,7 @@
 //! service check the content of lists in depth.
 
 mod batch_get;
+mod following;
 mod members;
 mod sessions;
 
@@ -33,7 +34,9 @@ async fn found(app: &TestApp, path: &str) -> Value {
 
 /// A page, and the cursor of the next one.
 async fn page(app: &TestApp, path: &str, query: &[(&str, &str)]) -> (Vec<Value>, Option<String>) {
-    let found = found(app, &with(path, query)).await;
+    let mut found = found(app, &with(path, query)).await;
+    // Only lists that a time of change orders or bounds have this time.
+    found.as_object_mut().unwrap().remove("completeUntil");
     assert_eq!(found.as_object().unwrap().len(), 2, "{found}");
     let next = &found["nextCursor"];
     assert!(next.is_string() || next.is_null(), "{found}");

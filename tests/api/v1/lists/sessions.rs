@@ -239,7 +239,9 @@ async fn sessions_of_another_enterprise_are_hidden() {
     ] {
         let builder = service.app.client.request(Method::GET, &with(SESSIONS, query));
         let response = builder.bearer_auth(&key).send().await.unwrap();
-        let found: serde_json::Value = response.json().await.unwrap();
+        let mut found: serde_json::Value = response.json().await.unwrap();
+        // The time up to which the list is complete says nothing about sessions.
+        found.as_object_mut().unwrap().remove("completeUntil");
         assert_eq!(found, json!({ "items": [], "nextCursor": null }), "{query:?}");
         // The same query finds sessions with the app of the own enterprise.
         assert!(!all(&service.app, SESSIONS, query).await.is_empty(), "{query:?}");

@@ -11,7 +11,7 @@ use crate::http::v1::endpoints::sessions::update::UpdateBody;
 use crate::http::v1::extract::idempotency::parse_key;
 use crate::http::v1::extract::json;
 use crate::http::v1::extract::number::VersionNumber;
-use crate::http::v1::extract::object::Object;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::parameter::text;
 use crate::http::v1::extract::path::ID_PATTERN;
 use crate::http::v1::extract::text::{AccountInput, ReasonText, TitleText};
@@ -82,7 +82,7 @@ struct BatchUpdate {
     /// Members to remove.
     del_member: Option<Vec<AccountInput>>,
     /// A JSON merge patch (RFC 7396) of the attributes.
-    attributes: Option<Object>,
+    attributes: Option<AttributesJson>,
 }
 
 fn id() -> utoipa::openapi::Object {

@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::http::shared::permission::CanWrite;
@@ -23,6 +24,9 @@ use item::{ItemBody, ItemResult, ParsedItem};
 
 /// The maximum number of items in a batch.
 pub(crate) const MAX_ITEMS: usize = 100;
+/// The maximum number of members of all sessions in a response. 256 bytes of attributes count as a
+/// member. The first session may have more.
+const MAX_MEMBERS: usize = 10_000;
 /// The maximum number of groups of items that run concurrently.
 const CONCURRENCY: usize = 8;
 
@@ -31,23 +35,36 @@ type BatchRequest = Authorized<CanWrite, (Query<NoParams>, NoRequestHeaders, Jso
 /// A batch of requests.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "items": [
-    {
-        "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] },
-        "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
-    },
-    {
-        "update": {
-            "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}", "version": 4,
-            "operator": "alice", "title": "Release 2.0"
-        }
-    }
-]}))]
+#[schema(example = json!(creates_sample()))]
 pub(crate) struct Batch {
     /// The requests. Items of one session run one after the other, in their order. Other items run
     /// concurrently.
     #[schema(value_type = Vec<ItemBody>, min_items = 1, max_items = 100)]
     items: Vec<Box<RawValue>>,
+}
+
+/// An example of a batch that needs no session.
+fn creates_sample() -> Value {
+    json!({ "items": [
+        { "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] } },
+        { "create": { "operator": "alice", "title": "Support", "member": ["dave", "erin"] } }
+    ]})
+}
+
+/// An example of a batch that changes a session.
+fn mixed_sample() -> Value {
+    json!({ "items": [
+        {
+            "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] },
+            "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
+        },
+        {
+            "update": {
+                "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}", "version": 4,
+                "operator": "alice", "title": "Release 2.0"
+            }
+        }
+    ]})
 }
 
 impl TryFrom<Batch> for Vec<Result<ParsedItem, Problem>> {
@@ -77,7 +94,7 @@ struct BatchResponse<'a> {
     items: Vec<ItemResponse<'a>>,
 }
 
-/// The result of one item: a session or an error.
+/// The result of one item: a session, its id and version, or an error.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BatchOutcome, example = json!({ "status": 201, "session": view::sample() }))]
@@ -85,10 +102,25 @@ struct ItemResponse<'a> {
     /// The status that a separate request would get.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
-    /// The session after the item, if the item succeeded.
+    /// The session after the item, if the item succeeded. An app without `sessions:read` gets it only
+    /// after a create.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<SessionView<'a>>,
+    /// The id of the session, in place of `session`: the item succeeded, but the app may not read
+    /// sessions, or the response would be too large. The sessions of a response have at most 10,000
+    /// members together; 256 bytes of attributes count as a member. The first session is always there.
+    #[schema(
+        nullable = false,
+        example = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
+        pattern = r"^\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}$"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    /// The version of the session after the item, beside `sessionId`.
+    #[schema(nullable = false, minimum = 1, example = 2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<i64>,
     /// `true` if an earlier request with the same key has executed the item.
     #[schema(required = false, example = true)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -99,30 +131,62 @@ struct ItemResponse<'a> {
     error: Option<problem::ProblemBody<'a>>,
 }
 
-impl<'a> From<&'a ItemResult> for ItemResponse<'a> {
-    fn from(result: &'a ItemResult) -> Self {
-        let (status, replayed) = match result {
-            Ok((status, outcome)) => (*status, outcome.replayed),
-            Err(problem) => (problem.status(), false),
+impl<'a> ItemResponse<'a> {
+    /// The result of an item after results with sessions of `members` members together, which grow by
+    /// the session of this one.
+    fn new(result: &'a ItemResult, members: &mut usize) -> Self {
+        let mut response = Self {
+            status: 0,
+            session: None,
+            session_id: None,
+            version: None,
+            replayed: false,
+            error: None,
         };
-        let session =
-            result.as_ref().ok().map(|(_, outcome)| SessionView::from(&**outcome.session));
-        let error = result.as_ref().err().map(|problem| problem.body(None));
-        Self { status, session, replayed, error }
+        match result {
+            Ok((status, outcome)) => {
+                (response.status, response.replayed) = (*status, outcome.replayed);
+                let is_first = *members == 0;
+                let readable = outcome.session.as_ref().map(|session| &***session);
+                let fitting = readable.filter(|session| {
+                    *members += session.members.len() + session.attributes.json_len() / 256;
+                    is_first || *members <= MAX_MEMBERS
+                });
+                if let Some(session) = fitting {
+                    response.session = Some(SessionView::from(session));
+                } else {
+                    response.session_id = Some(outcome.session_id.to_string());
+                    response.version = Some(outcome.version.get());
+                }
+            }
+            Err(problem) => {
+                response.status = problem.status();
+                response.error = Some(problem.body(None));
+            }
+        }
+        response
     }
 }
 
 /// Create and change many sessions
 ///
 /// The response is 200 if the list of items can be read. Each item has its own status. An item that
-/// fails does not affect the others.
+/// fails does not affect the others. If the sessions are so large that they do not fit into one
+/// response, the later ones are only named.
 #[utoipa::path(
     post,
     path = "/v1/sessions/batch",
     operation_id = "batchSessions",
     tag = "sessions",
     params(BatchRequest),
-    request_body = Batch,
+    request_body(
+        content = Batch,
+        // The documentation page sends the first example, so that one must not name a session.
+        examples(
+            ("creates" = (summary = "Create two sessions", value = json!(creates_sample()))),
+            ("mixed" = (summary = "Create a session and change another", value = json!(mixed_sample())))
+        )
+    ),
     responses((status = 200, description = "The results", body = BatchResponse), ErrorResponses<BatchRequest>)
 )]
 pub(crate) async fn batch_sessions(
@@ -136,7 +200,8 @@ pub(crate) async fn batch_sessions(
     let results: Vec<_> = stream::iter(groups).buffer_unordered(CONCURRENCY).collect().await;
     let mut results: Vec<_> = results.into_iter().flatten().collect();
     results.sort_unstable_by_key(|(index, _)| *index);
-    let items = results.iter().map(|(_, result)| ItemResponse::from(result)).collect();
+    let mut members = 0;
+    let items = results.iter().map(|(_, result)| ItemResponse::new(result, &mut members)).collect();
     let mut response = HttpResponse::Ok().json(BatchResponse { items });
     problem::report_causes(
         results.iter().filter_map(|(_, result)| result.as_ref().err()),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use utoipa::openapi::{Array, ArrayBuilder};
 
-use crate::domain::{Session, SessionId};
+use crate::domain::SessionId;
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
@@ -17,7 +17,7 @@ use crate::http::v1::extract::query::{NoParams, Query};
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::view;
 use crate::http::v1::render::view::SessionView;
-use crate::service::Sessions;
+use crate::service::{Sessions, SessionsFound};
 
 /// The maximum number of ids in a request.
 pub(crate) const MAX_IDS: usize = 200;
@@ -67,10 +67,11 @@ impl TryFrom<BatchGetBody> for UniqueSessionIds {
     }
 }
 
-/// The sessions that were found, and the ids of the others.
+/// The sessions that were read, and the ids of the others.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SessionsFound, example = json!({
-    "items": [view::sample()], "missing": ["{01900C5E-7A00-7000-8000-000000000001}"]
+    "items": [view::sample()], "missing": ["{01900C5E-7A00-7000-8000-000000000001}"],
+    "remaining": ["{01900C5E-7A00-7000-8000-000000000002}"]
 }))]
 struct BatchGetResponse<'a> {
     /// The sessions, in the order of the ids, each once.
@@ -79,13 +80,18 @@ struct BatchGetResponse<'a> {
     #[schema(schema_with = response_ids)]
     #[serde(serialize_with = "as_texts")]
     missing: Vec<SessionId>,
+    #[schema(schema_with = remaining_ids, required = false)]
+    #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
+    remaining: &'a [SessionId],
 }
 
 impl<'a> BatchGetResponse<'a> {
-    fn new(UniqueSessionIds(requested): &UniqueSessionIds, sessions: &'a [Session]) -> Self {
-        let found: HashSet<_> = sessions.iter().map(|session| session.id).collect();
-        let missing = requested.iter().copied().filter(|id| !found.contains(id)).collect();
-        Self { items: sessions.iter().map(SessionView::from).collect(), missing }
+    fn new(UniqueSessionIds(requested): &UniqueSessionIds, found: &'a SessionsFound) -> Self {
+        let SessionsFound { sessions, remaining } = found;
+        let read = sessions.iter().map(|session| session.id);
+        let existing: HashSet<_> = read.chain(remaining.iter().copied()).collect();
+        let missing = requested.iter().copied().filter(|id| !existing.contains(id)).collect();
+        Self { items: sessions.iter().map(SessionView::from).collect(), missing, remaining }
     }
 }
 
@@ -105,6 +111,14 @@ fn response_ids() -> Array {
     ids(RESPONSE_ID_PATTERN, RESPONSE_ID_EXAMPLE).description(Some(description)).build()
 }
 
+fn remaining_ids() -> Array {
+    let description = "The ids that were not read because the response would be too large, in the \
+                       same order, each once: request them again. The field is present only if the \
+                       sessions have more than 10,000 members together; 256 bytes of attributes \
+                       count as a member. The first session is always read.";
+    ids(RESPONSE_ID_PATTERN, RESPONSE_ID_EXAMPLE).description(Some(description)).build()
+}
+
 fn ids(pattern: &str, example: &str) -> ArrayBuilder {
     ArrayBuilder::new().items(text(pattern, example)).max_items(Some(MAX_IDS))
 }
@@ -112,7 +126,8 @@ fn ids(pattern: &str, example: &str) -> ArrayBuilder {
 /// Read many sessions
 ///
 /// The sessions are read at one moment, dissolved sessions included. An id that no session of the
-/// enterprise has is not an error: `missing` lists such ids.
+/// enterprise has is not an error: `missing` lists such ids. Sessions that do not fit into one
+/// response are listed in `remaining`: request them again.
 #[utoipa::path(
     post,
     path = "/v1/sessions/batch-get",

@@ -2,7 +2,10 @@
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::domain::{self, Account, SessionFilter, Sort, SortKey, TitlePart, quoted};
 use crate::http::shared::permission::CanRead;
@@ -13,7 +16,7 @@ use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::AccountText;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::view;
-use crate::http::v1::render::view::{SessionState, SessionView};
+use crate::http::v1::render::view::{SessionState, SessionView, rfc3339};
 use crate::service::{ListQuery, Sessions};
 
 type ListSessionsRequest = Authorized<CanRead, Query<ListSessionsQuery>>;
@@ -41,7 +44,8 @@ pub(crate) struct ListSessionsQuery {
     /// Only sessions in this state. Without the parameter the list has dissolved sessions as well.
     #[param(value_type = Option<SessionState>)]
     state: Option<String>,
-    /// Only sessions whose last change was at this time (RFC 3339) or later. Write a `+` as `%2B`.
+    /// Only sessions whose last change was at this time (RFC 3339) or later. Write a `+` as `%2B`. To
+    /// follow changes, continue with `completeUntil` of the previous list.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
     updated_since: Option<String>,
     /// The order: by creation time or by last change; with `-` the newest first. Sessions with the
@@ -59,8 +63,7 @@ pub(crate) struct ListSessionsQuery {
 }
 
 /// The order of a list.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[schema(default = "-createdAt")]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 enum SortOrder {
     #[serde(rename = "createdAt")]
     Created,
@@ -72,6 +75,22 @@ enum SortOrder {
     #[serde(rename = "-updatedAt")]
     UpdatedLast,
 }
+
+impl PartialSchema for SortOrder {
+    fn schema() -> RefOr<Schema> {
+        // Generators take the names from here: a name must not begin with `-`.
+        let names = ["CreatedAt", "CreatedAtDescending", "UpdatedAt", "UpdatedAtDescending"];
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The order of a list."))
+            .default(Some("-createdAt".into()))
+            .enum_values(Some(["createdAt", "-createdAt", "updatedAt", "-updatedAt"]))
+            .extensions(Some(Extensions::from_iter([("x-enum-varnames", names)])))
+            .into()
+    }
+}
+
+impl ToSchema for SortOrder {}
 
 impl From<SortOrder> for Sort {
     fn from(order: SortOrder) -> Self {
@@ -123,7 +142,9 @@ fn parse_state(text: &str) -> Result<domain::State, Problem> {
 /// A part of a list of sessions.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionPage, example = json!({ "items": [view::sample()], "nextCursor": null }))]
+#[schema(as = SessionPage, example = json!({
+    "items": [view::sample()], "nextCursor": null, "completeUntil": "2024-06-10T06:13:31.000000Z"
+}))]
 struct SessionPage<'a> {
     /// The sessions. A page with fewer than `limit`, or without any, is not always the last one.
     #[schema(max_items = 200)]
@@ -131,6 +152,12 @@ struct SessionPage<'a> {
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
+    /// The time up to which all pages together have every change, in UTC with microseconds. The list
+    /// continues with this time as `updatedSince`. Present if `updatedSince` is set, or if the order
+    /// is by `updatedAt`; the same on all pages.
+    #[schema(value_type = String, format = DateTime, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete_until: Option<String>,
 }
 
 /// Find sessions
@@ -143,6 +170,12 @@ struct SessionPage<'a> {
 /// ceases to match meanwhile may be missing. Each page shows its sessions as they are when the page
 /// is read. In an order by `updatedAt` a session keeps the place that it had when the first page
 /// was read, even if it has changed since.
+///
+/// To follow changes, ask for `updatedSince` and read all pages. Then continue with `completeUntil`,
+/// not with the greatest `updatedAt`: every change up to `completeUntil` is in the list, and no
+/// change can appear there later. A session whose last change is younger is not in the list, because
+/// an older change may still be committed; it is in the next list. A session can appear again, so
+/// ignore versions that you already have. The clocks of servers have no effect.
 #[utoipa::path(
     get,
     path = "/v1/sessions",
@@ -158,7 +191,8 @@ pub(crate) async fn list(
     let Query(params) = request.parts;
     let found = sessions.list(&request.caller, &params.try_into()?).await?;
     let items = found.items.iter().map(SessionView::from).collect();
-    Ok(HttpResponse::Ok().json(SessionPage { items, next_cursor: found.next }))
+    let complete_until = found.complete_until.map(rfc3339);
+    Ok(HttpResponse::Ok().json(SessionPage { items, next_cursor: found.next, complete_until }))
 }
 
 #[cfg(test)]

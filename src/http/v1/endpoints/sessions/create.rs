@@ -9,10 +9,9 @@ use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::idempotency::IdempotencyKeyHeader;
 use crate::http::v1::extract::json::Json;
-use crate::http::v1::extract::object::Object;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
-use crate::http::v1::extract::unsupported_headers::NoIfMatch;
 use crate::http::v1::extract::write::{DryRun, HasDryRun as _};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response;
@@ -20,8 +19,7 @@ use crate::http::v1::render::response::CreatedResponse;
 use crate::http::v1::render::view::SessionType;
 use crate::service::{Sessions, WriteOptions};
 
-type CreateRequest =
-    Authorized<CanWrite, (Query<DryRun>, IdempotencyKeyHeader, NoIfMatch, Json<CreateBody>)>;
+type CreateRequest = Authorized<CanWrite, (Query<DryRun>, IdempotencyKeyHeader, Json<CreateBody>)>;
 
 /// A session to create.
 #[derive(Deserialize, ToSchema)]
@@ -40,7 +38,7 @@ pub(crate) struct CreateBody {
     #[serde(default)]
     r#type: Option<SessionType>,
     /// Data of the app: at most 16 KiB as compact JSON. Members that are `null` are dropped.
-    attributes: Option<Object>,
+    attributes: Option<AttributesJson>,
     reason: Option<ReasonText>,
 }
 
@@ -52,7 +50,7 @@ impl TryFrom<CreateBody> for NewSession {
         let SessionType::Multi = body.r#type.unwrap_or_default();
         let title = body.title.read(Code::InvalidField, "title")?;
         let members = accounts("member", &body.member)?;
-        let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
+        let attributes = body.attributes.map(|AttributesJson(map)| AttributesPatch::new(map));
         let attributes = Attributes::new(&attributes.unwrap_or_default())?;
         let ActorFields { operator: creator, reason } = actor;
         Ok(Self { title, creator, members, attributes, reason })
@@ -85,7 +83,7 @@ pub(crate) async fn create(
     sessions: web::Data<Sessions>,
     request: CreateRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (Query(query), IdempotencyKeyHeader(key), _, Json(body)) = request.parts;
+    let (Query(query), IdempotencyKeyHeader(key), Json(body)) = request.parts;
     let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
     let outcome = sessions.create(&request.caller, body.try_into()?, &options).await?;
     Ok(response::created(&request.log, &outcome, &options))

@@ -10,10 +10,10 @@ use utoipa::openapi::path::Parameter;
 use crate::domain::{Session, Version};
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::conditions::ReadConditions;
 use crate::http::v1::extract::parameter::standard_header;
 use crate::http::v1::extract::part::RequestPart;
 use crate::http::v1::extract::path::SessionPath;
-use crate::http::v1::extract::precondition::IfNoneMatch;
 use crate::http::v1::extract::query;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
@@ -21,7 +21,8 @@ use crate::http::v1::render::response;
 use crate::http::v1::render::response::SessionResponse;
 use crate::service::Sessions;
 
-type GetSessionRequest = Authorized<CanRead, (SessionPath, Query<AsOfQuery>, IfNoneMatch, NoCache)>;
+type GetSessionRequest =
+    Authorized<CanRead, (SessionPath, Query<AsOfQuery>, ReadConditions, NoCache)>;
 
 /// The query: a version or a time. Without both, the session as it is now.
 #[derive(Deserialize, IntoParams)]
@@ -31,7 +32,9 @@ pub(crate) struct AsOfQuery {
     /// The session as it was at this version.
     #[param(minimum = 1, example = 3)]
     version: Option<i64>,
-    /// The session as it was at this time (RFC 3339). Must not be combined with `version`.
+    /// The session as it was at this time (RFC 3339). Must not be combined with `version`. The
+    /// response is the same whenever it is asked for: a time at which a change may still be
+    /// committed, such as one in the future, is refused.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
     at: Option<String>,
 }
@@ -93,7 +96,7 @@ struct GetSessionErrors;
 
 impl ErrorCodes for GetSessionErrors {
     fn codes() -> Vec<Code> {
-        vec![Code::SessionNotFound, Code::VersionNotFound]
+        vec![Code::SessionNotFound, Code::VersionNotFound, Code::TimeNotSettled]
     }
 }
 
@@ -112,12 +115,9 @@ pub(crate) async fn get(
     sessions: web::Data<Sessions>,
     request: GetSessionRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), Query(as_of), if_none_match, NoCache(no_cache)) = request.parts;
+    let (SessionPath(id), Query(as_of), _, NoCache(no_cache)) = request.parts;
     let caller = &request.caller;
-    let respond = |session: &Session| match if_none_match.matches(session.version) {
-        true => response::not_modified(session.version),
-        false => response::session(session),
-    };
+    let respond = |session: &Session| response::session(session);
     Ok(match as_of.try_into()? {
         AsOf::Now if no_cache => respond(&**sessions.get_uncached(caller, id).await?),
         AsOf::Now => respond(&**sessions.get(caller, id).await?),

@@ -10,7 +10,7 @@ use crate::domain::{Action, Update};
 use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
-use crate::http::v1::extract::path::{MemberPath, SessionPath};
+use crate::http::v1::extract::path::{ChangedMemberPath, SessionPath};
 use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, accounts};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
@@ -19,9 +19,9 @@ use crate::service::Sessions;
 
 type ReplaceMembersRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<MembersBody>)>;
 type AddMemberRequest =
-    Authorized<CanWrite, (SessionPath, MemberPath, WriteParams, Json<OperatorBody>)>;
+    Authorized<CanWrite, (SessionPath, ChangedMemberPath, WriteParams, Json<OperatorBody>)>;
 type RemoveMemberRequest =
-    Authorized<CanWrite, (SessionPath, MemberPath, WriteParams<OperatorQuery>)>;
+    Authorized<CanWrite, (SessionPath, ChangedMemberPath, WriteParams<OperatorQuery>)>;
 
 /// The path has the account of the member, so problems with it name `account`.
 const FIELD_NAMES: [(&str, &str); 2] = [("member", "account"), ("delMember", "account")];
@@ -30,7 +30,7 @@ const FIELD_NAMES: [(&str, &str); 2] = [("member", "account"), ("delMember", "ac
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = WantedMembers, example = json!({
-    "operator": "alice", "reason": "the new team", "member": ["alice", "bob", "dave"]
+    "operator": "alice", "reason": "the new team", "member": ["alice", "bob", "dave", "erin"]
 }))]
 pub(crate) struct MembersBody {
     /// The account that acts.
@@ -88,7 +88,8 @@ pub(crate) async fn add(
     sessions: web::Data<Sessions>,
     request: AddMemberRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), MemberPath(account), write, Json(operator)) = request.parts;
+    let (SessionPath(id), ChangedMemberPath(account), write, Json(operator)) = request.parts;
+    write.conditions.refuse_any_tag()?;
     let action = Action::Update(Update::for_members(vec![account], Vec::new())?);
     let change_request = ChangeRequest { actor: operator.try_into()?, action };
     let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
@@ -112,7 +113,8 @@ pub(crate) async fn remove(
     sessions: web::Data<Sessions>,
     request: RemoveMemberRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), MemberPath(account), write) = request.parts;
+    let (SessionPath(id), ChangedMemberPath(account), write) = request.parts;
+    write.conditions.refuse_any_tag()?;
     let action = Action::Update(Update::for_members(Vec::new(), vec![account])?);
     let change_request = ChangeRequest { actor: (&write.query).try_into()?, action };
     let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;

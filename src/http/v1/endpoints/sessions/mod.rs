@@ -21,8 +21,7 @@ pub(crate) struct ChangeRequest {
     pub(crate) action: Action,
 }
 
-/// Changes a session and responds with the result. The expected version comes from the header
-/// `If-Match`, so a version conflict names this header.
+/// Changes a session and responds with the result.
 async fn apply_change<Q>(
     sessions: &Sessions,
     caller: &Caller,
@@ -32,8 +31,7 @@ async fn apply_change<Q>(
 ) -> Result<HttpResponse, Problem> {
     let request = params.request(caller, change_request.actor, change_request.action);
     let outcome = sessions.update(caller, id, request, &params.options).await;
-    let outcome =
-        outcome.map_err(|error| Problem::from(error).rename_field(&[("version", "If-Match")]))?;
+    let outcome = outcome.map_err(|error| params.problem(error))?;
     Ok(response::updated(&outcome, &params.options))
 }
 
@@ -42,13 +40,7 @@ pub(crate) struct ChangeErrors;
 
 impl ErrorCodes for ChangeErrors {
     fn codes() -> Vec<Code> {
-        vec![
-            Code::SessionNotFound,
-            Code::NotAMember,
-            Code::MissingReason,
-            Code::VersionConflict,
-            Code::TooManyChanges,
-        ]
+        vec![Code::SessionNotFound, Code::NotAMember, Code::MissingReason, Code::TooManyChanges]
     }
 }
 

@@ -27,7 +27,7 @@ type RevertRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Revert
 #[into_params(parameter_in = Query)]
 pub(crate) struct OperatorQuery {
     /// The account that acts.
-    #[param(inline, value_type = AccountText)]
+    #[param(inline, value_type = AccountText, example = "alice")]
     operator: AccountInput,
     /// The reason, for the history. Required when acting as administrator.
     #[param(inline)]
@@ -42,7 +42,7 @@ pub(crate) struct OperatorQuery {
 /// The operator and the reason of a change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = Operator, example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
+#[schema(as = Actor, example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
 pub(crate) struct OperatorBody {
     /// The account that acts.
     operator: AccountInput,
@@ -62,7 +62,7 @@ const FIELD_NAMES: [(&str, &str); 4] = [
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = Revert, example = json!({
-    "operator": "alice", "reason": "that was a mistake", "version": 3
+    "operator": "alice", "reason": "that was a mistake", "version": 1
 }))]
 pub(crate) struct RevertBody {
     /// The account that acts.

@@ -9,7 +9,7 @@ use crate::domain::{Action, AttributesPatch, Update};
 use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
-use crate::http::v1::extract::object::Object;
+use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
 use crate::http::v1::extract::write::WriteParams;
@@ -24,7 +24,8 @@ type UpdateRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Update
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = SessionPatch, example = json!({
     "operator": "alice", "reason": "the next release", "title": "Release 2.0",
-    "addMember": ["dave"], "delMember": ["carol"], "attributes": { "project": null, "goal": 2 }
+    "addMember": ["dave", "erin"], "delMember": ["carol"],
+    "attributes": { "project": null, "goal": 2 }
 }))]
 pub(crate) struct UpdateBody {
     /// The account that acts.
@@ -40,7 +41,7 @@ pub(crate) struct UpdateBody {
     pub(crate) del_member: Option<Vec<AccountInput>>,
     /// A JSON merge patch (RFC 7396) of the attributes: members that are `null` are removed. The
     /// result may have at most 16 KiB.
-    pub(crate) attributes: Option<Object>,
+    pub(crate) attributes: Option<AttributesJson>,
 }
 
 impl TryFrom<UpdateBody> for ChangeRequest {
@@ -52,7 +53,7 @@ impl TryFrom<UpdateBody> for ChangeRequest {
         let owner = body.owner.map(|owner| owner.read(Code::InvalidField, "owner")).transpose()?;
         let add = accounts("addMember", &body.add_member.unwrap_or_default())?;
         let remove = accounts("delMember", &body.del_member.unwrap_or_default())?;
-        let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
+        let attributes = body.attributes.map(|AttributesJson(map)| AttributesPatch::new(map));
         let mut update = Update::for_members(add, remove)?;
         (update.title, update.owner, update.attributes) = (title, owner, attributes);
         Ok(Self { actor, action: Action::Update(update) })

@@ -1,0 +1,282 @@
+//! Bounds the memory of large responses that their clients have not read yet.
+//!
+//! A response is held from its rendering until its last part has been handed to the connection. A slow
+//! or silent client thus holds memory for as long as the write timeout permits. Each enterprise may
+//! hold a quarter of the budget, so its slow clients do not make the server reject the requests of
+//! others.
+//!
+//! Small responses are not counted: the buffer of a connection is as large. A read whose response has
+//! no room is rejected. A change is rejected before anything is done if the enterprise has used up its
+//! share; the response to a change that is done is counted in any case.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::request_context::RequestContext;
+use super::timeout::NoResponse;
+use crate::domain::Buin;
+use crate::metrics::{Metrics, ResponseStats};
+
+/// The maximum size of a response that is not counted, in bytes.
+const MAX_UNCOUNTED: usize = 16 * 1024;
+/// The size of the parts in which a counted response is handed to its connection, in bytes.
+const PART: usize = 32 * 1024;
+/// The part of the budget that one enterprise may hold.
+const SHARES: usize = 4;
+
+/// The memory of the large responses of all threads.
+pub struct ResponseBudget {
+    max_bytes: usize,
+    held: Mutex<HeldBytes>,
+    /// [`HeldBytes::total`], for a look without the lock.
+    total: AtomicUsize,
+    metrics: Arc<Metrics>,
+}
+
+/// The bytes of responses that are not read yet.
+#[derive(Default)]
+struct HeldBytes {
+    total: usize,
+    /// The enterprises that hold any.
+    by_enterprise: HashMap<Buin, usize>,
+}
+
+/// A part of the budget, held until it is dropped.
+struct HeldResponse {
+    budget: Arc<ResponseBudget>,
+    buin: Buin,
+    bytes: usize,
+}
+
+/// The body of a large response. The response is handed over part by part, because the framework
+/// would copy it whole into the buffer of its connection, and drop it before it is sent.
+struct PartedBody {
+    rest: Bytes,
+    /// `None` if the response is the same for all callers: it exists once for all clients.
+    _held: Option<HeldResponse>,
+}
+
+impl ResponseBudget {
+    /// A budget of `max_bytes` for all enterprises together.
+    #[must_use]
+    pub fn new(max_bytes: usize, metrics: Arc<Metrics>) -> Self {
+        Self { max_bytes, held: Mutex::default(), total: AtomicUsize::new(0), metrics }
+    }
+
+    /// Whether an enterprise holds its whole share, or holds responses while the budget is used up.
+    fn is_used_up(&self, buin: Buin) -> bool {
+        let share = self.max_bytes / SHARES;
+        // The usual case: less is held than by any enterprise that has used up its share.
+        if self.total.load(Ordering::Relaxed) < share {
+            return false;
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.by_enterprise.get(&buin).copied().unwrap_or_default();
+        own >= share || (own > 0 && held.total >= self.max_bytes)
+    }
+
+    fn stats(&self) -> &ResponseStats {
+        &self.metrics.responses
+    }
+
+    /// Counts a response. `None` if the budget or the share of the enterprise has no room for it. A
+    /// response that `must_be_sent` is counted in any case, and so is the only one of an enterprise.
+    fn hold(self: Arc<Self>, buin: Buin, bytes: usize, must_be_sent: bool) -> Option<HeldResponse> {
+        {
+            // No code panics while it holds the lock.
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = held.by_enterprise.get(&buin).copied().unwrap_or_default();
+            let fits = own.saturating_add(bytes) <= self.max_bytes / SHARES
+                && held.total.saturating_add(bytes) <= self.max_bytes;
+            if !(fits || must_be_sent || own == 0) {
+                self.stats().rejected.inc();
+                return None;
+            }
+            held.total = held.total.saturating_add(bytes);
+            self.total.store(held.total, Ordering::Relaxed);
+            held.by_enterprise.insert(buin, own.saturating_add(bytes));
+        }
+        self.stats().held_bytes.add(signed(bytes));
+        Some(HeldResponse { budget: self, buin, bytes })
+    }
+}
+
+impl Drop for HeldResponse {
+    fn drop(&mut self) {
+        let Self { budget, buin, bytes } = self;
+        let mut held = budget.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.total = held.total.saturating_sub(*bytes);
+        budget.total.store(held.total, Ordering::Relaxed);
+        let own = held.by_enterprise.get(buin).copied().unwrap_or_default().saturating_sub(*bytes);
+        match own {
+            0 => _ = held.by_enterprise.remove(buin),
+            own => _ = held.by_enterprise.insert(*buin, own),
+        }
+        drop(held);
+        budget.stats().held_bytes.add(-signed(*bytes));
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Checks that the enterprise of a request may make a change, whose response is sent in any case.
+///
+/// # Errors
+/// [`NoResponse::TooManyUnread`] if the clients of the enterprise have too many responses to read.
+pub(crate) fn check_room(request: &HttpRequest, buin: Buin) -> Result<(), NoResponse> {
+    match request.app_data::<web::Data<ResponseBudget>>() {
+        Some(budget) if budget.is_used_up(buin) => {
+            budget.stats().rejected.inc();
+            Err(NoResponse::TooManyUnread)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Counts the body of a response until it is sent. `is_read`: nothing was changed, so the response may
+/// be rejected.
+///
+/// # Errors
+/// [`NoResponse::TooManyUnread`] if the clients of the enterprise have too many responses to read.
+pub(crate) fn count(
+    request: &HttpRequest,
+    response: HttpResponse,
+    is_read: bool,
+) -> Result<HttpResponse, NoResponse> {
+    let is_large = |size| matches!(size, BodySize::Sized(size) if size > MAX_UNCOUNTED as u64);
+    if !is_large(response.body().size()) {
+        return Ok(response);
+    }
+    let buin = RequestContext::from_request(request).and_then(|context| context.enterprise());
+    let budget = request.app_data::<web::Data<ResponseBudget>>();
+    let (response, body) = response.into_parts();
+    let rest = match body.try_into_bytes() {
+        Ok(bytes) => bytes,
+        Err(body) => return Ok(response.set_body(body)),
+    };
+    let held = match (buin, budget) {
+        (Some(buin), Some(budget)) => {
+            let held = budget.clone().into_inner().hold(buin, rest.len(), !is_read);
+            Some(held.ok_or(NoResponse::TooManyUnread)?)
+        }
+        _ => None,
+    };
+    Ok(response.set_body(BoxBody::new(PartedBody { rest, _held: held })))
+}
+
+impl MessageBody for PartedBody {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.rest.len() as u64)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PART);
+        Poll::Ready(Some(Ok(self.rest.split_to(length))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::HttpMessage as _;
+    use actix_web::test::TestRequest;
+    use futures_util::future::poll_fn;
+
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    fn buin(number: i64) -> Buin {
+        Buin::new(number).unwrap()
+    }
+
+    fn budget(max_bytes: usize) -> Arc<ResponseBudget> {
+        Arc::new(ResponseBudget::new(max_bytes, Arc::default()))
+    }
+
+    /// A response of `length` bytes to the enterprise `number`, after it was counted.
+    fn counted(
+        budget: &Arc<ResponseBudget>,
+        number: i64,
+        length: usize,
+        is_read: bool,
+    ) -> Result<HttpResponse, NoResponse> {
+        let request = TestRequest::get().app_data(web::Data::from(budget.clone()));
+        let request = request.to_http_request();
+        let context = RequestContext::for_tests("id");
+        context.set_enterprise(buin(number));
+        request.extensions_mut().insert(context);
+        count(&request, HttpResponse::Ok().body(vec![b'x'; length]), is_read)
+    }
+
+    fn held(budget: &ResponseBudget) -> (usize, Vec<(Buin, usize)>) {
+        let held = budget.held.lock().unwrap();
+        let mut shares: Vec<_> =
+            held.by_enterprise.iter().map(|(buin, own)| (*buin, *own)).collect();
+        shares.sort_unstable();
+        assert_eq!(budget.metrics.responses.held_bytes.value(), signed(held.total));
+        (held.total, shares)
+    }
+
+    #[test]
+    fn an_enterprise_holds_a_quarter_and_all_together_the_whole() {
+        let budget = budget(400 * KIB);
+        let mut responses = Vec::new();
+        for number in 1..=4 {
+            for _ in 0..2 {
+                responses.push(counted(&budget, number, 50 * KIB, true).unwrap());
+            }
+            let refused = counted(&budget, number, 50 * KIB, true);
+            assert_eq!(refused.unwrap_err(), NoResponse::TooManyUnread);
+        }
+        // Another enterprise may always have one response.
+        responses.push(counted(&budget, 5, 50 * KIB, true).unwrap());
+        assert!(counted(&budget, 5, 50 * KIB, true).is_err());
+        // A change that is done gets its response. The next change is refused before it begins.
+        responses.push(counted(&budget, 5, 50 * KIB, false).unwrap());
+        assert_eq!(held(&budget).0, 500 * KIB);
+        let is_used_up = |numbers: [i64; 3]| numbers.map(|number| budget.is_used_up(buin(number)));
+        assert_eq!(is_used_up([1, 5, 6]), [true, true, false]);
+        // Small responses are not counted.
+        counted(&budget, 5, MAX_UNCOUNTED, true).unwrap();
+        responses.truncate(2);
+        assert_eq!(held(&budget), (100 * KIB, vec![(buin(1), 100 * KIB)]));
+        assert_eq!(is_used_up([1, 5, 6]), [true, false, false]);
+        responses.pop();
+        assert_eq!(is_used_up([1, 5, 6]), [false; 3]);
+        drop(responses);
+        assert_eq!(held(&budget), (0, vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_response_is_counted_until_its_last_part_is_taken() {
+        let budget = budget(1024 * KIB);
+        let response = counted(&budget, 1, 80 * KIB, true).unwrap();
+        let mut body = response.into_body();
+        assert_eq!(body.size(), BodySize::Sized(80 * 1024));
+        let mut parts = Vec::new();
+        while let Some(part) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
+            parts.push(part.unwrap().len() / KIB);
+            assert_eq!(held(&budget).0, 80 * KIB);
+        }
+        assert_eq!(parts, [32, 32, 16]);
+        drop(body);
+        assert_eq!(held(&budget).0, 0);
+    }
+}
