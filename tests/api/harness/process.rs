@@ -123,8 +123,11 @@ impl Home {
             ("MUSTER__SERVER__WORKERS", "2"),
             ("MUSTER__METRICS__BIND", "127.0.0.1:0"),
             ("MUSTER__DATABASE__DOWNLOAD", "false"),
-            // A machine that is busy with other tests may need long for a request.
-            ("MUSTER__SERVER__REQUEST_TIMEOUT", "60s"),
+            // A machine that is busy with other tests may need long for a request, for a connection
+            // to the database, and for a statement.
+            ("MUSTER__SERVER__REQUEST_TIMEOUT", "120s"),
+            ("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "60s"),
+            ("MUSTER__DATABASE__STATEMENT_TIMEOUT", "48s"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { parent, data_dir, env }
@@ -301,11 +304,14 @@ pub struct Output {
 
 impl Output {
     /// Checks that the command succeeded without an error message. A warning about a slow statement
-    /// is no error, because a loaded machine is slow.
+    /// or a slow start of PostgreSQL is no error, because a loaded machine is slow.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "{self:#?}");
-        let mut errors = self.stderr.lines().filter(|line| !line.contains("slow statement: "));
+        let is_slowness = |line: &&str| {
+            ["slow statement: ", "is not ready yet"].iter().any(|text| line.contains(text))
+        };
+        let mut errors = self.stderr.lines().filter(|line| !is_slowness(line));
         assert_eq!(errors.next(), None, "{self:#?}");
         self
     }
