@@ -28,8 +28,11 @@ pub struct TokenOptions {
     pub max_clock_skew: Duration,
 }
 
-/// The number of token requests that the server remembers, to refuse them a second time.
+/// The number of granted token requests that the server remembers, to refuse them a second time.
 const REMEMBERED_TOKEN_REQUESTS: usize = 131_072;
+/// The number of tried token requests that the server remembers. They have a memory of their own,
+/// because an attacker without the key can fill it.
+const REMEMBERED_ATTEMPTS: usize = 131_072;
 /// The number of tokens that a thread caches. A full cache is emptied.
 const TOKEN_CACHE_CAPACITY: usize = 1_024;
 
@@ -38,6 +41,8 @@ pub struct Authenticator {
     directory: Arc<AppDirectory>,
     /// The token requests that were granted, on all threads.
     granted: Arc<ReplayMemory>,
+    /// All token requests, on all threads.
+    tried: Arc<ReplayMemory>,
     options: TokenOptions,
     clock: Clock,
     token_cache: RefCell<TokenCache>,
@@ -65,6 +70,7 @@ impl Clone for Authenticator {
         Self {
             directory: self.directory.clone(),
             granted: self.granted.clone(),
+            tried: self.tried.clone(),
             options: self.options,
             clock: self.clock.clone(),
             token_cache: RefCell::default(),
@@ -88,7 +94,8 @@ impl Authenticator {
     #[must_use]
     pub fn new(directory: Arc<AppDirectory>, options: TokenOptions, clock: Clock) -> Self {
         let granted = Arc::new(ReplayMemory::new(REMEMBERED_TOKEN_REQUESTS));
-        Self { directory, granted, options, clock, token_cache: RefCell::default() }
+        let tried = Arc::new(ReplayMemory::new(REMEMBERED_ATTEMPTS));
+        Self { directory, granted, tried, options, clock, token_cache: RefCell::default() }
     }
 
     /// Authenticates the holder of an access token or an API key. `at` is the time at which the
@@ -211,9 +218,11 @@ impl Authenticator {
         let at = self.clock.now();
         let now = at.timestamp();
         let previous = app_context.previous_at(at);
-        let (opened, key) = app_context.open(sealed, previous.is_some());
-        verify_proof(&opened, now, permitted_skew)
-            .and_then(|()| self.remember_proof(sealed))
+        let key = self
+            .check_proof(sealed, || {
+                let (opened, key) = app_context.open(sealed, previous.is_some());
+                verify_proof(&opened, now, permitted_skew).map(|()| key)
+            })
             .map_err(|fault| AuthError::InvalidProof { permitted_skew, fault })?;
         let configured = self.options.expire_in.as_secs();
         let (token_key, expire_in) = match previous.filter(|_| key == KeyGeneration::Previous) {
@@ -229,11 +238,24 @@ impl Authenticator {
         Ok(IssuedToken { access_token, expire_in, key })
     }
 
-    /// Refuses a proof that was used before. A recorded one could otherwise be used for ever: the time
-    /// in it can be changed without the key.
-    fn remember_proof(&self, sealed: &str) -> Result<(), ProofFault> {
+    /// The result of `verify` for a proof that was not tried before.
+    ///
+    /// A recorded proof could otherwise be used for ever: the time in it can be changed without the
+    /// key. An attacker can also guess the end of any recorded message. It gives the first block
+    /// behind a guess the form of a proof, which is valid if the guess is right. All guesses about a
+    /// message have the same fingerprint, so only the first one is opened.
+    fn check_proof<T>(
+        &self,
+        sealed: &str,
+        verify: impl FnOnce() -> Result<T, ProofFault>,
+    ) -> Result<T, ProofFault> {
         let fingerprint = SealedFingerprint::of(sealed).ok_or(ProofFault::Unopened)?;
-        if self.granted.remember(fingerprint) { Ok(()) } else { Err(ProofFault::Replayed) }
+        if self.granted.contains(fingerprint) || !self.tried.remember(fingerprint) {
+            return Err(ProofFault::Replayed);
+        }
+        let result = verify()?;
+        self.granted.remember(fingerprint);
+        Ok(result)
     }
 }
 

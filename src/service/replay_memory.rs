@@ -4,11 +4,11 @@
 //! can change it, and with it the time in a token request; all other blocks would break.
 //!
 //! The memory is that of this server, and ends with it. When it is full, the oldest texts are
-//! forgotten. Only texts that were accepted are remembered, so an attacker without the key cannot
-//! fill it.
+//! forgotten. Texts that were accepted have memories of their own, which an attacker without the key
+//! cannot fill.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::wire::SealedFingerprint;
 
@@ -32,10 +32,14 @@ impl ReplayMemory {
         Self { capacity, texts: Mutex::default() }
     }
 
+    /// Whether a text is remembered.
+    pub fn contains(&self, text: SealedFingerprint) -> bool {
+        self.lock().known.contains(&text)
+    }
+
     /// Remembers a text. Returns whether it is new.
     pub fn remember(&self, text: SealedFingerprint) -> bool {
-        // No code panics while it holds the lock.
-        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = self.lock();
         if !texts.known.insert(text) {
             return false;
         }
@@ -46,6 +50,11 @@ impl ReplayMemory {
             texts.known.remove(&oldest);
         }
         true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Texts> {
+        // No code panics while it holds the lock.
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

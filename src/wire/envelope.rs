@@ -16,9 +16,9 @@
 //! first bytes of a message with the first block, so the error would tell what follows them.
 //!
 //! An attacker without the key can also put a message together from the blocks of sealed texts.
-//! Such a message ends with the last blocks of one of them. [`Envelope::seal_outgoing_into`]
-//! therefore ends each message of Muster with a [`MARK`], which shares a block with the beginning of
-//! the app id: a text that reuses these blocks has the mark, and [`Envelope::open`] refuses it.
+//! Such a message ends with the last blocks of one of them, and the attacker chooses the whole second
+//! block if it knows the plaintext of that block. [`Envelope::seal_outgoing_into`] therefore ends each
+//! message of Muster with a [`Mark`], and [`Envelope::open`] refuses a message with a mark.
 
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
@@ -28,15 +28,11 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, ConstantTimeGreater as _};
 
+use super::mark::{AES_BLOCK, Mark, PADDING_BLOCK};
 use super::{AesKey, JsonObject};
 
-const AES_BLOCK: usize = 16;
-/// The block size of the PKCS#7 padding, twice the block of the cipher.
-const PADDING_BLOCK: usize = 32;
 /// The offset of the message, after the random block and the length.
 const MESSAGE_OFFSET: usize = AES_BLOCK + 4;
-/// The end of each message that Muster seals: blanks, which may follow a JSON value.
-const MARK: [u8; AES_BLOCK / 2] = *b"\t \t\t  \t ";
 /// The first bytes of UTF-8 text from some libraries. They are not part of the message.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -46,6 +42,7 @@ pub struct Envelope {
     cipher: Aes256,
     iv: [u8; AES_BLOCK],
     app_id: Box<str>,
+    mark: Mark,
 }
 
 /// A message that cannot be opened, or is not what the call needs. The reason stays secret, as the
@@ -81,7 +78,9 @@ impl Envelope {
     pub fn new(key: &AesKey, app_id: &str) -> Self {
         let mut iv = [0; AES_BLOCK];
         iv.copy_from_slice(&key.bytes()[..AES_BLOCK]);
-        Self { cipher: Aes256::new(key.bytes().into()), iv, app_id: app_id.into() }
+        let cipher = Aes256::new(key.bytes().into());
+        let mark = Mark::new(&cipher, app_id);
+        Self { cipher, iv, app_id: app_id.into(), mark }
     }
 
     /// Whether both seal with the same key for the same app.
@@ -109,12 +108,10 @@ impl Envelope {
 
     /// Seals a JSON message of Muster, and appends the text to `out`.
     pub fn seal_outgoing_into(&self, out: &mut String, json: &[u8]) {
-        // Blanks up to the end of a block, then the mark: half a block.
-        let mut end = [b' '; AES_BLOCK + MARK.len()];
-        let fill = (MESSAGE_OFFSET + json.len()).next_multiple_of(AES_BLOCK)
-            - (MESSAGE_OFFSET + json.len());
-        let end_len = fill + MARK.len();
-        end[fill..end_len].copy_from_slice(&MARK);
+        let mut end = [b' '; PADDING_BLOCK + AES_BLOCK];
+        let fill = self.mark.fill_len(MESSAGE_OFFSET + json.len());
+        let end_len = fill + self.mark.len();
+        end[fill..end_len].copy_from_slice(self.mark.bytes());
         self.encrypt_into(out, json, &end[..end_len]);
     }
 
@@ -201,7 +198,7 @@ impl Envelope {
         }
         // The offset of the message is larger than the mark, so the index cannot be negative.
         let mut is_marked = refuse_mark;
-        for (byte, at) in MARK.iter().zip(suffix_start - MARK.len()..) {
+        for (byte, at) in self.mark.bytes().iter().zip(suffix_start - self.mark.len()..) {
             is_marked &= plain.get(at).unwrap_or(&0).ct_eq(byte);
         }
         is_valid &= same & !is_marked;
@@ -390,23 +387,63 @@ mod tests {
 
     #[test]
     fn messages_of_muster_are_marked_and_not_accepted_back() {
-        for length in 0..70 {
-            let app_id = "yd0123456789";
+        for (length, id_len) in (0..70).zip((1..=40).cycle()) {
+            let app_id = &"yd0123456789".repeat(4)[..id_len];
             let envelope = Envelope::new(&AesKey::generate(), app_id);
             let message = format!("{{{}}}", " ".repeat(length));
             let sealed = envelope.seal_outgoing(message.as_bytes());
             assert_eq!(envelope.open(&sealed).text(), Err(OpenError), "{length}");
             assert!(envelope.open_outgoing(&sealed).object().is_ok());
             let plain = plaintext(&envelope, &sealed);
-            // The mark and the beginning of the app id share a block.
             let at = plain.len() - usize::from(*plain.last().unwrap()) - app_id.len();
-            assert_eq!(at % AES_BLOCK, MARK.len(), "{length}");
-            assert_eq!(plain[at - MARK.len()..at], MARK);
+            assert!(plain[..at].ends_with(envelope.mark.bytes()), "{plain:?}");
             let text = std::str::from_utf8(&plain[4..at]).unwrap();
-            assert!(text.starts_with(&message) && text.len() < message.len() + 24, "{text:?}");
+            assert!(text.starts_with(&message) && text.len() < message.len() + 46, "{text:?}");
             let json: Value = serde_json::from_str(text).unwrap();
             assert_eq!(json, serde_json::json!({}), "blanks may follow a JSON value");
         }
+    }
+
+    /// The text that begins with the block `index` of `sealed` after a new first block, which gives
+    /// that block the plaintext `wanted` if its plaintext is `known`.
+    fn forge(sealed: &[u8], index: usize, known: &[u8], wanted: &[u8]) -> String {
+        let before = &sealed[(index - 1) * AES_BLOCK..];
+        let first = (0..AES_BLOCK).map(|at| known[at] ^ before[at] ^ wanted[at]);
+        let rest = sealed[index * AES_BLOCK..].iter().copied();
+        STANDARD.encode(first.chain(rest).collect::<Vec<u8>>())
+    }
+
+    /// The attacker knows all plaintext of a message of Muster but the mark, and the app id.
+    #[test]
+    fn parts_of_messages_of_muster_are_not_accepted() {
+        let mut needs_the_mark = 0;
+        for (length, id_len) in (2..34).flat_map(|length| (1..=40).map(move |id| (length, id))) {
+            let app_id = &"yd0123456789".repeat(4)[..id_len];
+            let envelope = Envelope::new(&AesKey::new([7; 32]), app_id);
+            let text = envelope.seal_outgoing(format!("{:<length$}", "{}").as_bytes());
+            let sealed = STANDARD.decode(&text).unwrap();
+            let plain = [vec![0; AES_BLOCK], plaintext(&envelope, &text)].concat();
+            let suffix = plain.len() - usize::from(*plain.last().unwrap()) - app_id.len();
+            let mut guessed = plain.clone();
+            guessed[suffix - envelope.mark.len() + 1..suffix].fill(b' ');
+            for index in 1..sealed.len() / AES_BLOCK {
+                let at = index * AES_BLOCK;
+                // The end of the message stays where it is, and its beginning is chosen.
+                let Some(space) = suffix.checked_sub(at + 4) else { continue };
+                for message in ["{}", "1718000000"] {
+                    let message = format!("{message:<space$}");
+                    let head = u32::try_from(space).unwrap().to_be_bytes();
+                    let wanted = [&head, message.as_bytes(), &plain[suffix..]].concat();
+                    let wanted = &wanted[..AES_BLOCK];
+                    let forged = forge(&sealed, index, &guessed[at..], wanted);
+                    let opened = envelope.open(&forged);
+                    assert_eq!(opened.text(), Err(OpenError), "{id_len} {length} {index}");
+                    let informed = forge(&sealed, index, &plain[at..], wanted);
+                    needs_the_mark += u32::from(envelope.open(&informed).object().is_ok());
+                }
+            }
+        }
+        assert!(needs_the_mark > 0, "an attacker who knows the mark succeeds");
     }
 
     #[test]

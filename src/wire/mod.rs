@@ -8,6 +8,7 @@ mod callback;
 mod envelope;
 mod errcode;
 mod key;
+mod mark;
 mod object;
 mod query;
 mod sealed;

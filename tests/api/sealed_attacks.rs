@@ -180,6 +180,44 @@ async fn sealed_responses_cannot_become_token_requests() {
     assert!(attacker.seen.first().unwrap().2.contains("100006"));
 }
 
+/// A token request that is valid if the recorded message ends with `guess`. The app id must begin two
+/// bytes before the end of a block.
+fn guess_as_token_request(app: &TestApp, recorded: &str, guess: &str) -> String {
+    let sealed = STANDARD.decode(recorded).unwrap();
+    let blocks: Vec<Block> = sealed.chunks(16).map(|block| block.try_into().unwrap()).collect();
+    let plain = app.client.decrypt(recorded);
+    let suffix = plain.len() - usize::from(*plain.last().unwrap()) - app.client.app_id.len();
+    let index = suffix / 16;
+    assert_eq!((suffix % 16, index % 2), (14, 1));
+    let known = [guess.as_bytes(), &plain[suffix..suffix + 2]].concat();
+    let time = app.clock.now().timestamp().to_string();
+    let wanted = [&10_u32.to_be_bytes(), time.as_bytes(), &plain[suffix..suffix + 2]].concat();
+    let first = xor(&xor(&known, &blocks[index - 1]), &wanted);
+    STANDARD.encode([&[first][..], &blocks[index..]].concat().concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_request_allows_one_guess_of_its_end() {
+    let app = spawn_app().await;
+    // Its end fills the block before the app id up to two bytes.
+    let record = || app.client.seal(r#"{"creator":"hr",         "title":"salary"}"#);
+    let gettoken = async |text: &str| {
+        let body = json!({ "buin": BUIN, "appId": app.client.app_id, "encrypt": text });
+        let response = app.client.post("/cgi/gettoken", body.to_string()).await;
+        app.client.open_response(response).await["errcode"].clone()
+    };
+    let guess = |recorded: &str, word: &str| {
+        guess_as_token_request(&app, recorded, &format!(r#"tle":"{word}"}}"#))
+    };
+    // The protocol cannot refuse the first guess. This one shows that the attack works.
+    assert_eq!(gettoken(&guess(&record(), "salary")).await, 0);
+    let recorded = record();
+    assert_eq!(gettoken(&guess(&recorded, "merger")).await, 100_006);
+    for word in ["dismis", "salary"] {
+        assert_eq!(gettoken(&guess(&recorded, word)).await, 100_006, "{word}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_muster_are_not_accepted_as_requests() {
     let app = spawn_app().await;

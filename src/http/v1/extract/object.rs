@@ -41,6 +41,10 @@ impl ToSchema for AttributesJson {
     }
 }
 
+/// The beginning of names that `serde_json` interprets when it reads a value: the text of such a
+/// member is parsed once more. A stored object with such a name could not be read as it was written.
+const RESERVED_PREFIX: &str = "$serde_json::private::";
+
 struct ObjectVisitor;
 
 impl<'de> Visitor<'de> for ObjectVisitor {
@@ -53,6 +57,10 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
+            if name.starts_with(RESERVED_PREFIX) {
+                let text = format!("must not have a name that begins with {RESERVED_PREFIX}");
+                return Err(A::Error::custom(text));
+            }
             if map.contains_key(&name) {
                 // The text of serde for this error: `field::problem` recognises it.
                 return Err(A::Error::custom(format!("duplicate field `{}`", truncate(&name))));
@@ -158,6 +166,21 @@ mod tests {
                 Err(format!("duplicate_field {detail}: appears more than once"))
             );
         }
+    }
+
+    #[test]
+    fn names_that_the_json_library_interprets_are_refused() {
+        for text in [
+            r#"{"$serde_json::private::RawValue":"[1"}"#,
+            r#"{"a":[{"$serde_json::private::RawValue":"1"}]}"#,
+            r#"{"a":{"$serde_json::private::Number":"1"}}"#,
+            r#"{"a":{"b":1,"$serde_json::private::RawValue":"[]"}}"#,
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with("invalid_field attributes"), "{error}");
+            assert!(error.contains("must not have a name that begins with $serde"), "{error}");
+        }
+        assert!(read(r#"{"a $serde_json::private::RawValue":{"$":1}}"#).is_ok());
     }
 
     #[test]
