@@ -49,10 +49,6 @@ pub(super) trait Executor {
     ) -> Option<Self::Batch>;
 }
 
-/// The number of times that a received batch is executed again because a table was altered since
-/// its statement was prepared. The second execution prepares it anew.
-const MAX_PLAN_RETRIES: u32 = 1;
-
 /// Distinguishes the first execution of a received batch from later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -70,16 +66,11 @@ pub(super) async fn run<E: Executor>(
         let mut parts = Bisection::new(executor.group(commands));
         let mut attempt = Attempt::First;
         let mut deadlock_retries = E::MAX_DEADLOCK_RETRIES;
-        let mut plan_retries = MAX_PLAN_RETRIES;
         while let Some(mut batch) = parts.next_batch(E::statements(executor.context())) {
             match executor.execute(&mut batch, attempt).await {
                 Err(error) if error.is_deadlock() && deadlock_retries > 0 => {
                     executor.context().metrics.deadlocks.inc();
                     deadlock_retries -= 1;
-                    parts.retry(batch);
-                }
-                Err(error) if error.is_outdated_plan() && plan_retries > 0 => {
-                    plan_retries -= 1;
                     parts.retry(batch);
                 }
                 // One command may have caused the error. The other commands must not fail with it.
