@@ -308,7 +308,8 @@ mod tests {
         let handler = |_: HttpRequest| {
             let mut response = HttpResponse::InternalServerError().finish();
             let status = ApiStatus::Code("the_code");
-            let report = ErrorReport { status, cause: Some("disk full".to_owned()), reason: None };
+            let cause = Some("disk full".to_owned());
+            let report = ErrorReport { status, is_refusal: false, cause, reason: None };
             response.extensions_mut().insert(report);
             response
         };

@@ -224,29 +224,31 @@ impl Problem {
             response.insert_header((ETAG, format!("\"{current}\"")));
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
-        let status = ApiStatus::Code(self.0.code.name());
-        response.extensions_mut().insert(ErrorReport {
-            status,
+        response.extensions_mut().insert(self.report());
+        response
+    }
+
+    /// The report for the log and the metrics.
+    fn report(&self) -> ErrorReport {
+        ErrorReport {
+            status: ApiStatus::Code(self.0.code.name()),
+            is_refusal: self.0.code.is_refusal(),
             cause: self.0.cause.clone(),
             reason: None,
-        });
-        response
+        }
     }
 }
 
-/// Reports the first internal cause among `problems` to the log. This is for a response that is no
-/// error itself but contains problems, such as that of a batch.
+/// Reports the first internal cause among `problems` to the log, a failure rather than a refusal. This
+/// is for a response that is no error itself but contains problems, such as that of a batch.
 pub(crate) fn report_causes<'a>(
-    mut problems: impl Iterator<Item = &'a Problem>,
+    problems: impl Iterator<Item = &'a Problem>,
     response: &mut HttpResponse,
 ) {
-    if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
-        let status = ApiStatus::Code(problem.0.code.name());
-        response.extensions_mut().insert(ErrorReport {
-            status,
-            cause: problem.0.cause.clone(),
-            reason: None,
-        });
+    let internal = problems.filter(|problem| problem.0.cause.is_some());
+    // The first of the least: `false` is less than `true`.
+    if let Some(problem) = internal.min_by_key(|problem| problem.0.code.is_refusal()) {
+        response.extensions_mut().insert(problem.report());
     }
 }
 
@@ -317,5 +319,21 @@ mod tests {
         let outcome = response.extensions().get::<ErrorReport>().cloned().unwrap();
         assert_eq!(outcome.cause.as_deref(), Some("one"));
         assert!(matches!(outcome.status, ApiStatus::Code("internal_error")));
+    }
+
+    #[test]
+    fn failure_is_logged_rather_than_a_refusal() {
+        let refused = ["one", "two"].map(|text| {
+            Problem::new(Code::Unavailable, text).with_cause(&std::io::Error::other(text))
+        });
+        let mut response = HttpResponse::Ok().finish();
+        report_causes(refused.iter(), &mut response);
+        let report = response.extensions().get::<ErrorReport>().cloned().unwrap();
+        assert!(report.is_refusal && report.cause.is_some());
+        let failed = Problem::internal(&std::io::Error::other("disk full"));
+        report_causes(refused.iter().chain([&failed]), &mut response);
+        let report = response.extensions().get::<ErrorReport>().cloned().unwrap();
+        assert!(!report.is_refusal);
+        assert_eq!(report.cause.as_deref(), Some("disk full"));
     }
 }

@@ -29,6 +29,11 @@ macro_rules! codes {
                 StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
+            /// Whether the service is away or busy and has refused the request.
+            pub(crate) fn is_refusal(self) -> bool {
+                self.status() == StatusCode::SERVICE_UNAVAILABLE
+            }
+
             /// The text that all problems with this code share.
             pub(crate) fn title(self) -> &'static str {
                 match self { $(Self::$code => $title),* }
