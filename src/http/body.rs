@@ -17,6 +17,7 @@ use futures_util::StreamExt as _;
 
 use self::budget::{BodyBudget, BodyOwner, BytesInFlight, OverBudget};
 use super::options::Options;
+use super::transport;
 use super::transport::ConnectionState;
 use crate::metrics::CloseReason;
 
@@ -92,7 +93,7 @@ pub(crate) async fn read(
 }
 
 /// Drops the body of a request that is refused by its header: to its end, if that is near. Nothing is
-/// kept.
+/// kept. A client that waits to be asked for the body is not asked.
 ///
 /// # Errors
 /// If the body itself must be refused.
@@ -100,6 +101,9 @@ pub(crate) async fn discard(
     request: &HttpRequest,
     payload: &mut dev::Payload,
 ) -> Result<(), BodyError> {
+    if transport::is_body_awaited(request) {
+        return Ok(());
+    }
     within_timeout(request, |options| drop_chunks(request, payload, options.max_body_bytes)).await
 }
 

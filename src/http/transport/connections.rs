@@ -30,9 +30,9 @@ use super::graceful_shutdown::GracefulShutdown;
 use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
-use super::http2;
 use super::response_batching::batch_responses;
 use super::timeout_stream::TimeoutStream;
+use super::{expect_continue, http2};
 use crate::http::options::Options;
 use crate::metrics::{CloseReason, Metrics};
 
@@ -116,15 +116,21 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
+    let asked_app = app.clone();
+    let answer_or_ask = move || {
+        let app = asked_app.clone();
+        async move { Ok::<_, ()>(expect_continue::answer_or_ask(app)) }
+    };
     let shared_app = move || {
         let app = app.clone();
-        async move { Ok::<_, ()>(app) }
+        async move { Ok::<_, ()>(expect_continue::resume_calls(app)) }
     };
     HttpService::build()
         // `ConnectionState` ends idle connections.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(options.header_timeout)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .expect(fn_factory(answer_or_ask))
         .on_connect_ext(|io: &TimeoutStream<Stream>, data| {
             data.insert(io.state().clone());
         })

@@ -27,6 +27,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::connection_state::ConnectionState;
 use super::disconnect::DisconnectSignal;
+use super::expect_continue;
 use super::graceful_shutdown::GracefulShutdown;
 use super::stream_state::StreamState;
 use crate::http::options::Options;
@@ -138,12 +139,22 @@ async fn handle_stream<S, B>(
     let stream = Rc::new(stream);
     request.head_mut().peer_addr = address;
     request.extensions_mut().insert(stream.clone());
+    let mut demand = match expect_continue::expects_continue(&request) {
+        true => expect_continue::await_demand(&mut request),
+        false => None,
+    };
     let result = {
         let mut pending_response = pin!(app.call(request));
         tokio::select! {
             biased;
             result = &mut pending_response => result,
-            _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+            // Polled after the application, which may just have wanted the body.
+            _ = poll_fn(|cx| {
+                if demand.take_if(|demand| demand.is_wanted()).is_some() {
+                    ask_for_body(&mut respond);
+                }
+                respond.poll_reset(cx)
+            }) => {
                 stream.disconnect.signal();
                 pending_response.await
             }
@@ -155,6 +166,13 @@ async fn handle_stream<S, B>(
         }
         Err(error) => send_response(error.error_response(), is_head, respond, write_timeout).await,
     }
+}
+
+/// Sends `100 Continue`. A client that is gone needs none.
+fn ask_for_body(respond: &mut SendResponse<Bytes>) {
+    let mut response = http::Response::new(());
+    *response.status_mut() = http::StatusCode::CONTINUE;
+    let _ = respond.send_informational(response);
 }
 
 /// Converts a request for the application; `None` if it is invalid.

@@ -9,6 +9,7 @@ mod connection_slots;
 mod connection_state;
 mod connections;
 mod disconnect;
+mod expect_continue;
 mod graceful_shutdown;
 mod h1_message_tracker;
 mod h2_frame_tracker;
@@ -21,6 +22,7 @@ mod timeout_stream;
 mod tls;
 
 pub(super) use connection_state::{ActiveRequest, ConnectionState};
+pub(super) use expect_continue::is_body_awaited;
 pub(super) use graceful_shutdown::GracefulShutdown;
 pub use listener::{Listener, Server, ShutdownHandle};
 pub(super) use response_batching::SendAtOnce;

@@ -2,6 +2,7 @@
 
 mod connection_limits;
 mod connection_metrics;
+mod expect_continue;
 mod framing;
 mod http2;
 mod line_endings;
