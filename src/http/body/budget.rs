@@ -199,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn more_owners_than_counters_share_them() {
+        let budget = budget(1_000_000);
+        let owners = (1..=2 * OWNER_SLOTS as i64).map(|number| Buin::new(number).unwrap());
+        let held: Vec<_> = owners
+            .map(|buin| budget.reserve(BodyOwner::Enterprise(buin), 7).ok().unwrap())
+            .collect();
+        assert_eq!(in_flight(&budget), 7 * held.len() as u64);
+        assert_eq!(budget.0.shared.owners.len(), OWNER_SLOTS);
+        drop(held);
+        assert!(budget.0.shared.owners.iter().all(|held| held.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
     fn concurrent_reservations_are_all_released() {
         let shared = Arc::new(SharedBodyBudget::new(1_000, Arc::default()));
         std::thread::scope(|scope| {

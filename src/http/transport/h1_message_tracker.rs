@@ -361,6 +361,22 @@ mod tests {
     }
 
     #[test]
+    fn long_line_about_the_length_of_a_body_is_refused_in_pieces() {
+        for zeros in [MAX_LINE_START, 10 * MAX_LINE_START] {
+            let name = format!("Content-Length: {}", "0".repeat(zeros));
+            let all = POST.replace("Content-Length: ", &name);
+            let mut tracker = MessageTracker::default();
+            let mut received = Vec::new();
+            for piece in all.as_bytes().chunks(8) {
+                let mut piece = piece.to_vec();
+                tracker.add(&mut piece);
+                received.extend(piece);
+            }
+            assert_ne!(received, all.as_bytes(), "a byte is spoiled");
+        }
+    }
+
+    #[test]
     fn length_of_a_body_that_cannot_be_read_is_refused() {
         for value in ["-1", "5x", "", "+", "99999999999999999999", "5,5"] {
             let all = POST.replace("Content-Length: 5", &format!("Content-Length: {value}"));

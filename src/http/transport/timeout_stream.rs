@@ -149,3 +149,44 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
         this.check_write(cx, closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::super::connection_slots::Occupant;
+    use super::super::connection_state::{ConnectionTimeouts, ProtocolState};
+    use super::super::h1_message_tracker::MessageTracker;
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_that_are_read_in_one_turn_are_bounded() {
+        let second = Duration::from_secs(1);
+        let timeouts = ConnectionTimeouts { header: second, write: second, idle: second };
+        let protocol = ProtocolState::H1(MessageTracker::default());
+        let (now, occupant) = (Instant::now(), Occupant::for_tests());
+        let state = ConnectionState::new(timeouts, now, protocol, Rc::default(), occupant);
+        let (mut client, server) = tokio::io::duplex(4 * READ_BURST);
+        client.write_all(&[b'x'; 3 * READ_BURST]).await.unwrap();
+        let mut stream = TimeoutStream::new(server, state);
+        for _ in 0..3 {
+            // The framework reads until it must wait.
+            let mut read = 0;
+            poll_fn(|cx| {
+                let mut buffer = [0; 4_096];
+                let mut buffer = ReadBuf::new(&mut buffer);
+                while let Poll::Ready(done) = Pin::new(&mut stream).poll_read(cx, &mut buffer) {
+                    done.unwrap();
+                    read += buffer.filled().len();
+                    buffer.clear();
+                }
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(read, READ_BURST);
+        }
+    }
+}

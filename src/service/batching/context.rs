@@ -90,3 +90,33 @@ impl Context {
         last.min(Instant::now() + self.limits.acquire_timeout)
     }
 }
+
+#[cfg(test)]
+impl Context {
+    /// A context that never connects to a database.
+    pub(super) fn for_tests() -> Arc<Self> {
+        use crate::domain::RemovePolicy;
+        use crate::repository::pool;
+
+        let second = std::time::Duration::from_secs(1);
+        let options = SessionOptions {
+            rules: Rules {
+                min_members: 1,
+                min_remaining: 1,
+                max_members: 9,
+                remove_members: RemovePolicy::Owner,
+            },
+            limits: PoolLimits {
+                max_connections: 1,
+                acquire_timeout: second,
+                statement_timeout: second,
+            },
+            request_timeout: second,
+            max_queued: 64,
+            max_batch: 64,
+            cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: second },
+        };
+        let pool = pool::unused(options.limits);
+        Self::new(pool, Clock::system(), options, Arc::default())
+    }
+}

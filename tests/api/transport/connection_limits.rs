@@ -398,3 +398,20 @@ async fn header_limits_reach_the_framework_maximum() {
         assert_eq!(send_until_closed(app.address, request).await.status, status, "{length} bytes");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_to_the_metrics_make_room() {
+    let app = metrics::spawn_with(|settings| {
+        settings.server.header_timeout = 10 * WAIT_TIMEOUT;
+        settings.server.keep_alive_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..64 + 10 {
+        silent.push(TcpStream::connect(app.metrics.unwrap()).await.unwrap());
+    }
+    for stream in &mut silent[..10] {
+        assert_makes_room(stream).await;
+    }
+    scrape(&app).await;
+}
