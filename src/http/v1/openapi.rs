@@ -21,7 +21,7 @@ use super::endpoints::{batch, diff, docs, events, limits, list};
 use super::problem;
 use super::render::view;
 use callback::CallbackWebhook;
-use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
+use modifiers::{ApiKeyScheme, ConditionErrors, OptionalParameters, RequestIdHeader};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -68,7 +68,13 @@ use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
         callback::CallbackBodySchema,
         callback::CallbackMessageSchema
     )),
-    modifiers(&ApiKeyScheme, &RequestIdHeader, &OptionalParameters, &CallbackWebhook),
+    modifiers(
+        &ApiKeyScheme,
+        &ConditionErrors,
+        &RequestIdHeader,
+        &OptionalParameters,
+        &CallbackWebhook
+    ),
     security(("apiKey" = [])),
     tags(
         (name = "sessions", description = "Sessions"),
@@ -113,6 +119,8 @@ impl PartialSchema for DescriptionSchema {
 impl ToSchema for DescriptionSchema {}
 
 /// This description
+///
+/// `muster openapi --version 3.0` prints it in the form of OpenAPI 3.0.
 #[utoipa::path(
     get,
     path = "/v1/openapi.json",

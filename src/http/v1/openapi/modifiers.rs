@@ -3,17 +3,22 @@
 use std::mem;
 
 use serde_json::json;
-use utoipa::Modify;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, PathItem};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, OpenApi, RefOr, Required, Schema};
+use utoipa::{IntoResponses as _, Modify};
 
+use crate::http::v1::extract::conditions::ReadConditions;
 use crate::http::v1::extract::parameter::standard_header;
+use crate::http::v1::problem::ErrorResponses;
 
 /// Adds the API key, as the security scheme.
 pub(super) struct ApiKeyScheme;
+
+/// Adds the errors of conditions to every read: `conditions::evaluate_read` ignores no condition.
+pub(super) struct ConditionErrors;
 
 /// Adds `X-Request-Id` to every request and every response.
 pub(super) struct RequestIdHeader;
@@ -34,6 +39,18 @@ impl Modify for ApiKeyScheme {
             .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("apiKey", SecurityScheme::Http(scheme));
+    }
+}
+
+impl Modify for ConditionErrors {
+    fn modify(&self, document: &mut OpenApi) {
+        let errors = ErrorResponses::<ReadConditions>::responses();
+        for read in document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
+            for (status, response) in &errors {
+                let described = read.responses.responses.entry(status.clone());
+                described.or_insert_with(|| response.clone());
+            }
+        }
     }
 }
 
