@@ -247,7 +247,7 @@ impl Application {
 
         drop(stop_worker);
         let deadline = Instant::now() + remaining;
-        if !shutdown_signal.unless_forced(remaining, shutdown.drain()).await {
+        if !shutdown_signal.unless_forced(remaining, shutdown.close()).await {
             tracing::warn!("stopping with requests still running");
         }
         let remaining = deadline.saturating_duration_since(Instant::now());

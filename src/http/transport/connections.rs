@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use super::address_limiter::AddressLimiter;
 use super::connection_slots::{ConnectionSlots, Occupant};
 use super::connection_state::{ConnectionState, ConnectionTimeouts, ProtocolState};
-use super::graceful_shutdown::GracefulShutdown;
+use super::graceful_shutdown::{GracefulShutdown, RequestCounter};
 use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
@@ -38,6 +38,10 @@ use crate::metrics::{CloseReason, Metrics};
 
 /// How long a connection stays open after a response that did not wait for the body of its request.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The turns of its thread after which all accepted connections have reached it: one to receive them,
+/// one to begin them, and one more.
+const TURNS_BEFORE_CLOSE: usize = 3;
 
 /// The settings for serving connections.
 #[derive(Clone)]
@@ -98,14 +102,35 @@ where
             let app = map_config(app(), |()| AppConfig::default());
             let app = Rc::new(batch_responses(app.new_service(()).await?));
             let http1 = Rc::new(http1(app.clone(), handler.options).await?);
-            let slots = ConnectionSlots::new(handler.max_per_thread);
+            let thread = Rc::new(ThreadState {
+                slots: ConnectionSlots::new(handler.max_per_thread),
+                counter: Rc::new(handler.shutdown.counter()),
+            });
+            tokio::task::spawn_local(close_connections(handler.shutdown.clone(), thread.clone()));
             Ok(fn_service(move |stream: TcpStream| {
                 let (handler, app, http1) = (handler.clone(), app.clone(), http1.clone());
-                let slots = slots.clone();
-                async move { handler.admit(stream, &slots, &app, &*http1).await }
+                let thread = thread.clone();
+                async move { handler.admit(stream, &thread, &app, &*http1).await }
             }))
         }
     })
+}
+
+/// What the connections of a thread share.
+struct ThreadState {
+    slots: Rc<ConnectionSlots>,
+    counter: Rc<RequestCounter>,
+}
+
+/// Closes the connections of a thread when the server does. Until then, the thread itself counts as a
+/// connection: the framework may have accepted some that the thread does not know yet.
+async fn close_connections(shutdown: Arc<GracefulShutdown>, thread: Rc<ThreadState>) {
+    let _open = shutdown.open();
+    shutdown.wait_closing().await;
+    for _ in 0..TURNS_BEFORE_CLOSE {
+        tokio::task::yield_now().await;
+    }
+    thread.slots.close_connections();
 }
 
 async fn http1<S, B>(
@@ -158,7 +183,7 @@ impl ConnectionHandler {
         Self { tls, ..self }
     }
 
-    /// Tells the clients of HTTP/2 when `shutdown` begins.
+    /// Counts connections and requests in `shutdown`, and closes connections when it says so.
     pub(super) fn with_shutdown(self, shutdown: Arc<GracefulShutdown>) -> Self {
         Self { shutdown, ..self }
     }
@@ -168,7 +193,7 @@ impl ConnectionHandler {
     async fn admit<S, B>(
         &self,
         stream: TcpStream,
-        slots: &Rc<ConnectionSlots>,
+        thread: &ThreadState,
         app: &Rc<S>,
         http1: &impl Service<Http1Connection, Response = ()>,
     ) -> Result<(), ()>
@@ -176,17 +201,18 @@ impl ConnectionHandler {
         S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
+        let _unclosed = self.shutdown.open();
         // A connection without an address is closed already.
         let address = stream.peer_addr().map_err(drop)?;
         let Some(_counted) = self.addresses.take(address.ip()) else {
             self.metrics.connections.record_closed(CloseReason::Address);
             return Err(());
         };
-        let slot = slots.take().await;
+        let slot = thread.slots.take().await;
         let _open = self.metrics.connections.open();
         tokio::select! {
             biased;
-            result = self.serve(stream, address, slot.occupant(), app, http1) => result,
+            result = self.serve(stream, address, slot.occupant(), thread, app, http1) => result,
             () = poll_fn(|cx| slot.occupant().poll_evicted(cx)) => {
                 self.metrics.connections.record_closed(CloseReason::Evicted);
                 Ok(())
@@ -200,6 +226,7 @@ impl ConnectionHandler {
         stream: TcpStream,
         address: SocketAddr,
         occupant: &Rc<Occupant>,
+        thread: &ThreadState,
         app: &Rc<S>,
         http1: &impl Service<Http1Connection, Response = ()>,
     ) -> Result<(), ()>
@@ -221,8 +248,9 @@ impl ConnectionHandler {
             HttpVersion::H1 => ProtocolState::H1(MessageTracker::default()),
             HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
+        let (occupant, counter) = (occupant.clone(), thread.counter.clone());
         let state =
-            ConnectionState::new(timeouts, opened_at, protocol, undecoded, occupant.clone());
+            ConnectionState::new(timeouts, opened_at, protocol, undecoded, occupant, counter);
         let stream = TimeoutStream::new(stream, state.clone());
         let result = match http_version {
             HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
@@ -232,6 +260,8 @@ impl ConnectionHandler {
                 result.map_err(|error| tracing::debug!(%error, "HTTP/2"))
             }
         };
+        // Nothing more can be written.
+        state.requests().on_written();
         if let Some(reason) = state.close_reason(result.is_ok()) {
             self.metrics.connections.record_closed(reason);
         }

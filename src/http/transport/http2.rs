@@ -70,23 +70,25 @@ where
     let mut connection =
         timeout_at(state.handshake_deadline(), handshake).await.map_err(timed_out)??;
     let mut streams = JoinSet::new();
-    let mut shutdown_begun = pin!(shutdown.wait_begun());
-    let mut is_notified = false;
+    let mut draining = pin!(shutdown.wait_draining());
+    // A client that has just opened the connection would lose its first request by GOAWAY.
+    let (mut has_accepted, mut is_notified) = (false, false);
     let result = loop {
         let full = streams.len() >= MAX_STREAMS as usize;
         tokio::select! {
-            () = &mut shutdown_begun, if !is_notified => {
-                // Running requests finish, and requests on their way are accepted.
+            () = &mut draining, if has_accepted && !is_notified => {
+                // GOAWAY. Running requests finish, and requests on their way are accepted.
                 connection.graceful_shutdown();
                 is_notified = true;
             }
             Some(_) = streams.join_next() => {}
-            next = accept(&mut connection, full) => {
+            next = accept(&mut connection, state, full) => {
                 let (h2_request, respond) = match next {
                     Ok(Some(next)) => next,
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
+                has_accepted = true;
                 let (app, running) = (app.clone(), state.start_request());
                 let occupant = state.occupant().clone();
                 let stream = StreamState { disconnect: DisconnectSignal::default(), occupant };
@@ -109,11 +111,21 @@ type H2Request = http::Request<RecvStream>;
 /// while its request still runs here. New requests wait if too many of those run.
 async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<T, Bytes>,
+    state: &ConnectionState,
     full: bool,
 ) -> Result<Option<(H2Request, SendResponse<Bytes>)>, h2::Error> {
-    poll_fn(|cx| match full {
-        true => connection.poll_closed(cx).map_ok(|()| None),
-        false => connection.poll_accept(cx).map(Option::transpose),
+    poll_fn(|cx| {
+        let accepted = match full {
+            true => connection.poll_closed(cx).map_ok(|()| None),
+            false => connection.poll_accept(cx).map(Option::transpose),
+        };
+        // Each look writes all frames that are queued, unless the socket has no room.
+        let are_written = !state.is_write_blocked() && state.requests().on_written();
+        // A closing connection looks for its end once more.
+        if are_written && state.is_closing() {
+            cx.waker().wake_by_ref();
+        }
+        accepted
     })
     .await
 }

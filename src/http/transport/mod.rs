@@ -15,10 +15,12 @@ mod h2_frame_tracker;
 mod handshake;
 mod http2;
 mod listener;
+mod open_requests;
 mod response_batching;
 mod stream_state;
 mod timeout_stream;
 mod tls;
+mod undecoded_bytes;
 
 pub(super) use connection_state::{ActiveRequest, ConnectionState};
 pub(super) use graceful_shutdown::GracefulShutdown;
@@ -26,5 +28,7 @@ pub use listener::{Listener, Server, ShutdownHandle};
 pub(super) use response_batching::SendAtOnce;
 #[cfg(test)]
 pub(super) use stream_state::StreamState;
-pub(super) use stream_state::{client_disconnected, mark_authenticated};
+pub(super) use stream_state::{
+    announce_close, client_disconnected, is_close_announced, mark_authenticated,
+};
 pub use tls::{Tls, TlsError};

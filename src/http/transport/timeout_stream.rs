@@ -1,4 +1,4 @@
-//! A stream that ends its connection when the client is too slow.
+//! A stream that ends its connection when the client is too slow, or the server closes connections.
 //!
 //! The framework then sees a closed connection or an error. The timer costs nothing while requests
 //! come quickly: it is reset only to an earlier time, or after it fired.
@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -18,6 +19,14 @@ use super::connection_state::{ConnectionState, TimeoutKind};
 /// in every connection.
 const READ_BURST: usize = 16 * 1024;
 
+/// How long a closed connection of a stopping server is read. Bytes that arrive then are dropped. If
+/// they met a closed socket, the system would reset the connection, and the client could lose a
+/// response that it has not read yet.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The bytes that one read of a closed connection drops.
+const DROPPED_BYTES: usize = 4 * 1024;
+
 /// A stream and its [`ConnectionState`].
 pub(super) struct TimeoutStream<S> {
     stream: S,
@@ -25,12 +34,29 @@ pub(super) struct TimeoutStream<S> {
     timer: Pin<Box<Sleep>>,
     /// Bytes that were read in this turn.
     read_in_turn: usize,
+    closing: Closing,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// The connection is open, or its end is being written.
+    Open,
+    /// The end has been written. What still arrives until this time is dropped.
+    Lingering(Instant),
+    Closed,
 }
 
 impl<S> TimeoutStream<S> {
     pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
         let at = state.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { stream, state, timer: Box::pin(sleep_until(at)), read_in_turn: 0 }
+        Self {
+            stream,
+            state,
+            timer: Box::pin(sleep_until(at)),
+            read_in_turn: 0,
+            closing: Closing::Open,
+        }
     }
 
     pub(super) fn state(&self) -> &Rc<ConnectionState> {
@@ -50,6 +76,32 @@ impl<S> TimeoutStream<S> {
             }
             self.timer.as_mut().reset(at);
         }
+    }
+
+    /// Drops what still arrives on a connection whose end has been written. Ready when the client has
+    /// closed its side too, or after [`LINGER_TIMEOUT`].
+    fn poll_linger(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut bytes = [0; DROPPED_BYTES];
+        let mut dropped = 0;
+        loop {
+            let mut bytes = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut bytes) {
+                Poll::Ready(Ok(())) if !bytes.filled().is_empty() => {
+                    dropped += bytes.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+            if dropped >= READ_BURST {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.timer.as_mut().reset(until);
+        self.timer.as_mut().poll(cx)
     }
 
     /// The result of a write, or an error if the write is blocked for too long.
@@ -106,7 +158,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -133,8 +185,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.closing != Closing::Open {
+            return Poll::Ready(Ok(()));
+        }
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         let flushed = this.check_write(cx, flushed);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            this.state.on_flushed();
+        }
         // A response may be complete, so the client's time starts. The framework may not read again
         // before that time is over, so the timer is registered here.
         if flushed.is_ready() && this.poll_timeout(cx).is_ready() {
@@ -145,7 +203,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let closed = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.check_write(cx, closed)
+        if this.closing == Closing::Open {
+            let closed = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.check_write(cx, closed))?;
+            this.closing = match this.state.requests().is_server_draining() {
+                true => Closing::Lingering(Instant::now() + LINGER_TIMEOUT),
+                false => Closing::Closed,
+            };
+        }
+        if let Closing::Lingering(until) = this.closing {
+            ready!(this.poll_linger(cx, until));
+            this.closing = Closing::Closed;
+        }
+        Poll::Ready(Ok(()))
     }
 }

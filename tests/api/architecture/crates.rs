@@ -51,7 +51,7 @@ const CRATES: [(&str, &str); 76] = [
     // In the pure rooms only for keys, nonces and new ids.
     ("rand", "http delivery postgres repository keyring wire domain telemetry"),
     ("reqwest", "cli delivery config telemetry"),
-    ("rustix", "cli postgres metrics"),
+    ("rustix", "cli http postgres metrics"),
     ("rustls", "cli http delivery"),
     ("sd_notify", "cli"),
     ("serde", "cli http service postgres repository keyring wire"),

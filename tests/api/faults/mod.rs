@@ -9,7 +9,9 @@
 
 mod load;
 pub mod postgres;
+mod restarts;
 mod system;
+mod writers;
 
 use rustix::process::Signal;
 

@@ -51,7 +51,7 @@ fn max_response_time() -> Duration {
     if is_long() { REQUEST_TIMEOUT + Duration::from_secs(1) } else { 10 * REQUEST_TIMEOUT }
 }
 
-fn is_long() -> bool {
+pub fn is_long() -> bool {
     std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|mode| mode == "long")
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -97,6 +97,17 @@ pub fn is_running(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
         && fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
             .map_or(!cfg!(target_os = "linux"), |stat| !stat.contains(") Z "))
+}
+
+/// A free address whose port the system gives to no outgoing connection, so a server that restarts gets
+/// it again.
+pub fn lasting_address() -> SocketAddr {
+    loop {
+        let port = rand::random_range(15_000..32_000);
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return ([127, 0, 0, 1], port).into();
+        }
+    }
 }
 
 /// A data directory and the configuration of a server.
@@ -198,12 +209,15 @@ impl Home {
     /// Starts a server and waits until it listens.
     #[track_caller]
     pub fn serve(&self) -> Server {
-        let running = Running::start(self, &[]);
-        let address = running.until_stdout("the listen address", |text| {
-            let (_, url) = text.split_once("listens on ")?;
-            url.split_once('\n')?.0.split_once("://")?.1.parse().ok()
-        });
-        Server { running, address }
+        Server::when_listening(Running::start(self, &[]))
+    }
+
+    /// Starts a server on this address and waits until it listens.
+    #[track_caller]
+    pub fn serve_on(&self, address: SocketAddr) -> Server {
+        let mut command = self.command(&[]);
+        command.env("MUSTER__SERVER__BIND", address.to_string());
+        Server::when_listening(Running::spawn(self, &mut command))
     }
 
     /// The credentials file of the first start.
@@ -466,6 +480,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// Waits until a starting server listens.
+    #[track_caller]
+    fn when_listening(running: Running) -> Self {
+        let address = running.until_stdout("the listen address", |text| {
+            let (_, url) = text.split_once("listens on ")?;
+            url.split_once('\n')?.0.split_once("://")?.1.parse().ok()
+        });
+        Self { running, address }
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -1,0 +1,88 @@
+//! Servers that stop under load. A request that is cut off was not done.
+
+use super::system::{System, is_long};
+use super::writers::Writers;
+use crate::harness::process::{Home, Server, http, lasting_address};
+use crate::harness::store;
+use crate::transport::CertificateFiles;
+
+/// The number of stops of each server.
+pub(super) fn rounds(long: usize) -> usize {
+    if is_long() { long } else { 2 }
+}
+
+fn clients() -> usize {
+    if is_long() { 32 } else { 8 }
+}
+
+/// The answers between two stops.
+const ANSWERS: usize = 60;
+
+/// Restarts a server on the address that it has.
+fn restart(home: &Home, server: Server) -> Server {
+    let address = server.address;
+    let log = server.stop().stderr;
+    assert!(!log.contains("panicked") && !log.contains("still running"), "{log}");
+    home.serve_on(address)
+}
+
+/// Stops two servers in turn while clients write to both.
+async fn restart_two_servers(home: &Home, scheme: &str, client: impl Fn() -> reqwest::Client) {
+    let _exclusive = System::lock_fault_tests().await;
+    let mut servers = [(); 2].map(|()| Some(home.serve_on(lasting_address())));
+    let url = |server: &Option<Server>| format!("{scheme}://{}", server.as_ref().unwrap().address);
+    let urls = servers.each_ref().map(url);
+    let writers = Writers::start(clients(), &urls, &home.api_key(), client);
+    for _ in 0..rounds(20) {
+        for server in &mut servers {
+            writers.wait_for_answers(ANSWERS).await;
+            *server = server.take().map(|server| restart(home, server));
+        }
+    }
+    writers.wait_for_answers(ANSWERS).await;
+    let outcomes = writers.stop().await;
+    println!(
+        "{} done, {} cut off, {} not sent, {} refused",
+        outcomes.done.len(),
+        outcomes.cut_off.len(),
+        outcomes.not_sent.len(),
+        outcomes.not_done.len()
+    );
+    let mut connection = home.connect().await;
+    outcomes.check(&mut connection).await;
+    store::close(connection).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_a_stop_cuts_off_is_not_done() {
+    let home = Home::with_database();
+    restart_two_servers(&home, "http", http).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_of_http2_that_a_stop_cuts_off_is_not_done() {
+    let home = Home::with_database();
+    let client = || reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    restart_two_servers(&home, "http", client).await;
+}
+
+async fn restart_two_servers_with_tls(
+    change: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) {
+    let certificate = CertificateFiles::new();
+    let files = certificate.files();
+    let mut home = Home::with_database();
+    home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
+    home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
+    restart_two_servers(&home, "https", || change(certificate.client()).build().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_over_tls_that_a_stop_cuts_off_is_not_done() {
+    restart_two_servers_with_tls(reqwest::ClientBuilder::http1_only).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_of_http2_over_tls_that_a_stop_cuts_off_is_not_done() {
+    restart_two_servers_with_tls(|client| client).await;
+}
