@@ -85,8 +85,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal stops it without
-    /// waiting for requests
+    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal ends the drain, if there
+    /// is one; the next stops without waiting for requests
     Serve,
     /// Apply pending migrations to the database, or show their status
     Migrate {

@@ -238,12 +238,18 @@ fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
     let key = settings.secrets.master_key_file.unwrap();
     assert_eq!(key, settings.data_dir.join("master.key"));
     let grace_period = muster["stop_grace_period"].as_str().unwrap();
-    assert!(humantime(grace_period) > settings.server.shutdown_timeout, "{grace_period}");
+    assert!(humantime(grace_period) > stop_time(&settings.server), "{grace_period}");
     for (before, condition) in
         [("postgres", "service_healthy"), ("first-start", "service_completed_successfully")]
     {
         assert_eq!(muster["depends_on"][before]["condition"], condition);
     }
+}
+
+/// The time from SIGTERM to the end of the last request. Services drain, a terminal does not.
+fn stop_time(server: &ServerConfig) -> Duration {
+    assert!(server.drain_timeout > defaults().server.drain_timeout);
+    server.drain_timeout + server.shutdown_timeout
 }
 
 fn humantime(text: &str) -> Duration {
@@ -295,7 +301,7 @@ fn systemd_unit_matches_the_program() {
     let alone = settings(variables(&unit));
     assert_eq!(alone.data_dir, PathBuf::from("/var/lib").join(value("StateDirectory")));
     assert!(alone.database.embedded);
-    assert!(humantime(value("TimeoutStopSec")) > alone.server.shutdown_timeout);
+    assert!(humantime(value("TimeoutStopSec")) > stop_time(&alone.server));
     assert!(value("LimitNOFILE").parse::<usize>().unwrap() > alone.server.max_connections);
     assert_eq!((value("Type"), value("KillMode")), ("notify", "mixed"));
     assert_ne!(value("User"), "root");

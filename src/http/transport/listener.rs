@@ -183,6 +183,11 @@ impl ShutdownHandle {
         Box::new(move || shutdown.in_flight())
     }
 
+    /// The phase of the server.
+    pub(crate) fn shutdown(&self) -> &Arc<GracefulShutdown> {
+        &self.shutdown
+    }
+
     /// Reports that the server is not ready, and asks clients to close their connections. Everything
     /// is served as before.
     pub fn drain(&self) {

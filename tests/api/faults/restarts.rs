@@ -1,5 +1,7 @@
 //! Servers that stop under load. A request that is cut off was not done.
 
+use rustix::process::Signal;
+
 use super::system::{System, is_long};
 use super::writers::Writers;
 use crate::harness::process::{Home, Server, http, lasting_address};
@@ -85,4 +87,20 @@ async fn request_over_tls_that_a_stop_cuts_off_is_not_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_of_http2_over_tls_that_a_stop_cuts_off_is_not_done() {
     restart_two_servers_with_tls(|client| client).await;
+}
+
+#[test]
+fn second_signal_ends_the_drain() {
+    let mut home = Home::with_database();
+    home.set("MUSTER__SERVER__DRAIN_TIMEOUT", "1h");
+    let server = home.serve();
+    server.running.signal(Signal::TERM);
+    server.running.until_stderr("the drain", |log| log.contains("draining").then_some(()));
+    // Signals that arrive together count as one.
+    crate::harness::process::wait_for("the end of the drain", || {
+        server.running.signal(Signal::INT);
+        server.running.stderr().contains("the drain ends early").then_some(())
+    });
+    let output = server.running.output();
+    assert_eq!(output.status.code(), Some(0), "{output:#?}");
 }

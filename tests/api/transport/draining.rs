@@ -1,16 +1,17 @@
-//! A server that stops closes its connections. Every request that it reads is answered.
+//! A server that stops: it drains, then closes its connections. Every request that it reads is answered.
 
 use std::time::Duration;
 
 use actix_web::web::Bytes;
 use h2::client::{self, SendRequest};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{CertificateFiles, WAIT_TIMEOUT, read_until_closed, spawn_tls_app};
-use crate::harness::{TestApp, raw, spawn_app_with, wait_until};
+use crate::harness::process::http;
+use crate::harness::{TestApp, raw, spawn_app_with, store, wait_until};
 use crate::metrics::{scrape, spawn_with};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -30,10 +31,52 @@ async fn kept_connection(app: &TestApp) -> TcpStream {
 /// Begins the stop, and waits until the server refuses connections.
 async fn stop_accepting(app: &TestApp) {
     app.shutdown_signal.stop();
+    app.shutdown_signal.end_drain();
     wait_until("new connections are refused", async || {
         TcpStream::connect(app.address).await.is_err()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_server_answers_and_asks_clients_to_close() {
+    let app = spawn_with(|settings| settings.server.drain_timeout = HOUR).await;
+    let (mut kept, mut idle) = (kept_connection(&app).await, kept_connection(&app).await);
+    app.shutdown_signal.stop();
+    for address in [app.address, app.metrics.unwrap()] {
+        let readiness = async || {
+            let response = http().get(format!("http://{address}/readyz")).send().await.unwrap();
+            (response.status().as_u16(), response.json::<Value>().await.unwrap())
+        };
+        wait_until("the drain", async || readiness().await.0 == 503).await;
+        let reason = "the server is stopping";
+        let expected = json!({ "status": "not ready", "reason": reason });
+        assert_eq!(readiness().await, (503, expected));
+    }
+    let live = http().get(format!("http://{}/healthz", app.address)).send().await.unwrap();
+    assert_eq!(live.status(), 200, "a draining server needs no restart");
+
+    // On a new connection.
+    let response = raw::send_until_closed(app.address, HEALTH.to_vec()).await;
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    // On an open connection.
+    kept.write_all(HEALTH).await.unwrap();
+    let response = raw::read_response(&mut kept).await;
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    raw::assert_closed(&mut kept).await;
+    // Over HTTP/2.
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let url = format!("http://{}/cgi/session/create?accessToken={}", app.address, app.api_key);
+    for _ in 0..2 {
+        let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
+        let session: Value =
+            client.post(&url).body(body).send().await.unwrap().json().await.unwrap();
+        assert_eq!(session["errcode"], 0, "{session}");
+    }
+
+    app.shutdown_signal.end_drain();
+    raw::assert_closed(&mut idle).await;
+    stop_accepting(&app).await;
 }
 
 /// The beginning of a request whose body is missing, and the body.
@@ -140,6 +183,25 @@ async fn stop_waits_until_a_response_of_http2_is_written() {
     assert_eq!(received, length);
     drop((send, body));
     timeout(WAIT_TIMEOUT, ended).await.expect("the connection stays open").unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_after_the_last_response_of_a_connection_is_not_done() {
+    let app = spawn_with(|settings| settings.server.drain_timeout = HOUR).await;
+    let (head, body) = create(&app);
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    app.shutdown_signal.stop();
+    wait_until("the drain", async || {
+        http().get(format!("http://{}/readyz", app.address)).send().await.unwrap().status() == 503
+    })
+    .await;
+    // The client sends more requests before it reads a response.
+    stream.write_all(format!("{head}{body}").repeat(5).as_bytes()).await.unwrap();
+    let response = raw::read_response(&mut stream).await;
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    assert_eq!(response.json()["errcode"], 0);
+    read_until_closed(&mut stream).await;
+    assert_eq!(store::count_sessions(&app.pool).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
