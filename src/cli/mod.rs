@@ -30,6 +30,7 @@ mod open_files;
 mod openapi;
 mod options;
 mod output;
+mod passed_sockets;
 mod plaintext_link;
 mod postgres_supervisor;
 mod restore;

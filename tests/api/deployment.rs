@@ -252,6 +252,13 @@ fn stop_time(server: &ServerConfig) -> Duration {
     server.drain_timeout + server.shutdown_timeout
 }
 
+#[test]
+fn systemd_socket_has_the_address_of_the_service() {
+    let socket = read("config/systemd/muster.socket");
+    let listen = socket.lines().filter_map(|line| line.strip_prefix("ListenStream="));
+    assert_eq!(listen.collect::<Vec<_>>(), [defaults().server.bind]);
+}
+
 fn humantime(text: &str) -> Duration {
     let seconds = text.strip_suffix('s').unwrap().parse().unwrap();
     Duration::from_secs(seconds)

@@ -1,4 +1,8 @@
-//! Servers that stop under load. A request that is cut off was not done.
+//! Servers that stop under load. A request that is cut off was not done, and a server that gets its
+//! socket from a service manager cuts off no request.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 
 use rustix::process::Signal;
 
@@ -87,6 +91,51 @@ async fn request_over_tls_that_a_stop_cuts_off_is_not_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_of_http2_over_tls_that_a_stop_cuts_off_is_not_done() {
     restart_two_servers_with_tls(|client| client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restart_with_a_passed_socket_fails_no_request() {
+    let _exclusive = System::lock_fault_tests().await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut home = Home::with_database();
+    home.set("MUSTER__SERVER__BIND", &address.to_string());
+    home.set("MUSTER__SERVER__DRAIN_TIMEOUT", "1s");
+    let mut server = home.serve_with_socket(&socket);
+    assert_eq!(server.address, address);
+    let writers = Writers::start(clients(), &[server.url("")], &home.api_key(), http);
+    for _ in 0..rounds(20) {
+        writers.wait_for_answers(ANSWERS).await;
+        let log = server.stop().stderr;
+        assert!(!log.contains("service manager") && !log.contains("still running"), "{log}");
+        server = home.serve_with_socket(&socket);
+    }
+    writers.wait_for_answers(ANSWERS).await;
+    let outcomes = writers.stop().await;
+    println!("{} done", outcomes.done.len());
+    outcomes.assert_all_answered();
+    let mut connection = home.connect().await;
+    outcomes.check(&mut connection).await;
+    store::close(connection).await.unwrap();
+}
+
+#[test]
+fn passed_socket_is_used_and_must_be_a_tcp_socket() {
+    let home = Home::with_database();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = home.serve_with_socket(&socket);
+    assert_eq!(server.address, socket.local_addr().unwrap());
+    let log = server.stop().stderr;
+    assert!(log.contains("server.bind is 127.0.0.1:0, but the service manager passed"), "{log}");
+
+    let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+    let output = home.start_with_file(file).output();
+    output.fails(2, &["LISTEN_FDS: socket 1 of the service manager is not a TCP socket"]);
+
+    // The sockets of another process.
+    let mut home = home;
+    home.set("LISTEN_FDS", "1").set("LISTEN_PID", "1");
+    home.serve().stop();
 }
 
 #[test]

@@ -179,4 +179,11 @@ impl Outcomes {
         }
         assert_eq!(times_done.into_keys().collect::<BTreeSet<_>>(), self.done);
     }
+
+    /// Checks that each request was answered.
+    pub fn assert_all_answered(&self) {
+        assert_eq!(self.cut_off, BTreeMap::new());
+        assert_eq!(self.not_done, BTreeMap::new());
+        assert_eq!(self.not_sent, BTreeMap::new());
+    }
 }

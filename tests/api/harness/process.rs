@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -218,6 +219,30 @@ impl Home {
         let mut command = self.command(&[]);
         command.env("MUSTER__SERVER__BIND", address.to_string());
         Server::when_listening(Running::spawn(self, &mut command))
+    }
+
+    /// Starts a server that gets a listening socket from its service manager, as from systemd.
+    #[track_caller]
+    pub fn serve_with_socket(&self, socket: &TcpListener) -> Server {
+        Server::when_listening(self.start_with_file(socket.try_clone().unwrap().into()))
+    }
+
+    /// Starts a server that gets this file from its service manager.
+    #[track_caller]
+    pub fn start_with_file(&self, file: OwnedFd) -> Running {
+        let program = self.command(&[]);
+        // Passed files begin at 3. The shell becomes the server, so both have the same process id.
+        let script = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(program.get_program()).current_dir(&self.parent);
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::spawn(self, &mut command)
     }
 
     /// The credentials file of the first start.
