@@ -8,6 +8,8 @@ use std::time::Duration;
 use muster::config::{ServerConfig, Settings};
 use serde_json::Value;
 
+use crate::faults::proxies::printed_block;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -250,6 +252,34 @@ fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
 fn stop_time(server: &ServerConfig) -> Duration {
     assert!(server.drain_timeout > defaults().server.drain_timeout);
     server.drain_timeout + server.shutdown_timeout
+}
+
+/// The manifest of the manual: its keys exist, and its times suffice.
+#[test]
+fn kubernetes_manifest_of_the_manual_matches_the_program() {
+    let manifest: Value = serde_saphyr::from_str(&printed_block("checked: kubernetes")).unwrap();
+    let pod = &manifest["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], format!("muster:{}", env!("CARGO_PKG_VERSION")));
+    let env = container["env"].as_array().unwrap().iter();
+    let env =
+        env.map(|one| [&one["name"], &one["value"]].map(|text| text.as_str().unwrap().to_owned()));
+    let env = env.map(|[name, value]| (name, value)).collect();
+    let settings = settings([image_variables(), env].concat());
+    let grace_period = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(Duration::from_secs(grace_period) > stop_time(&settings.server));
+    let probe = &container["readinessProbe"];
+    let seconds = |key: &str| Duration::from_secs(probe[key].as_u64().unwrap());
+    let noticed = (seconds("periodSeconds") + seconds("timeoutSeconds"))
+        * u32::try_from(probe["failureThreshold"].as_u64().unwrap()).unwrap();
+    assert!(noticed < settings.server.drain_timeout, "{noticed:?}");
+    for published in container["ports"].as_array().unwrap() {
+        let bind = match published["name"].as_str().unwrap() {
+            "api" => settings.server.bind.clone(),
+            name => settings.metrics.bind.clone().filter(|_| name == "metrics").unwrap(),
+        };
+        assert_eq!(published["containerPort"].to_string(), port(&bind));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod load;
 pub mod postgres;
+pub mod proxies;
 mod restarts;
 mod system;
 mod writers;

@@ -79,6 +79,11 @@ impl Writers {
         .await;
     }
 
+    /// The number of requests so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.next_change.load(Ordering::SeqCst) - 1
+    }
+
     /// Stops the clients.
     pub async fn stop(self) -> Outcomes {
         self.shared.stop.store(true, Ordering::SeqCst);
