@@ -50,4 +50,4 @@ pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};
 pub use replay_memory::ReplayMemory;
 pub use session_cache::CacheOptions;
-pub use sessions::{Sessions, WriteOptions, WriteOutcome};
+pub use sessions::{Freshness, Sessions, WriteOptions, WriteOutcome};

@@ -37,6 +37,15 @@ pub struct WriteOptions {
     pub dry_run: bool,
 }
 
+/// How fresh a session must be for its reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// Whether the session must come from the database.
+    pub no_cache: bool,
+    /// The version that the reader has seen.
+    pub min_version: Option<Version>,
+}
+
 /// The outcome of a write.
 #[derive(Clone, Debug)]
 pub struct WriteOutcome {
@@ -167,6 +176,30 @@ impl Sessions {
         ensure_visible(caller, self.queues.reads.submit(id, caller.app().buin, deadline).await?)
     }
 
+    /// Reads a session of the caller's enterprise that is as fresh as the reader demands, from the
+    /// cache if possible.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::VersionNotReached`] if the session has only an earlier
+    /// version in the database, or the database fails.
+    pub async fn get_fresh(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        Freshness { no_cache, min_version }: Freshness,
+    ) -> Result<Arc<CachedSession>, Error> {
+        let cached = match no_cache {
+            true => None,
+            false => self.shared.cache.get_at_least(id, min_version),
+        };
+        let session = match cached {
+            Some(session) => ensure_visible(caller, Some(session))?,
+            None => self.get_uncached(caller, id).await?,
+        };
+        ensure_reached(min_version, session.version)?;
+        Ok(session)
+    }
+
     /// Changes a session, and returns the session after the change. A request that changes nothing
     /// is not written.
     ///
@@ -246,6 +279,14 @@ fn ensure_visible(
     session: Option<Arc<CachedSession>>,
 ) -> Result<Arc<CachedSession>, Error> {
     session.filter(|session| session.buin == caller.app().buin).ok_or(Error::SessionNotFound)
+}
+
+/// Checks that a session has reached the version that its reader has seen.
+pub(super) fn ensure_reached(min: Option<Version>, current: Version) -> Result<(), Error> {
+    match min {
+        Some(min) if current < min => Err(Error::VersionNotReached { current }),
+        _ => Ok(()),
+    }
 }
 
 /// A new UUID v7 for the time `at`.

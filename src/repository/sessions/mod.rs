@@ -21,7 +21,7 @@ pub use list::{
     InvalidSnapshot, ListRequest, ReadSnapshot, SeekKey, SessionListPage, TimeSeekKey,
     TransactionSnapshot, list,
 };
-pub use members::{MemberSeekKey, MembersPage, member, members};
+pub use members::{MemberLookup, MemberSeekKey, MembersPage, member, members};
 pub use provenance::Provenance;
 pub use read::{BoundedSessions, find, find_bounded, lock};
 pub(super) use stored::{SessionRow, StoredChanges, account, version};

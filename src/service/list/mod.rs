@@ -8,8 +8,9 @@ pub use query::{InvalidPageSize, ListQuery, MembersQuery, PageSize};
 
 use chrono::{DateTime, Utc};
 
+use super::sessions::ensure_reached;
 use super::{Caller, Error, Sessions};
-use crate::domain::{Account, Member, Session, SessionId};
+use crate::domain::{Account, Member, Session, SessionId, Version};
 use crate::repository::sessions::{self, BoundedSessions, ListRequest};
 use crate::telemetry::trace_single_statement;
 
@@ -87,36 +88,44 @@ impl Sessions {
     }
 
     /// A page of the members of a session, in their order. All pages together contain each account
-    /// that stays a member exactly once, unless a change reorders all members.
+    /// that stays a member exactly once, unless a change reorders all members. The page comes from
+    /// the database; `min_version` is the version that the reader has seen.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], or the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotReached`], or the database fails.
     pub async fn members(
         &self,
         caller: &Caller,
         query: &MembersQuery,
+        min_version: Option<Version>,
     ) -> Result<Page<Member>, Error> {
         let (buin, limit) = (caller.app().buin, query.size().get());
         let pool = self.admit(caller).await?;
         let reading = sessions::members(&pool, buin, query.id(), query.after(), limit);
         let page = trace_single_statement("sessions.members", reading).await?;
         let page = page.ok_or(Error::SessionNotFound)?;
+        ensure_reached(min_version, page.version)?;
         Ok(Page { items: page.members, next: page.next.map(|key| query.cursor(&key)) })
     }
 
-    /// One member of a session.
+    /// One member of a session, from the database. `min_version` is the version that the reader has
+    /// seen.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::MemberNotFound`], or the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotReached`], [`Error::MemberNotFound`], or the
+    /// database fails.
     pub async fn member(
         &self,
         caller: &Caller,
         id: SessionId,
         account: &Account,
+        min_version: Option<Version>,
     ) -> Result<Member, Error> {
         let pool = self.admit(caller).await?;
         let reading = sessions::member(&pool, caller.app().buin, id, account);
         let found = trace_single_statement("sessions.member", reading).await?;
-        found.ok_or(Error::SessionNotFound)?.ok_or(Error::MemberNotFound)
+        let found = found.ok_or(Error::SessionNotFound)?;
+        ensure_reached(min_version, found.version)?;
+        found.member.ok_or(Error::MemberNotFound)
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod conditions;
 pub(super) mod field;
 pub(super) mod idempotency;
 pub(super) mod json;
+pub(super) mod min_version;
 pub(super) mod number;
 pub(super) mod object;
 pub(super) mod page;
