@@ -54,6 +54,12 @@ pub enum Error {
         /// The estimated time until the waiting requests are done.
         wait: Duration,
     },
+    /// Too many comparisons of the enterprise run. Nothing was done.
+    #[error("at most {max} comparisons of an enterprise run at the same time")]
+    TooManyComparisons {
+        /// The limit.
+        max: usize,
+    },
     /// A statement took too long and was cancelled. Nothing was changed.
     #[error("the statement took too long and was cancelled")]
     StatementTimeout(#[source] Arc<repository::Error>),

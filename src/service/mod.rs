@@ -1,6 +1,6 @@
 //! Use cases: authenticate the caller, load, decide, write. No SQL, no HTTP.
 //!
-//! - `sessions`, `history`, `list` and `idempotency`: operations on sessions.
+//! - `sessions`, `history`, `list`, `comparison` and `idempotency`: operations on sessions.
 //! - `batching`: requests that share a statement. `pool_admission`: requests that do not.
 //! - `session_cache`, kept up to date by `feed`.
 //! - `access` authenticates callers against the `app_directory`.
@@ -16,6 +16,8 @@ mod batching;
 mod cached_session;
 mod caller;
 mod change_notifier;
+mod comparison;
+mod comparison_slots;
 mod error;
 mod feed;
 mod history;
@@ -39,6 +41,7 @@ pub use batching::SessionOptions;
 pub use cached_session::CachedSession;
 pub use caller::{Caller, Credential};
 pub use change_notifier::ChangeNotifier;
+pub use comparison::Comparison;
 pub use error::{AuthError, Error, ProofFault};
 pub use history::{EventsPage, HistoryPage, SessionDiff};
 pub use list::{

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::repository::Pool;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::pool::PoolLimits;
+use crate::service::comparison_slots::ComparisonSlots;
 use crate::service::pool_admission::PoolAdmission;
 use crate::service::session_cache::{CacheOptions, SessionCache};
 use crate::service::{Caller, ChangeNotifier};
@@ -46,6 +47,7 @@ pub(in crate::service) struct Context {
     pub(super) max_batch: usize,
     pub(super) max_queued: usize,
     pub(in crate::service) pool_admission: PoolAdmission,
+    pub(in crate::service) comparison_slots: Arc<ComparisonSlots>,
     pub(in crate::service) affinity: Arc<SessionAffinity>,
     /// The number of further threads that asked for their own queues.
     pub(super) threads: AtomicUsize,
@@ -73,6 +75,7 @@ impl Context {
             max_batch: options.max_batch.max(1),
             max_queued,
             request_timeout: options.request_timeout,
+            comparison_slots: Arc::default(),
             affinity: SessionAffinity::new(),
             threads: AtomicUsize::new(0),
         })

@@ -47,6 +47,8 @@ impl From<Error> for CgiError {
             }
             Error::Overloaded { wait } => Self::unavailable(error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
+            // This API has no comparisons.
+            Error::TooManyComparisons { .. } => Self::unavailable(error.to_string()),
             Error::StatementTimeout(error) => {
                 Self::unavailable(error_text::STATEMENT_TIMEOUT).with_cause(&error)
             }

@@ -54,6 +54,10 @@ impl From<Error> for Problem {
                 .with_cause(&error),
             Error::Overloaded { wait } => Self::new(Code::Overloaded, error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
+            Error::TooManyComparisons { max } => {
+                let detail = format!("{error}, try again when one has ended");
+                Self::new(Code::TooManyRequests, detail).with_max(max).with_retry_after(1)
+            }
             Error::StatementTimeout(error) => {
                 Self::new(Code::Unavailable, error_text::STATEMENT_TIMEOUT)
                     .with_retry_after(1)
