@@ -45,6 +45,7 @@ pub fn serve(
                 pipeline.clone().handle(request, next)
             }))
             .app_data(bodies)
+            .app_data(web::Data::from(shutdown.clone()))
             .configure(|app| router(app, &services, options))
     };
     listener.serve(options, tls, metrics, drain, proxies, app)

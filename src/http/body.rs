@@ -1,7 +1,8 @@
 //! Reads the body of a request, within the configured size, time and memory. The content is not parsed
 //! here.
 //!
-//! A body is read only if its caller is known; the rest of a small body of another caller is
+//! A body is read only if its caller is known. Most bodies are read whole; one that is read part by part
+//! is not counted, because its reader holds only a bounded part. The rest of a small body of another caller is
 //! [discarded](discard), so that its connection can be used again. Each API maps a [`BodyError`] to an
 //! error of its own.
 
@@ -103,12 +104,17 @@ pub(crate) async fn discard(
     within_timeout(request, |options| drop_chunks(request, payload, options.max_body_bytes)).await
 }
 
-async fn within_timeout<T, F>(
+/// Reads a body, or a part of a body that is read part by part, within the timeout.
+///
+/// # Errors
+/// If the timeout passes, or `reading` fails.
+pub(crate) async fn within_timeout<T, E, F>(
     request: &HttpRequest,
     reading: impl FnOnce(Options) -> F,
-) -> Result<T, BodyError>
+) -> Result<T, E>
 where
-    F: Future<Output = Result<T, BodyError>>,
+    E: From<BodyError>,
+    F: Future<Output = Result<T, E>>,
 {
     let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
     let options = options.ok_or(BodyError::NotConfigured)?;

@@ -17,7 +17,7 @@ use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::endpoints::sessions;
 use super::endpoints::sessions::{create, members, state, update};
-use super::endpoints::{batch, diff, docs, events, limits, list};
+use super::endpoints::{batch, compare, diff, docs, events, limits, list};
 use super::problem;
 use super::render::view;
 use callback::CallbackWebhook;
@@ -50,6 +50,7 @@ use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
         state::restore,
         state::revert,
         list::batch_get::get,
+        compare::compare,
         batch::batch_sessions,
         list::members::list,
         members::replace,

@@ -1,4 +1,5 @@
-//! The extractor of every endpoint that needs an API key.
+//! The extractor of every endpoint that needs an API key. That of a body with many lines is
+//! [`super::streamed`].
 //!
 //! The extractor authenticates the caller by the header, then reads the body, then the
 //! [`RequestPart`]s. An error of the body comes before one of the caller. This order decides which
@@ -15,6 +16,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::conditions;
 use super::part::RequestPart;
 use crate::domain::{MessageForm, Permission, Permissions, SessionId};
+use crate::http::auth::authenticate::AuthRejection;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::Body;
@@ -99,8 +101,30 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
     }
 }
 
-async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
+/// Authenticates the caller of a request, who must have one of these permissions.
+pub(super) async fn authenticate(
+    request: &HttpRequest,
+    any_of: &[Permission],
+) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
+    permit(request, caller, any_of)
+}
+
+/// The same for a further part of a long request: the credential may be invalid by now. Waits until the
+/// rate of the app permits the part.
+pub(super) async fn authenticate_part(
+    request: &HttpRequest,
+    any_of: &[Permission],
+) -> Result<Caller, Problem> {
+    loop {
+        match authenticate::authenticate(request, bearer_token(request)?).await {
+            Err(AuthRejection::RateLimited { wait }) => tokio::time::sleep(wait).await,
+            authenticated => return permit(request, authenticated?, any_of),
+        }
+    }
+}
+
+fn permit(request: &HttpRequest, caller: Caller, any_of: &[Permission]) -> Result<Caller, Problem> {
     check_any_permission(caller.permissions(), any_of).map_err(|least| caller.missing(least))?;
     if any_of.contains(&Permission::SessionsWrite) {
         response_budget::check_room(request, caller.app().buin)?;
