@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "a failed test shows its measurements")]
 
+mod kills;
 mod load;
 pub mod postgres;
 mod system;
