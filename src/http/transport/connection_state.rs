@@ -14,6 +14,7 @@ use super::connection_slots::Occupant;
 use super::disconnect::DisconnectSignal;
 use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::{FrameTracker, Remainder};
+use super::pending_headers::PendingHeaders;
 use crate::metrics::CloseReason;
 
 /// How much later than in the framework the first header section times out here, so that the
@@ -104,6 +105,7 @@ pub(crate) struct ConnectionState {
     header_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
+    headers: PendingHeaders,
     occupant: Rc<Occupant>,
     /// Since when the socket accepts no bytes.
     write_blocked_since: Cell<Option<Instant>>,
@@ -122,6 +124,7 @@ impl ConnectionState {
         opened_at: Instant,
         protocol: ProtocolState,
         undecoded: Rc<UndecodedBytes>,
+        headers: PendingHeaders,
         occupant: Rc<Occupant>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -133,6 +136,7 @@ impl ConnectionState {
             header_started_at: Cell::default(),
             protocol: RefCell::new(protocol),
             undecoded,
+            headers,
             occupant,
             write_blocked_since: Cell::default(),
             disconnect: Rc::default(),
@@ -145,23 +149,29 @@ impl ConnectionState {
         self.opened_at + self.timeouts.header
     }
 
-    /// Records bytes that were read. Those of a request that must be refused are spoiled.
-    pub(super) fn on_read(&self, bytes: &mut [u8]) {
+    /// Records bytes that were read. Those of a request that must be refused are spoiled. Returns
+    /// whether the headers that have not led to a request yet fit into the memory for them.
+    pub(super) fn on_read(&self, bytes: &mut [u8]) -> bool {
         let since = self.undecoded.decoded().unwrap_or_else(Instant::now);
-        match &mut *self.protocol.borrow_mut() {
+        let pending = match &mut *self.protocol.borrow_mut() {
             ProtocolState::H1(messages) => {
                 messages.add(bytes);
                 let is_idle = self.active_requests.get() == 0 && self.had_request.get();
                 if is_idle && self.header_started_at.get().is_none() {
                     self.header_started_at.set(Some(since));
                 }
+                messages.pending_len()
             }
-            ProtocolState::H2(frames) => match frames.add(bytes) {
-                Remainder::None => self.header_started_at.set(None),
-                Remainder::New => self.header_started_at.set(Some(since)),
-                Remainder::Same => {}
-            },
-        }
+            ProtocolState::H2(frames) => {
+                match frames.add(bytes) {
+                    Remainder::None => self.header_started_at.set(None),
+                    Remainder::New => self.header_started_at.set(Some(since)),
+                    Remainder::Same => {}
+                }
+                frames.unfinished_len()
+            }
+        };
+        self.headers.set_len(pending)
     }
 
     /// The signal that the client of the connection is gone.
@@ -208,8 +218,10 @@ impl ConnectionState {
 
     /// Records the start of a request.
     pub(crate) fn start_request(self: &Rc<Self>) -> ActiveRequest {
-        if !self.is_h2() {
+        if let ProtocolState::H1(messages) = &mut *self.protocol.borrow_mut() {
             self.header_started_at.set(None);
+            messages.on_request_start();
+            self.headers.set_len(messages.pending_len());
         }
         self.had_request.set(true);
         self.occupant.set_busy();
@@ -294,11 +306,12 @@ mod tests {
         let timeouts =
             ConnectionTimeouts { header: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
         let occupant = Occupant::for_tests();
-        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default(), occupant)
+        let headers = PendingHeaders::for_tests();
+        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default(), headers, occupant)
     }
 
     fn read(state: &ConnectionState, bytes: &[u8]) {
-        state.on_read(&mut bytes.to_vec());
+        assert!(state.on_read(&mut bytes.to_vec()));
     }
 
     /// The next step that is too slow, and in how many seconds.
@@ -349,7 +362,7 @@ mod tests {
     async fn partial_frame_is_timed_while_requests_run() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&mut [0; 24]);
+        read(&state, &[0; 24]);
         drop(state.start_request());
         read(&state, PING);
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
@@ -367,7 +380,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn partial_frame_is_not_timed_while_writes_block() {
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&mut [0; 25]);
+        read(&state, &[0; 25]);
         state.on_write_blocked();
         tokio::time::advance(20 * SECOND).await;
         assert_eq!(next(&state), Some((10, TimeoutKind::Write)));
@@ -435,7 +448,7 @@ mod tests {
     async fn whole_frames_in_whole_records_leave_an_http2_connection_idle() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&mut [0; 24]);
+        read(&state, &[0; 24]);
         drop(state.start_request());
         state.undecoded.on_bytes();
         tokio::time::advance(SECOND).await;

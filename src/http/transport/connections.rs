@@ -31,6 +31,7 @@ use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
 use super::http2;
+use super::pending_headers::HeaderBudget;
 use super::response_batching::batch_responses;
 use super::timeout_stream::TimeoutStream;
 use crate::http::options::Options;
@@ -50,6 +51,8 @@ pub(super) struct ConnectionHandler {
     tls: Option<TlsAcceptor>,
     /// Limits the connections of an address, on all threads.
     addresses: Arc<AddressLimiter>,
+    /// Limits the memory for headers of requests that have not started, on all threads.
+    headers: Arc<HeaderBudget>,
     /// The maximum number of connections of a thread.
     pub(super) max_per_thread: usize,
 }
@@ -150,7 +153,8 @@ impl ConnectionHandler {
         };
         let addresses = Arc::new(AddressLimiter::new(max_per_address, trusted_proxies));
         let (options, shutdown) = (Options { workers, ..options }, Arc::default());
-        Self { options, shutdown, metrics, tls: None, addresses, max_per_thread }
+        let headers = HeaderBudget::new();
+        Self { options, shutdown, metrics, tls: None, addresses, headers, max_per_thread }
     }
 
     /// Accepts only TLS, if there is an acceptor.
@@ -208,6 +212,7 @@ impl ConnectionHandler {
         B: MessageBody + 'static,
     {
         let opened_at = Instant::now();
+        let headers = self.headers.connection(address.ip());
         let address = Some(address);
         let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
         let Accepted { stream, http_version, undecoded } =
@@ -221,8 +226,14 @@ impl ConnectionHandler {
             HttpVersion::H1 => ProtocolState::H1(MessageTracker::default()),
             HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
-        let state =
-            ConnectionState::new(timeouts, opened_at, protocol, undecoded, occupant.clone());
+        let state = ConnectionState::new(
+            timeouts,
+            opened_at,
+            protocol,
+            undecoded,
+            headers,
+            occupant.clone(),
+        );
         let stream = TimeoutStream::new(stream, state.clone());
         let result = match http_version {
             HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),

@@ -15,6 +15,7 @@ mod h2_frame_tracker;
 mod handshake;
 mod http2;
 mod listener;
+mod pending_headers;
 mod response_batching;
 mod stream_state;
 mod timeout_stream;

@@ -1,4 +1,5 @@
-//! A stream that ends its connection when the client is too slow.
+//! A stream that ends its connection when the client is too slow, or when the headers that it sends do
+//! not fit into the memory for them.
 //!
 //! The framework then sees a closed connection or an error. The timer costs nothing while requests
 //! come quickly: it is reset only to an earlier time, or after it fired.
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection_state::{ConnectionState, TimeoutKind};
+use crate::metrics::CloseReason;
 
 /// Bytes that are read in one turn of the task of a connection. The framework reads until no bytes are
 /// left, up to 128 KiB, before it looks at them. Bytes that nobody wants must not take so much memory
@@ -87,7 +89,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
         let received = &mut buf.filled_mut()[before..];
         if !received.is_empty() {
             this.read_in_turn += received.len();
-            this.state.on_read(received);
+            if !this.state.on_read(received) {
+                this.state.set_close_reason(CloseReason::Memory);
+                return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+            }
         }
         if read.is_ready() {
             if received.is_empty() {
