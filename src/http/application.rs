@@ -32,8 +32,9 @@ pub fn serve(
     let bodies = SharedBodyBudget::new(options.max_body_bytes_in_flight, metrics.clone());
     let bodies = Arc::new(bodies);
     let app = move || {
-        let bodies = BodyBudget::for_current_thread(bodies.clone());
         let sessions = services.sessions.for_current_thread();
+        let turns = sessions.work_turns().clone();
+        let bodies = BodyBudget::for_current_thread(bodies.clone(), turns);
         let services = Services { sessions, ..services.clone() };
         let (client_ips, traces) = (services.auth.client_ips(), services.traces.clone());
         let metrics = services.metrics.clone();

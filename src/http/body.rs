@@ -73,7 +73,7 @@ pub(crate) fn is_expected(payload: &dev::Payload) -> bool {
 }
 
 /// Reads a body of `owner` to its end, at most `max` bytes of it, and never more than the configured
-/// size. A byte order mark at its beginning is skipped.
+/// size, and waits for the turn of the work on it. A byte order mark at its beginning is skipped.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
@@ -85,6 +85,7 @@ pub(crate) async fn read(
         collect(request, payload, budget, owner, max.min(options.max_body_bytes))
     })
     .await?;
+    budget.take_turn(body.bytes.len()).await;
     if body.bytes.starts_with(BYTE_ORDER_MARK) {
         body.bytes = body.bytes.slice(BYTE_ORDER_MARK.len()..);
     }

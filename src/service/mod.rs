@@ -2,6 +2,7 @@
 //!
 //! - `sessions`, `history`, `list` and `idempotency`: operations on sessions.
 //! - `batching`: requests that share a statement. `pool_admission`: requests that do not.
+//!   `work_turns`: the turns of large requests on a thread.
 //! - `session_cache`, kept up to date by `feed`.
 //! - `access` authenticates callers against the `app_directory`.
 //! - `readiness`, `metrics_source` and `audit_retention` serve the operator.
@@ -30,6 +31,7 @@ mod readiness;
 mod replay_memory;
 mod session_cache;
 mod sessions;
+mod work_turns;
 
 pub use access::{Authenticator, IssuedToken, TokenOptions};
 pub use app_context::{AppContext, KeyGeneration};
@@ -51,3 +53,4 @@ pub use readiness::{NotReady, Readiness};
 pub use replay_memory::ReplayMemory;
 pub use session_cache::CacheOptions;
 pub use sessions::{Sessions, WriteOptions, WriteOutcome};
+pub use work_turns::WorkTurns;

@@ -13,7 +13,7 @@ use super::batching::{
     UpdateOutcome,
 };
 use super::pool_admission::PoolPermit;
-use super::{AuthError, CachedSession, Caller, ChangeNotifier, Error};
+use super::{AuthError, CachedSession, Caller, ChangeNotifier, Error, WorkTurns};
 use crate::clock::Clock;
 use crate::domain::{
     IdempotencyKey, NewSession, Permission, Request, Rules, Session, SessionId, Version,
@@ -26,6 +26,7 @@ use crate::repository::Pool;
 pub struct Sessions {
     shared: Arc<Context>,
     queues: BatchQueues,
+    turns: WorkTurns,
 }
 
 /// The options of a write.
@@ -76,13 +77,21 @@ impl Sessions {
     pub fn new(pool: Pool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let shared = Context::new(pool, clock, options, metrics);
         let queues = BatchQueues::spawn(&shared);
-        Self { shared, queues }
+        Self { shared, queues, turns: WorkTurns::new() }
     }
 
-    /// The same sessions with batchers on the current runtime. Each server thread calls this once.
+    /// The same sessions with batchers on the current runtime, and with turns of its own. Each server
+    /// thread calls this once.
     #[must_use]
     pub fn for_current_thread(&self) -> Self {
-        Self { shared: self.shared.clone(), queues: self.queues.for_thread(&self.shared) }
+        let (shared, queues) = (self.shared.clone(), self.queues.for_thread(&self.shared));
+        Self { shared, queues, turns: WorkTurns::new() }
+    }
+
+    /// The turns of large requests on this thread.
+    #[must_use]
+    pub fn work_turns(&self) -> &WorkTurns {
+        &self.turns
     }
 
     pub(super) fn shared(&self) -> &Context {

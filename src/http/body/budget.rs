@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::domain::Buin;
 use crate::http::shared::fair_budget::FairBudget;
 use crate::metrics::{Metrics, RequestBodies};
+use crate::service::WorkTurns;
 
 /// The owner of a body, whose share the body takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +27,7 @@ pub(crate) struct BodyBudget(Rc<BudgetHandle>);
 /// The reference of one thread to the memory of all threads.
 struct BudgetHandle {
     shared: Arc<SharedBodyBudget>,
+    turns: WorkTurns,
 }
 
 /// The memory for bodies, of all threads.
@@ -72,9 +74,14 @@ impl SharedBodyBudget {
 }
 
 impl BodyBudget {
-    /// The budget on the current thread.
-    pub(crate) fn for_current_thread(shared: Arc<SharedBodyBudget>) -> Self {
-        Self(Rc::new(BudgetHandle { shared }))
+    /// The budget on the current thread, and the turns of large requests there.
+    pub(crate) fn for_current_thread(shared: Arc<SharedBodyBudget>, turns: WorkTurns) -> Self {
+        Self(Rc::new(BudgetHandle { shared, turns }))
+    }
+
+    /// Waits for the turn of the work on a body.
+    pub(super) async fn take_turn(&self, bytes: usize) {
+        self.0.turns.take(bytes).await;
     }
 
     /// Counts `bytes` of an owner as in flight.
@@ -116,7 +123,7 @@ mod tests {
 
     fn budget(max: usize) -> BodyBudget {
         let shared = Arc::new(SharedBodyBudget::new(max, Arc::default()));
-        BodyBudget::for_current_thread(shared)
+        BodyBudget::for_current_thread(shared, WorkTurns::new())
     }
 
     /// Owners that share no counter.
@@ -184,7 +191,7 @@ mod tests {
             for number in 1..=4 {
                 let shared = shared.clone();
                 scope.spawn(move || {
-                    let budget = BodyBudget::for_current_thread(shared);
+                    let budget = BodyBudget::for_current_thread(shared, WorkTurns::new());
                     let owner = BodyOwner::Enterprise(Buin::new(number).unwrap());
                     for bytes in 0..2_000 {
                         drop(budget.reserve(owner, bytes % 700));
@@ -192,7 +199,7 @@ mod tests {
                 });
             }
         });
-        let budget = BodyBudget::for_current_thread(shared);
+        let budget = BodyBudget::for_current_thread(shared, WorkTurns::new());
         assert_eq!(in_flight(&budget), 0);
         assert!(budget.0.shared.shares.is_unused());
     }
