@@ -78,12 +78,14 @@ COPY --from=program /ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=program /muster /usr/local/bin/muster
 COPY LICENSE /usr/share/doc/muster/LICENSE
 
-# The server listens on all addresses of the container. Data in a container is lost with it, so no
+# The server listens on all addresses of the container. When it must stop, proxies have 5 s to notice:
+# give it more than the 10 s that Docker waits by default, such as `docker stop --time 30`. Data in a container is lost with it, so no
 # PostgreSQL is started here: the start fails without MUSTER__DATABASE__URL or
 # MUSTER__DATABASE__URL_FILE.
 ENV MUSTER__DATA_DIR=/var/lib/muster \
     MUSTER__SERVER__BIND=0.0.0.0:7080 \
     MUSTER__METRICS__BIND=0.0.0.0:7081 \
+    MUSTER__SERVER__DRAIN_TIMEOUT=5s \
     MUSTER__DATABASE__EMBEDDED=false
 
 USER 10001:10001

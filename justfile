@@ -35,7 +35,7 @@ openapi:
 bench *arguments:
     benches/run {{arguments}}
 
-# Checks links, builds the book into target/book and runs the examples of its pages and of examples/
+# Checks links, builds the book into target/book, compiles and runs the examples of its pages and of examples/
 docs:
     cargo build
     .ci/docs

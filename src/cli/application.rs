@@ -55,6 +55,7 @@ pub struct Application {
     tls_reload_interval: Duration,
     clock: Clock,
     traces: Traces,
+    drain_timeout: Duration,
     shutdown_timeout: Duration,
 }
 
@@ -155,9 +156,10 @@ impl Application {
         let metrics_address =
             metrics_listener.as_ref().map(MetricsListener::address).transpose()?;
         let metrics = metrics_listener
-            .map(|listener| http::serve_metrics(listener, metrics_source, readiness, options))
+            .map(|listener| {
+                http::serve_metrics(listener, metrics_source, readiness, &shutdown, options)
+            })
             .transpose()?;
-        let shutdown_timeout = settings.server.shutdown_timeout;
         Ok(Self {
             server,
             shutdown,
@@ -177,7 +179,8 @@ impl Application {
             tls_reload_interval: settings.server.tls_reload_interval,
             clock,
             traces,
-            shutdown_timeout,
+            drain_timeout: settings.server.drain_timeout,
+            shutdown_timeout: settings.server.shutdown_timeout,
         })
     }
 
@@ -209,6 +212,7 @@ impl Application {
             ..
         } = self;
         let Self {
+            drain_timeout,
             shutdown_timeout: remaining,
             pool,
             shutdown_signal,
@@ -245,9 +249,11 @@ impl Application {
             () = shutdown_signal.requested() => {}
         }
 
+        shutdown.drain();
+        shutdown_signal.drain(drain_timeout).await;
         drop(stop_worker);
         let deadline = Instant::now() + remaining;
-        if !shutdown_signal.unless_forced(remaining, shutdown.drain()).await {
+        if !shutdown_signal.unless_forced(remaining, shutdown.close()).await {
             tracing::warn!("stopping with requests still running");
         }
         let remaining = deadline.saturating_duration_since(Instant::now());

@@ -2,10 +2,11 @@
 //! that a wrong configuration fails the start at once.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use super::certificate::Certificate;
 use super::misconfigured::Misconfigured;
+use super::passed_sockets::{PassedSockets, warn_of_other_port};
 use crate::config::Settings;
 use crate::http::{Listener, MetricsListener};
 
@@ -17,15 +18,21 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Reads the certificate, if one is configured, and binds the addresses.
+    /// Reads the certificate, if one is configured, and binds the addresses, except those of sockets that
+    /// the service manager passes.
     ///
     /// # Errors
     /// The certificate cannot be used, or an address cannot be bound. The error names the remedy.
     pub fn open(settings: &Settings) -> anyhow::Result<Self> {
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let bind = &settings.server.bind;
-        let api =
-            Listener::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
+        let passed = PassedSockets::take()?;
+        let is_passed = passed.api.is_some();
+        let api = match passed.api {
+            Some(socket) => Listener::from_shared(socket),
+            None => Listener::bind(bind),
+        };
+        let api = api.map_err(|error| cannot_listen(error, "server.bind", bind))?;
         // A name such as `localhost` can stand for any address.
         let address = api.address()?;
         let is_plain = settings.server.require_tls && settings.server.tls.is_none();
@@ -34,7 +41,11 @@ impl Listeners {
             "cannot listen on {bind}: server.require_tls is true, and {address} is not on loopback; set \
              server.tls_cert and server.tls_key"
         );
-        let metrics = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
+        if is_passed {
+            warn_of_other_port(address, "server.bind", bind);
+        }
+        let metrics = settings.metrics.bind.as_deref();
+        let metrics = metrics.map(|bind| open_metrics(bind, passed.metrics)).transpose()?;
         Ok(Self { api, metrics, certificate })
     }
 
@@ -45,8 +56,17 @@ impl Listeners {
     }
 }
 
-fn bind_metrics(bind: &str) -> anyhow::Result<MetricsListener> {
-    MetricsListener::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
+fn open_metrics(bind: &str, passed: Option<TcpListener>) -> anyhow::Result<MetricsListener> {
+    let is_passed = passed.is_some();
+    let listener = match passed {
+        Some(socket) => MetricsListener::from_shared(socket),
+        None => MetricsListener::bind(bind),
+    };
+    let listener = listener.map_err(|error| cannot_listen(error, "metrics.bind", bind))?;
+    if is_passed {
+        warn_of_other_port(listener.address()?, "metrics.bind", bind);
+    }
+    Ok(listener)
 }
 
 /// Adds the remedy to a failed bind. `key` is the configuration key whose value is `bind`. Unless

@@ -30,6 +30,7 @@ mod open_files;
 mod openapi;
 mod options;
 mod output;
+mod passed_sockets;
 mod plaintext_link;
 mod postgres_supervisor;
 mod restore;
@@ -85,8 +86,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal stops it without
-    /// waiting for requests
+    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal ends the drain, if there
+    /// is one; the next stops without waiting for requests
     Serve,
     /// Apply pending migrations to the database, or show their status
     Migrate {

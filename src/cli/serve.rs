@@ -26,7 +26,7 @@ use crate::service::admin::secrets;
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
     // Signals are handled before the start of anything that must stop in order.
     let shutdown_signal = ShutdownSignal::default();
-    stop_on_signals(shutdown_signal.clone())
+    stop_on_signals(shutdown_signal.clone(), settings.server.drain_timeout)
         .and_then(|()| service_manager::survive_hangups())
         .context("cannot handle signals")?;
     open_files::raise_limit(settings.server.max_connections);
@@ -49,6 +49,8 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
         application = starting => application,
         // The database may not answer, so the wait for its end is limited.
         () = shutdown_signal.requested() => {
+            // No request was taken, so there is nothing to drain.
+            shutdown_signal.end_drain();
             let limit = settings.server.shutdown_timeout;
             shutdown_signal.unless_forced(limit, database.close()).await;
             return Ok(());
@@ -119,10 +121,11 @@ async fn start(
     Ok(application)
 }
 
-/// Stops the service on signals. After the first signal, running requests may finish. After the
-/// second, the service stops without waiting for requests. A third signal, or a timeout of three
-/// seconds, ends the process at once. The next start recovers.
-fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
+/// Stops the service on signals. After the first signal, the service drains: it answers everything,
+/// and then running requests may finish. The next signal ends the drain, if there is one. The next stops
+/// without waiting for requests. One more signal, or a timeout of three seconds, ends the process at
+/// once. The next start recovers.
+fn stop_on_signals(shutdown_signal: ShutdownSignal, drain_timeout: Duration) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -140,14 +143,35 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
             }
         };
         let name = next_signal().await;
-        tracing::info!(
-            signal = name,
-            "stopping when the running requests are finished; a second signal stops without waiting"
-        );
+        if drain_timeout.is_zero() {
+            tracing::info!(
+                signal = name,
+                "stopping when the running requests are finished; a second signal stops without waiting"
+            );
+        } else {
+            tracing::info!(
+                signal = name,
+                drain_timeout_ms = drain_timeout.as_millis(),
+                "draining: /readyz answers 503, and requests are still answered; then stopping; a second \
+                 signal ends the drain"
+            );
+        }
         service_manager::stopping();
         shutdown_signal.stop();
+        if drain_timeout.is_zero() {
+            shutdown_signal.end_drain();
+        } else {
+            tokio::select! {
+                name = next_signal() => tracing::info!(signal = name, "the drain ends early"),
+                () = shutdown_signal.drained() => {}
+            }
+            shutdown_signal.end_drain();
+            tracing::info!(
+                "stopping when the running requests are finished; a further signal stops without waiting"
+            );
+        }
         let name = next_signal().await;
-        tracing::warn!(signal = name, "second signal: stopping without waiting for requests");
+        tracing::warn!(signal = name, "another signal: stopping without waiting for requests");
         shutdown_signal.force();
         let _ = tokio::time::timeout(FORCED_EXIT_TIMEOUT, next_signal()).await;
         tracing::warn!("exiting at once");

@@ -1,4 +1,4 @@
-//! The signal that stops a service, gracefully or by force.
+//! The signal that stops a service: after a drain, gracefully or by force.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ pub struct ShutdownSignal(watch::Sender<ShutdownStage>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ShutdownStage {
     Run,
+    Drain,
     Stop,
     Force,
 }
@@ -22,8 +23,14 @@ impl Default for ShutdownSignal {
 }
 
 impl ShutdownSignal {
-    /// Stops the service gracefully: running requests may finish within `shutdown_timeout`.
+    /// Begins the stop, with the drain: the service still answers everything for `drain_timeout`. Then
+    /// running requests may finish within `shutdown_timeout`.
     pub fn stop(&self) {
+        self.raise(ShutdownStage::Drain);
+    }
+
+    /// Ends the drain.
+    pub fn end_drain(&self) {
         self.raise(ShutdownStage::Stop);
     }
 
@@ -35,11 +42,24 @@ impl ShutdownSignal {
     /// Whether a stop was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow() >= ShutdownStage::Stop
+        *self.0.borrow() >= ShutdownStage::Drain
     }
 
     /// Waits until a stop is requested.
     pub async fn requested(&self) {
+        self.reached(ShutdownStage::Drain).await;
+    }
+
+    /// Waits for the end of the drain: until `drain_timeout` has passed, or another signal ends it.
+    pub(super) async fn drain(&self, drain_timeout: Duration) {
+        let drained = self.drained();
+        // A timeout of 0 waits for nothing, and an elapsed timeout is no error.
+        let _ = tokio::time::timeout(drain_timeout, drained).await;
+        self.end_drain();
+    }
+
+    /// Waits until the drain has ended.
+    pub(super) async fn drained(&self) {
         self.reached(ShutdownStage::Stop).await;
     }
 
@@ -74,6 +94,10 @@ impl ShutdownSignal {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3_600);
@@ -84,6 +108,8 @@ mod tests {
         assert!(!signal.is_requested());
         signal.clone().stop();
         signal.requested().await;
+        signal.drain(Duration::ZERO).await;
+        signal.drained().await;
         assert!(signal.unless_forced(LONG, async {}).await);
         assert!(!signal.unless_forced(Duration::ZERO, std::future::pending()).await);
         signal.force();
@@ -93,5 +119,23 @@ mod tests {
             "a forced stop stays forced"
         );
         assert!(signal.unless_forced(LONG, async {}).await, "a finished step counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drain_ends_by_itself_or_by_a_signal() {
+        for is_ended_by_signal in [false, true] {
+            let signal = ShutdownSignal::default();
+            signal.stop();
+            let mut draining = pin!(signal.drain(LONG));
+            assert!(poll!(&mut draining).is_pending());
+            assert!(poll!(pin!(signal.drained())).is_pending());
+            if is_ended_by_signal {
+                signal.end_drain();
+            } else {
+                tokio::time::advance(LONG).await;
+            }
+            assert!(poll!(&mut draining).is_ready());
+            assert!(poll!(pin!(signal.drained())).is_ready());
+        }
     }
 }

@@ -17,6 +17,8 @@ pub struct ServerConfig {
     pub bind: String,
     /// The number of threads that serve requests; 0 = one for each core.
     pub workers: usize,
+    /// How long a server that must stop answers everything, and asks clients to go elsewhere.
+    pub drain_timeout: Duration,
     /// The time for running requests to finish when the server stops.
     pub shutdown_timeout: Duration,
     /// The time limit to receive the header section of a request. For the first request of a
@@ -67,6 +69,7 @@ impl ServerConfig {
         let server = Self {
             bind: reader.address("server.bind"),
             workers: reader.number("server.workers", 0..=1024),
+            drain_timeout: reader.duration("server.drain_timeout", Duration::ZERO..=HOUR),
             shutdown_timeout: reader.duration("server.shutdown_timeout", Duration::ZERO..=HOUR),
             header_timeout: reader.duration("server.header_timeout", MIN_TIMEOUT..=MINUTE),
             body_timeout: reader.duration("server.body_timeout", MIN_TIMEOUT..=10 * MINUTE),

@@ -42,6 +42,7 @@ const OTHERS: Env<'_> = &[
     ("data_dir", "/var/lib/muster"),
     ("server.bind", "[::]:0"),
     ("server.workers", "3"),
+    ("server.drain_timeout", "3s"),
     ("server.shutdown_timeout", "1m"),
     ("server.header_timeout", "1"),
     ("server.body_timeout", "500ms"),
@@ -117,6 +118,7 @@ fn others() -> Settings {
         server: ServerConfig {
             bind: "[::]:0".to_owned(),
             workers: 3,
+            drain_timeout: 3 * SECOND,
             shutdown_timeout: MINUTE,
             header_timeout: SECOND,
             body_timeout: Duration::from_millis(500),
@@ -223,6 +225,7 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
             server: ServerConfig {
                 bind: "127.0.0.1:7080".to_owned(),
                 workers: 0,
+                drain_timeout: Duration::ZERO,
                 shutdown_timeout: 10 * SECOND,
                 header_timeout: 4 * SECOND,
                 body_timeout: 4 * SECOND,
@@ -476,6 +479,10 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("server.workers = -1", "expected a whole number from 0 to 1024"),
         ("server.workers = \"4\"", "expected a whole number from 0 to 1024"),
         ("server.workers = 1.5", "expected a whole number from 0 to 1024"),
+        (
+            "server.drain_timeout = \"61m\"",
+            &format!("expected a duration of at most 1h, {duration}"),
+        ),
         (
             "server.shutdown_timeout = \"2h\"",
             &format!("expected a duration of at most 1h, {duration}"),

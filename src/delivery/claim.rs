@@ -15,10 +15,10 @@ pub(super) async fn claim_due(
     now: DateTime<Utc>,
     lease: &Lease,
 ) -> Result<ClaimBatch, repository::Error> {
-    let mut connection = dedicated.acquire(connect_deadline()).await?;
-    let claims = dedicated
-        .with_timeout(deliveries::claim(&mut connection, capacities, max, now, lease))
-        .await;
-    dedicated.put_back(connection, &claims);
-    claims
+    let connection = dedicated.acquire(connect_deadline()).await?;
+    let claiming = dedicated.run(connection, |mut connection| async move {
+        let claims = deliveries::claim(&mut connection, capacities, max, now, lease).await;
+        (connection, claims)
+    });
+    claiming.await
 }

@@ -192,3 +192,35 @@ impl InFlight {
 fn key(context: &AppContext) -> AppKey {
     (context.app.buin, context.app.app_id.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_and_sockets_are_bounded() {
+        const MAX: usize = 2;
+        let context = Arc::new(AppContext::for_tests());
+        let mut in_flight = InFlight::default();
+        let start_all = |in_flight: &mut InFlight| {
+            while in_flight.free_slots(MAX) > 0 {
+                in_flight.start(context.clone(), pending());
+            }
+        };
+        start_all(&mut in_flight);
+        assert_eq!(in_flight.len(), MAX);
+        // Attempts that hang give their slots to others, but keep their sockets.
+        for _ in 0..2 * MAX_SOCKETS_FACTOR {
+            tokio::time::advance(SLOW_AFTER).await;
+            start_all(&mut in_flight);
+        }
+        assert_eq!(in_flight.len(), MAX * MAX_SOCKETS_FACTOR);
+        // They count against their app.
+        let (app, now) = (key(&context), DateTime::UNIX_EPOCH);
+        let all = in_flight.len();
+        assert_eq!(in_flight.slots_for(&app, all, 100, now), 0);
+        assert_eq!(in_flight.slots_for(&app, all + 3, 100, now), 3);
+    }
+}

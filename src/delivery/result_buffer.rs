@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep_until};
 
 use super::single_flight::connect_deadline;
+use crate::repository;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::deliveries::{self, CompletedAttempt, Lease, ReleasedDelivery};
-use crate::repository::{self, Connection};
 
 /// The number of results that do not wait for more. The fixed cost of a statement is that of six
 /// results.
@@ -69,23 +69,26 @@ impl ResultBuffer {
         dedicated: &mut DedicatedConnection,
         now: DateTime<Utc>,
     ) -> Result<(), repository::Error> {
-        let mut connection = dedicated.acquire(connect_deadline()).await?;
-        let result = self.flush_on(dedicated, &mut connection, now).await;
-        dedicated.put_back(connection, &result);
-        result
-    }
-
-    async fn flush_on(
-        &self,
-        dedicated: &DedicatedConnection,
-        connection: &mut Connection,
-        now: DateTime<Utc>,
-    ) -> Result<(), repository::Error> {
-        dedicated.with_timeout(deliveries::complete(connection, &self.finished, now)).await?;
-        dedicated.with_timeout(deliveries::release(connection, &self.released, now)).await?;
-        dedicated
-            .with_timeout(deliveries::release_lost_leases(connection, &self.lost_leases, now))
-            .await
+        // Each statement is work of its own: it may be repeated alone.
+        let Self { finished, released, lost_leases, .. } = self;
+        let connection = dedicated.acquire(connect_deadline()).await?;
+        let completing = dedicated.run(connection, |mut connection| async move {
+            let completed = deliveries::complete(&mut connection, finished, now).await;
+            (connection, completed)
+        });
+        completing.await?;
+        let connection = dedicated.acquire(connect_deadline()).await?;
+        let releasing = dedicated.run(connection, |mut connection| async move {
+            let done = deliveries::release(&mut connection, released, now).await;
+            (connection, done)
+        });
+        releasing.await?;
+        let connection = dedicated.acquire(connect_deadline()).await?;
+        let releasing = dedicated.run(connection, |mut connection| async move {
+            let done = deliveries::release_lost_leases(&mut connection, lost_leases, now).await;
+            (connection, done)
+        });
+        releasing.await
     }
 
     /// Takes back results that could not be written.

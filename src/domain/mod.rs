@@ -9,6 +9,7 @@
 mod app;
 mod attributes;
 mod audit;
+mod comparison;
 mod decide;
 mod delivery;
 mod event;
@@ -29,6 +30,7 @@ pub use app::{
 };
 pub use attributes::{Attributes, AttributesPatch};
 pub use audit::{Actor, AuditEntry, AuditFilter};
+pub use comparison::{Difference, DifferingSession, SessionVersion, compare_ranges, difference};
 pub use decide::Change;
 pub use delivery::{
     AttemptRecord, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary, InvalidDeliveryId,

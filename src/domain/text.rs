@@ -206,6 +206,8 @@ mod tests {
         assert_eq!(Title::new(&"项".repeat(65)), Err(Invalid::TooLong { max: 64, got: 65 }));
         assert!(Account::new(&"𠜎".repeat(64)).is_ok());
         assert!(Account::new(&"a".repeat(65)).is_err());
+        assert!(Reason::new(&"a".repeat(256)).is_ok());
+        assert_eq!(Reason::new(&"a".repeat(257)), Err(Invalid::TooLong { max: 256, got: 257 }));
     }
 
     #[test]

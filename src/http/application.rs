@@ -26,18 +26,19 @@ pub fn serve(
     options: Options,
     tls: Option<&Tls>,
 ) -> io::Result<(Server, ShutdownHandle)> {
-    let drain = Arc::new(GracefulShutdown::default());
-    let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
+    let shutdown = Arc::new(GracefulShutdown::default());
+    let (metrics, drain) = (services.metrics.clone(), shutdown.clone());
     let proxies = services.auth.client_ips().trusted_proxies().clone();
     let bodies = SharedBodyBudget::new(options.max_body_bytes_in_flight, metrics.clone());
     let bodies = Arc::new(bodies);
     let app = move || {
-        let bodies = BodyBudget::for_current_thread(bodies.clone());
         let sessions = services.sessions.for_current_thread();
+        let turns = sessions.work_turns().clone();
+        let bodies = BodyBudget::for_current_thread(bodies.clone(), turns);
         let services = Services { sessions, ..services.clone() };
         let (client_ips, traces) = (services.auth.client_ips(), services.traces.clone());
         let metrics = services.metrics.clone();
-        let pipeline = Pipeline::new(options, shutdown.clone(), client_ips, traces, metrics);
+        let pipeline = Pipeline::new(options, drain.clone(), client_ips, traces, metrics);
         let pipeline = Rc::new(pipeline);
         App::new()
             .wrap(from_fn(move |mut request, next| {
@@ -45,13 +46,14 @@ pub fn serve(
                 pipeline.clone().handle(request, next)
             }))
             .app_data(bodies)
+            .app_data(web::Data::from(drain.clone()))
             .configure(|app| router(app, &services, options))
     };
-    listener.serve(options, tls, metrics, drain, proxies, app)
+    listener.serve(options, tls, metrics, shutdown, proxies, app)
 }
 
 /// Serves the metrics of `source`, and health once more: probes are answered here while all
-/// connections of the API are in use.
+/// connections of the API are in use. `api` is the server whose readiness the probes ask for.
 ///
 /// # Errors
 /// If the system refuses the socket.
@@ -59,10 +61,14 @@ pub fn serve_metrics(
     listener: MetricsListener,
     source: Arc<MetricsSource>,
     readiness: Arc<Readiness>,
+    api: &ShutdownHandle,
     options: Options,
 ) -> io::Result<MetricsServer> {
+    let shutdown = api.shutdown().clone();
     listener.serve(source, options, move |app: &mut web::ServiceConfig| {
-        app.app_data(web::Data::from(readiness.clone())).configure(health::router);
+        app.app_data(web::Data::from(readiness.clone()))
+            .app_data(web::Data::from(shutdown.clone()))
+            .configure(health::router);
     })
 }
 

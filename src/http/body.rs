@@ -1,7 +1,8 @@
 //! Reads the body of a request, within the configured size, time and memory. The content is not parsed
 //! here.
 //!
-//! A body is read only if its caller is known; the rest of a small body of another caller is
+//! A body is read only if its caller is known. Most bodies are read whole; one that is read part by part
+//! is not counted, because its reader holds only a bounded part. The rest of a small body of another caller is
 //! [discarded](discard), so that its connection can be used again. Each API maps a [`BodyError`] to an
 //! error of its own.
 
@@ -17,6 +18,7 @@ use futures_util::StreamExt as _;
 
 use self::budget::{BodyBudget, BodyOwner, BytesInFlight, OverBudget};
 use super::options::Options;
+use super::transport;
 use super::transport::ConnectionState;
 use crate::metrics::CloseReason;
 
@@ -73,7 +75,7 @@ pub(crate) fn is_expected(payload: &dev::Payload) -> bool {
 }
 
 /// Reads a body of `owner` to its end, at most `max` bytes of it, and never more than the configured
-/// size. A byte order mark at its beginning is skipped.
+/// size, and waits for the turn of the work on it. A byte order mark at its beginning is skipped.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
@@ -85,6 +87,7 @@ pub(crate) async fn read(
         collect(request, payload, budget, owner, max.min(options.max_body_bytes))
     })
     .await?;
+    budget.take_turn(body.bytes.len()).await;
     if body.bytes.starts_with(BYTE_ORDER_MARK) {
         body.bytes = body.bytes.slice(BYTE_ORDER_MARK.len()..);
     }
@@ -92,7 +95,7 @@ pub(crate) async fn read(
 }
 
 /// Drops the body of a request that is refused by its header: to its end, if that is near. Nothing is
-/// kept.
+/// kept. A client that waits to be asked for the body is not asked.
 ///
 /// # Errors
 /// If the body itself must be refused.
@@ -100,15 +103,23 @@ pub(crate) async fn discard(
     request: &HttpRequest,
     payload: &mut dev::Payload,
 ) -> Result<(), BodyError> {
+    if transport::is_body_awaited(request) {
+        return Ok(());
+    }
     within_timeout(request, |options| drop_chunks(request, payload, options.max_body_bytes)).await
 }
 
-async fn within_timeout<T, F>(
+/// Reads a body, or a part of a body that is read part by part, within the timeout.
+///
+/// # Errors
+/// If the timeout passes, or `reading` fails.
+pub(crate) async fn within_timeout<T, E, F>(
     request: &HttpRequest,
     reading: impl FnOnce(Options) -> F,
-) -> Result<T, BodyError>
+) -> Result<T, E>
 where
-    F: Future<Output = Result<T, BodyError>>,
+    E: From<BodyError>,
+    F: Future<Output = Result<T, E>>,
 {
     let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
     let options = options.ok_or(BodyError::NotConfigured)?;

@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 use serde_json::json;
 
 use super::middleware::request_metrics::RoutePattern;
+use super::transport::GracefulShutdown;
 use crate::service::Readiness;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
@@ -31,15 +32,24 @@ async fn healthz() -> HttpResponse {
     }))
 }
 
-/// Reports whether the database answers and has the schema of this program.
-async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+/// Reports whether the server takes requests, and the database answers and has the schema of this
+/// program.
+async fn readyz(
+    readiness: web::Data<Readiness>,
+    shutdown: web::Data<GracefulShutdown>,
+) -> HttpResponse {
+    if shutdown.is_draining() {
+        return not_ready("the server is stopping");
+    }
     match readiness.check().await {
         Ok(()) => HttpResponse::Ok().json(json!({ "status": "ready" })),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
-            let reason = error.to_string();
-            HttpResponse::ServiceUnavailable()
-                .json(json!({ "status": "not ready", "reason": reason }))
+            not_ready(&error.to_string())
         }
     }
+}
+
+fn not_ready(reason: &str) -> HttpResponse {
+    HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready", "reason": reason }))
 }

@@ -4,7 +4,7 @@
 //! are busy or all connections of the API are in use.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use actix_server::ServerHandle;
@@ -34,6 +34,14 @@ impl MetricsListener {
     /// If the name is unknown, or all its addresses are unavailable.
     pub fn bind(address: &str) -> io::Result<Self> {
         Listener::bind(address).map(Self)
+    }
+
+    /// Uses a listening socket that another process holds too, and gives to the next server.
+    ///
+    /// # Errors
+    /// If the system refuses an option of the socket.
+    pub fn from_shared(socket: TcpListener) -> io::Result<Self> {
+        Listener::from_shared(socket).map(Self)
     }
 
     /// The bound address.

@@ -36,3 +36,28 @@ pub struct Options {
     /// How long browsers use only HTTPS after a response; `None` = they are not asked to.
     pub hsts_max_age: Option<Duration>,
 }
+
+#[cfg(test)]
+impl Options {
+    /// Limits that no unit test reaches.
+    pub(crate) fn for_tests() -> Self {
+        let hour = Duration::from_secs(3_600);
+        Self {
+            workers: 1,
+            max_body_bytes: 1 << 20,
+            max_body_bytes_in_flight: 1 << 24,
+            max_uri_bytes: 8_192,
+            max_header_bytes: 32_768,
+            max_headers: 96,
+            max_connections: 1,
+            max_connections_per_address: 0,
+            header_timeout: hour,
+            body_timeout: hour,
+            write_timeout: hour,
+            keep_alive_timeout: hour,
+            request_timeout: hour,
+            shutdown_timeout: hour,
+            hsts_max_age: None,
+        }
+    }
+}

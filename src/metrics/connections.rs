@@ -31,15 +31,18 @@ pub enum CloseReason {
     Address,
     /// No step: the connection was idle without a valid credential, and another one needed its place.
     Evicted,
+    /// No step: the headers that the client sent did not fit into the memory for them.
+    Memory,
 }
 
-const CLOSE_REASONS: [(CloseReason, &str); 6] = [
+const CLOSE_REASONS: [(CloseReason, &str); 7] = [
     (CloseReason::Handshake, "handshake"),
     (CloseReason::Header, "header"),
     (CloseReason::Body, "body"),
     (CloseReason::Write, "write"),
     (CloseReason::Address, "address"),
     (CloseReason::Evicted, "evicted"),
+    (CloseReason::Memory, "memory"),
 ];
 
 /// Counts a connection as open until it is dropped.

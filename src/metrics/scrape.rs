@@ -81,7 +81,11 @@ fn requests(writer: &mut MetricsWriter<'_>, metrics: &Metrics, in_flight: usize)
     });
     let help = "Time from the arrival of the whole request to its response.";
     writer.histograms("http_request_duration_seconds", help, durations)?;
-    writer.gauge("http_requests_in_flight", "Requests that are being processed.", in_flight)?;
+    writer.gauge(
+        "http_requests_in_flight",
+        "Requests whose response has not been written yet.",
+        in_flight,
+    )?;
     let errcodes = metrics.requests.errcodes.all();
     let errcodes = errcodes.map(|(key, count)| {
         let (code, status) =

@@ -3,10 +3,16 @@
 //! Shared statements (see [`crate::service`]) run on such a connection. A pool pings a connection
 //! before each use and after it, which makes two of three round trips. A dedicated connection is
 //! pinged only after a pause. It is closed if an operation other than a statement fails on it.
+//!
+//! PostgreSQL refuses a prepared statement if a table was altered since. The connection forgets its
+//! prepared statements then, and the work is done once more. So its users never meet this error,
+//! unless tables are altered twice in a row.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -69,9 +75,9 @@ impl DedicatedConnection {
         self
     }
 
-    /// Takes the connection, and opens it before `deadline` if necessary. The caller puts it back
-    /// together with the result of the work. The connection is closed, because its state is
-    /// unknown, if the caller's future is dropped before that.
+    /// Takes the connection, and opens it before `deadline` if necessary. The caller gives it to
+    /// [`Self::run`], or puts it back unused. The connection is closed, because its state is unknown,
+    /// if the caller's future is dropped before that.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if no connection could be opened in time. Nothing was changed.
@@ -130,20 +136,72 @@ impl DedicatedConnection {
         self.generation
     }
 
-    /// Runs `work` on the taken connection, with a timeout.
+    /// Runs `work` on the taken connection, with a timeout, and puts the connection back. The
+    /// connection is closed if its state is unknown after that. If PostgreSQL refuses a statement of
+    /// `work` because its plan is outdated, `work` runs once more. So it must have no effect before a
+    /// statement that can be refused, except in a transaction.
     ///
     /// # Errors
     /// The error of `work`, or [`Error::OutcomeUnknown`] after the timeout.
-    pub async fn with_timeout<T>(
-        &self,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+    pub async fn run<T, F>(
+        &mut self,
+        connection: PgConnection,
+        mut work: impl FnMut(PgConnection) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = (PgConnection, Result<T, Error>)>,
+    {
+        let work = |connection, ()| work(connection).map(|(lent, done)| (lent, (), done));
+        self.run_with((), connection, work).await
+    }
+
+    /// Like [`Self::run`], for work that changes `state`. Each run gets the state that the run before
+    /// has left.
+    ///
+    /// # Errors
+    /// Those of [`Self::run`].
+    pub async fn run_with<S, T, F>(
+        &mut self,
+        mut state: S,
+        mut connection: PgConnection,
+        mut work: impl FnMut(PgConnection, S) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = (PgConnection, S, Result<T, Error>)>,
+    {
         let timeout_after = self.limits.statement_timeout + TIMEOUT_MARGIN;
-        timeout(timeout_after, work).await.unwrap_or(Err(Error::OutcomeUnknown(timeout_after)))
+        let mut is_repeated = false;
+        loop {
+            let ran = {
+                // Pinned here: the future is large, and each wrapper would move it.
+                let working = pin!(work(connection, state));
+                timeout(timeout_after, working).await
+            };
+            // The connection ends with the work that was dropped.
+            let Ok((lent, left, done)) = ran else {
+                return Err(Error::OutcomeUnknown(timeout_after));
+            };
+            (connection, state) = (lent, left);
+            let is_outdated = done.as_ref().is_err_and(Error::is_outdated_plan);
+            if !is_outdated || is_repeated {
+                self.put_back(connection, &done);
+                return done;
+            }
+            is_repeated = true;
+            let forgetting = timeout(TIMEOUT_MARGIN, connection.clear_cached_statements()).await;
+            if !matches!(forgetting, Ok(Ok(()))) {
+                return done;
+            }
+        }
+    }
+
+    /// Puts back a connection that was not used.
+    pub fn put_back_unused(&mut self, connection: PgConnection) {
+        self.put_back(connection, &Ok(()));
     }
 
     /// Puts the connection back. It is closed if its state is unknown after `result`.
-    pub fn put_back<T>(&mut self, connection: PgConnection, result: &Result<T, Error>) {
+    fn put_back<T>(&mut self, connection: PgConnection, result: &Result<T, Error>) {
         if result.as_ref().err().is_none_or(Error::is_connection_usable) {
             self.connection = Some((connection, Instant::now()));
         }

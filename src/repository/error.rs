@@ -163,9 +163,8 @@ impl Error {
     }
 
     /// Whether PostgreSQL refused a prepared statement because a table was altered since it was
-    /// prepared. The statement had no effect, and works on a new connection.
-    #[must_use]
-    pub fn is_outdated_plan(&self) -> bool {
+    /// prepared. The statement had no effect, and works if it is prepared anew.
+    pub(super) fn is_outdated_plan(&self) -> bool {
         matches!(self, Self::Failed(error) if statement::is_outdated_plan(error))
     }
 

@@ -1,5 +1,7 @@
 //! The schema and its versions.
 
+mod earlier_texts;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
@@ -7,51 +9,11 @@ use sqlx::Connection as _;
 use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
+use self::earlier_texts::has_earlier_text;
 use super::{Error, audit, feed};
 use crate::repository::Pool;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
-
-/// Migrations whose comments were rewritten before the first release, and the SHA-384 of their
-/// earlier text. Databases that have the earlier text are accepted, because its statements are the
-/// same.
-const EARLIER_CHECKSUMS: [(i64, &str); 7] = [
-    (
-        1,
-        "30f9586524a5c154869240ecc62c6fbb21ff3e4dae342a245af350e58ad32cb7\
-         0a9112d1e4700c15b529b985736381f4",
-    ),
-    (
-        2,
-        "4dd5e6c714e8b3570a8d19ea93d23c93068114c1bb0f969a1aae0e108635ec1a\
-         674bad5f3fee863020482603d3e9ed3d",
-    ),
-    (
-        3,
-        "a8edd8918f7ec9b20ea1e02fe2cb94c79501f5514dec6d7762b56f2628b4b173\
-         9d4cb315526ad27fd61a8ce91e4a1e84",
-    ),
-    (
-        4,
-        "71a954c641e9685ea0ca1d7cb4bdc372dd1e33e7f3deb924a123b31f397cf97d\
-         257c93388f4179789a7fe9853ddac622",
-    ),
-    (
-        5,
-        "0f8bfa1a01f64c76d75f5c62ad586a38ac33954ca81e3ef2972f6a1a03c0f800\
-         d5c8820f0b86a2622418e2c94d5c17bb",
-    ),
-    (
-        6,
-        "740d84a6c87c0775843529b5d296ec6230b4b2b6c28e26559c5154e10e62b5e5\
-         d6d695f84e860212e0d2f5b9047fb32d",
-    ),
-    (
-        7,
-        "170938744ea10deb42ff049d9dac145a09d5054767d65ec083ae38ea26978432\
-         b46b331ed71bc843fab09066050da9d3",
-    ),
-];
 
 /// One migration of the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,27 +83,55 @@ pub enum MigrationError {
 /// # Errors
 /// When the database cannot be queried.
 pub async fn status(pool: &Pool) -> Result<SchemaStatus, Error> {
-    let applied = applied(pool).await?;
+    Ok(compare(&applied(pool).await?))
+}
+
+/// Like [`status`], and whether the database takes no writes: the server is a standby, or
+/// `default_transaction_read_only` is on. One statement asks for both, because probes ask often. The
+/// second value has no meaning if no migration is applied.
+///
+/// # Errors
+/// When the database cannot be queried.
+pub async fn status_and_read_only(pool: &Pool) -> Result<(SchemaStatus, bool), Error> {
+    let rows = sqlx::query_as::<_, (i64, bool, Vec<u8>, DateTime<Utc>, bool)>(
+        "select version, success, checksum, installed_on,
+                current_setting('transaction_read_only')::bool
+         from _sqlx_migrations",
+    );
+    let rows = match rows.fetch_all(pool).await {
+        // 42P01 undefined_table: no migration is applied. A server that runs has its tables, unless
+        // they are dropped, so this costs no statement more.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Vec::new(),
+        rows => rows?,
+    };
+    let is_read_only = rows.first().is_some_and(|(.., is_read_only)| *is_read_only);
+    let applied = rows
+        .into_iter()
+        .map(|(version, success, checksum, at, _)| (version, Applied { success, checksum, at }));
+    Ok((compare(&applied.collect()), is_read_only))
+}
+
+fn compare(applied: &BTreeMap<i64, Applied>) -> SchemaStatus {
     let newer: Vec<i64> =
         applied.keys().copied().filter(|version| !MIGRATOR.version_exists(*version)).collect();
     if !newer.is_empty() {
-        return Ok(SchemaStatus::Newer(newer));
+        return SchemaStatus::Newer(newer);
     }
     for migration in MIGRATOR.iter() {
         match applied.get(&migration.version) {
-            Some(row) if !row.success => return Ok(SchemaStatus::Dirty(migration.version)),
+            Some(row) if !row.success => return SchemaStatus::Dirty(migration.version),
             Some(row)
                 if row.checksum != *migration.checksum
                     && !has_earlier_text(migration.version, &row.checksum) =>
             {
-                return Ok(SchemaStatus::ChecksumMismatch(migration.version));
+                return SchemaStatus::ChecksumMismatch(migration.version);
             }
             _ => {}
         }
     }
     let pending: Vec<Migration> =
-        all(&applied).into_iter().filter(|migration| migration.applied_at.is_none()).collect();
-    Ok(if pending.is_empty() { SchemaStatus::Current } else { SchemaStatus::Pending(pending) })
+        all(applied).into_iter().filter(|migration| migration.applied_at.is_none()).collect();
+    if pending.is_empty() { SchemaStatus::Current } else { SchemaStatus::Pending(pending) }
 }
 
 /// Every migration of this program, and when it was applied.
@@ -226,11 +216,6 @@ pub async fn repair_copy(pool: &Pool) -> Result<bool, MigrationError> {
 async fn connect(pool: &Pool) -> Result<PgConnection, Error> {
     let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
     Ok(PgConnection::connect_with(&options).await?)
-}
-
-fn has_earlier_text(version: i64, checksum: &[u8]) -> bool {
-    let hex: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
-    EARLIER_CHECKSUMS.contains(&(version, &hex))
 }
 
 /// Writes the present checksums over the earlier ones, because sqlx refuses to migrate a database

@@ -278,3 +278,21 @@ impl TokenCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_remembered_tokens_is_bounded() {
+        let app_context = Arc::new(AppContext::for_tests());
+        let mut cache = TokenCache::default();
+        for number in 0..3 * TOKEN_CACHE_CAPACITY {
+            cache.evict_if_stale(0);
+            let app_context = app_context.clone();
+            let token = CachedToken { app_context, key: KeyGeneration::Current, accepted_until: 0 };
+            cache.tokens.insert(number.to_string().into(), token);
+            assert!(cache.tokens.len() <= TOKEN_CACHE_CAPACITY);
+        }
+    }
+}

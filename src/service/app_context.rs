@@ -143,6 +143,14 @@ impl From<StoredApp> for AppContext {
 }
 
 #[cfg(test)]
+impl AppContext {
+    /// An app with a new key and without callbacks.
+    pub(crate) fn for_tests() -> Self {
+        Self::from(tests::stored_app(crate::wire::AesKey::generate()))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
 
@@ -151,9 +159,7 @@ mod tests {
     use crate::repository::apps::PreviousAesKey;
     use crate::wire::AesKey;
 
-    #[test]
-    fn callbacks_are_sealed_with_both_keys_in_turn_during_a_rotation() {
-        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    pub(super) fn stored_app(key: AesKey) -> StoredApp {
         let app = App {
             buin: Buin::FIRST_APP,
             app_id: "mine".parse().unwrap(),
@@ -164,8 +170,14 @@ mod tests {
             callbacks_paused: false,
             disabled: false,
         };
+        StoredApp::new(app, key)
+    }
+
+    #[test]
+    fn callbacks_are_sealed_with_both_keys_in_turn_during_a_rotation() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let (old, new) = (AesKey::generate(), AesKey::generate());
-        let mut stored = StoredApp::new(app, new.clone());
+        let mut stored = stored_app(new.clone());
         let until = now + TimeDelta::days(7);
         stored.previous = Some(PreviousAesKey { key: old.clone(), until });
         let context = AppContext::from(stored);

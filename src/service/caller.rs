@@ -108,6 +108,11 @@ impl Caller {
         Self { authenticated_at: at, ..self }
     }
 
+    /// Starts the time of the caller's next statement, in a request that has many.
+    pub(super) fn restart_at(&mut self, at: Instant) {
+        self.authenticated_at = at;
+    }
+
     /// The kind of credential.
     #[must_use]
     pub fn credential(&self) -> Credential {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{MessageForm, Permission, RuleViolation};
+use crate::domain::{MessageForm, Permission, RuleViolation, Version};
 use crate::repository;
 
 /// The reason why a use case failed.
@@ -24,6 +24,12 @@ pub enum Error {
     /// The session has no such version, or did not exist at the given time.
     #[error("the session has no such version")]
     VersionNotFound,
+    /// The session has not reached the version that the reader has seen.
+    #[error("the session has only version {current}")]
+    VersionNotReached {
+        /// The version of the session.
+        current: Version,
+    },
     /// A change up to the given time may still be committed.
     #[error("changes are complete only until {settled_until}")]
     TimeNotSettled {
@@ -47,6 +53,12 @@ pub enum Error {
     Overloaded {
         /// The estimated time until the waiting requests are done.
         wait: Duration,
+    },
+    /// Too many comparisons of the enterprise run. Nothing was done.
+    #[error("at most {max} comparisons of an enterprise run at the same time")]
+    TooManyComparisons {
+        /// The limit.
+        max: usize,
     },
     /// A statement took too long and was cancelled. Nothing was changed.
     #[error("the statement took too long and was cancelled")]

@@ -137,6 +137,7 @@ impl Sessions {
         let metrics = &self.shared().metrics.history;
         metrics.events_read.add(part.events.len() as u64);
         metrics.bytes_read.add(part.bytes as u64);
+        self.work_turns().take(part.bytes).await;
         if part.events.is_empty() {
             self.get_uncached(caller, id).await?;
         }
@@ -243,6 +244,7 @@ impl Sessions {
             let step = trace_single_statement("history.events", reading).await?;
             metrics.events_read.add(step.events.len() as u64);
             metrics.bytes_read.add(step.bytes as u64);
+            self.work_turns().take(step.bytes).await;
             distance += step.bytes + step.events.len() * EVENT_COST;
             for event in step.events {
                 replay.push(event).map_err(repository::Error::from)?;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::repository;
 use crate::repository::Pool;
 use crate::repository::migrations::{self, SchemaStatus};
-use crate::repository::probe;
 
 /// The time limit of the database. Probes usually give up after one or two seconds, and must get
 /// the reason before.
@@ -46,11 +45,7 @@ impl Readiness {
     /// # Errors
     /// [`NotReady`] with the reason.
     pub async fn check(&self) -> Result<(), NotReady> {
-        let queries = async {
-            let status = migrations::status(&self.pool).await?;
-            Ok((status, probe::is_read_only(&self.pool).await?))
-        };
-        match within_timeout(queries).await? {
+        match within_timeout(migrations::status_and_read_only(&self.pool)).await? {
             (SchemaStatus::Current, false) => Ok(()),
             (SchemaStatus::Current, true) => Err(NotReady::ReadOnly),
             (SchemaStatus::Pending(pending), _) => Err(NotReady::Schema(format!(
@@ -68,7 +63,8 @@ impl Readiness {
 
     /// Compares the schema with the one that this program needs. Takes at most a second.
     pub(super) async fn schema_status(&self) -> Result<SchemaStatus, NotReady> {
-        within_timeout(migrations::status(&self.pool)).await
+        let (status, _) = within_timeout(migrations::status_and_read_only(&self.pool)).await?;
+        Ok(status)
     }
 }
 

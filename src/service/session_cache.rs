@@ -121,8 +121,26 @@ impl SessionCache {
 
     /// A session that is fresh enough to be used.
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<CachedSession>> {
+        self.get_if(id, |_| true)
+    }
+
+    /// The same, but only at the version `min` or a later one.
+    pub(super) fn get_at_least(
+        &self,
+        id: SessionId,
+        min: Option<Version>,
+    ) -> Option<Arc<CachedSession>> {
+        self.get_if(id, |session| min.is_none_or(|min| session.version >= min))
+    }
+
+    fn get_if(
+        &self,
+        id: SessionId,
+        is_accepted: impl FnOnce(&CachedSession) -> bool,
+    ) -> Option<Arc<CachedSession>> {
         let sessions = self.sessions.as_ref()?;
         let found = if self.is_fresh() { sessions.get(&id) } else { None };
+        let found = found.filter(|session| is_accepted(session));
         match found {
             Some(_) => self.metrics.cache_hits.inc(),
             None => self.metrics.cache_misses.inc(),

@@ -13,7 +13,7 @@ use super::batching::{
     UpdateOutcome,
 };
 use super::pool_admission::PoolPermit;
-use super::{AuthError, CachedSession, Caller, ChangeNotifier, Error};
+use super::{AuthError, CachedSession, Caller, ChangeNotifier, Error, WorkTurns};
 use crate::clock::Clock;
 use crate::domain::{
     IdempotencyKey, NewSession, Permission, Request, Rules, Session, SessionId, Version,
@@ -26,6 +26,7 @@ use crate::repository::Pool;
 pub struct Sessions {
     shared: Arc<Context>,
     queues: BatchQueues,
+    turns: WorkTurns,
 }
 
 /// The options of a write.
@@ -35,6 +36,15 @@ pub struct WriteOptions {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Whether to return the result without writing it. The key is then ignored.
     pub dry_run: bool,
+}
+
+/// How fresh a session must be for its reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// Whether the session must come from the database.
+    pub no_cache: bool,
+    /// The version that the reader has seen.
+    pub min_version: Option<Version>,
 }
 
 /// The outcome of a write.
@@ -76,13 +86,21 @@ impl Sessions {
     pub fn new(pool: Pool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let shared = Context::new(pool, clock, options, metrics);
         let queues = BatchQueues::spawn(&shared);
-        Self { shared, queues }
+        Self { shared, queues, turns: WorkTurns::new() }
     }
 
-    /// The same sessions with batchers on the current runtime. Each server thread calls this once.
+    /// The same sessions with batchers on the current runtime, and with turns of its own. Each server
+    /// thread calls this once.
     #[must_use]
     pub fn for_current_thread(&self) -> Self {
-        Self { shared: self.shared.clone(), queues: self.queues.for_thread(&self.shared) }
+        let (shared, queues) = (self.shared.clone(), self.queues.for_thread(&self.shared));
+        Self { shared, queues, turns: WorkTurns::new() }
+    }
+
+    /// The turns of large requests on this thread.
+    #[must_use]
+    pub fn work_turns(&self) -> &WorkTurns {
+        &self.turns
     }
 
     pub(super) fn shared(&self) -> &Context {
@@ -167,6 +185,27 @@ impl Sessions {
         ensure_visible(caller, self.queues.reads.submit(id, caller.app().buin, deadline).await?)
     }
 
+    /// Reads a session of the caller's enterprise that is as fresh as the reader demands, from the
+    /// cache if possible.
+    ///
+    /// # Errors
+    /// [`Error::SessionNotFound`], [`Error::VersionNotReached`] if the session has only an earlier
+    /// version in the database, or the database fails.
+    pub async fn get_fresh(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        Freshness { no_cache, min_version }: Freshness,
+    ) -> Result<Arc<CachedSession>, Error> {
+        let read_cache = || self.shared.cache.get_at_least(id, min_version);
+        let session = match (!no_cache).then(read_cache).flatten() {
+            Some(session) => ensure_visible(caller, Some(session))?,
+            None => self.get_uncached(caller, id).await?,
+        };
+        ensure_reached(min_version, session.version)?;
+        Ok(session)
+    }
+
     /// Changes a session, and returns the session after the change. A request that changes nothing
     /// is not written.
     ///
@@ -208,13 +247,8 @@ impl Sessions {
                 return Err(Error::Contention);
             };
             let (sender, affinity) = self.shared.affinity.route(id, &self.queues.updates);
-            let changing = UpdateCommand {
-                affinity,
-                app: caller.app_context().clone(),
-                id,
-                request,
-                key: options.idempotency_key.clone(),
-            };
+            let (app, key) = (caller.app_context().clone(), options.idempotency_key.clone());
+            let changing = UpdateCommand { affinity, app, id, request, key };
             let deadline = self.shared.deadline_for(caller);
             match sender.submit(changing, caller.app().buin, deadline).await? {
                 UpdateOutcome::Written(session) => {
@@ -246,6 +280,14 @@ fn ensure_visible(
     session: Option<Arc<CachedSession>>,
 ) -> Result<Arc<CachedSession>, Error> {
     session.filter(|session| session.buin == caller.app().buin).ok_or(Error::SessionNotFound)
+}
+
+/// Checks that a session has reached the version that its reader has seen.
+pub(super) fn ensure_reached(min: Option<Version>, current: Version) -> Result<(), Error> {
+    match min {
+        Some(min) if current < min => Err(Error::VersionNotReached { current }),
+        _ => Ok(()),
+    }
 }
 
 /// A new UUID v7 for the time `at`.

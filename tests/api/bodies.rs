@@ -26,7 +26,7 @@ const BODY: usize = 100_000;
 const BUDGET: usize = 4 * BODY;
 
 /// No part of a request times out.
-fn without_timeouts(settings: &mut Settings) {
+pub fn without_timeouts(settings: &mut Settings) {
     settings.server.header_timeout = 10 * WAIT_TIMEOUT;
     settings.server.body_timeout = 10 * WAIT_TIMEOUT;
 }
@@ -38,7 +38,7 @@ fn with_small_budget(settings: &mut Settings) {
 }
 
 /// The header section of a `POST`.
-fn head(path: &str, headers: &str) -> String {
+pub fn head(path: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: muster\r\n{headers}\r\n")
 }
 
@@ -47,13 +47,13 @@ fn create_path(key: &str) -> String {
 }
 
 /// A new session, filled up to `size` bytes.
-fn body(size: usize) -> String {
+pub fn body(size: usize) -> String {
     let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
     format!("{body}{}", " ".repeat(size - body.len()))
 }
 
 /// Requests that are refused by their header: path, headers, and the code of the refusal.
-fn refused_by_header(app: &TestApp, denied: &str) -> Vec<(String, String, Value)> {
+pub fn refused_by_header(app: &TestApp, denied: &str) -> Vec<(String, String, Value)> {
     let cgi = |key: &str| create_path(key);
     let bearer = |key: &str| format!("Authorization: Bearer {key}\r\n");
     vec![
@@ -79,7 +79,7 @@ fn refused_by_header(app: &TestApp, denied: &str) -> Vec<(String, String, Value)
     ]
 }
 
-fn code(got: &RawResponse) -> Value {
+pub fn code(got: &RawResponse) -> Value {
     let body = got.json();
     body.get("errcode").or_else(|| body.get("code")).unwrap().clone()
 }

@@ -13,15 +13,300 @@ const PAGE: &str = "docs/operate/bounds.md";
 const OWNERS: [&str; 7] =
     ["process", "enterprise", "app", "address", "connection", "request", "session"];
 
-/// Constants with the name of a bound that limit no memory: repetitions, times, texts of errors.
-const NO_MEMORY: [(&str, &str); 7] = [
+/// Constants with the name of a bound that limit no memory: repetitions, times, texts of errors, sizes
+/// from which on something does not wait.
+const NO_MEMORY: [(&str, &str); 9] = [
+    ("src/delivery/result_buffer.rs", "FLUSH_BATCH"),
     ("src/domain/event.rs", "MAX_COMPARED"),
     ("src/domain/session.rs", "MAX_SCANNED"),
     ("src/http/auth/attempt_throttle.rs", "MAX_WAIT"),
     ("src/http/shared/retry_after.rs", "MAX_SECONDS"),
     ("src/http/v1/extract/field.rs", "MAX_CHARS"),
     ("src/domain/text.rs", "MAX_CHARS"),
+    ("src/repository/sessions/list/plan.rs", "FIRST_WINDOW"),
     ("src/service/batching/queue.rs", "MAX_SINGLES"),
+];
+
+/// The tests that go beyond the bounds: a setting, or a constant and its file, then the file of the test
+/// and its name. `src/…` is a unit test, any other file is below `tests/api`.
+const BEYOND: &[(&str, &str)] = &[
+    (
+        "server.max_connections",
+        "transport/connection_limits.rs::connections_beyond_the_limit_wait_until_others_close",
+    ),
+    (
+        "server.max_connections_per_address",
+        "transport/connection_limits.rs::connections_of_an_address_are_limited",
+    ),
+    (
+        "MAX_CONNECTIONS src/http/metrics_server.rs",
+        "transport/connection_limits.rs::silent_connections_to_the_metrics_make_room",
+    ),
+    (
+        "MAX_STREAMS src/http/transport/http2.rs",
+        "transport/http2.rs::streams_and_headers_are_bounded",
+    ),
+    (
+        "READ_BURST src/http/transport/timeout_stream.rs",
+        "src/http/transport/timeout_stream.rs::bytes_that_are_read_in_one_turn_are_bounded",
+    ),
+    (
+        "WINDOW src/http/transport/http2.rs",
+        "transport/http2.rs::bytes_of_bodies_that_are_not_read_yet_are_bounded",
+    ),
+    (
+        "CONNECTION_WINDOW src/http/transport/http2.rs",
+        "transport/http2.rs::bytes_of_bodies_that_are_not_read_yet_are_bounded",
+    ),
+    (
+        "MAX_CHUNK src/http/transport/http2.rs",
+        "transport/http2.rs::large_response_is_sent_in_small_parts",
+    ),
+    (
+        "MAX_LINE_START src/http/transport/h1_message_tracker.rs",
+        "src/http/transport/h1_message_tracker.rs::long_line_about_the_length_of_a_body_is_refused_in_pieces",
+    ),
+    ("limits.max_header_bytes", "transport/connection_limits.rs::header_limits_are_configurable"),
+    ("limits.max_headers", "transport/connection_limits.rs::header_limits_are_configurable"),
+    (
+        "limits.max_uri_bytes",
+        "transport/connection_limits.rs::long_paths_are_refused_in_the_format_of_each_api",
+    ),
+    ("limits.max_body_bytes", "limits.rs::body_limit_is_exact"),
+    ("MAX_TOKEN_REQUEST_BYTES src/http/cgi/token.rs", "bodies.rs::token_request_has_at_most_4_kib"),
+    (
+        "MAX_DISCARDED_BYTES src/http/body.rs",
+        "bodies.rs::caller_is_refused_before_a_large_body_arrives",
+    ),
+    (
+        "limits.max_body_bytes_in_flight",
+        "bodies.rs::enterprise_may_hold_as_much_memory_for_bodies_as_remains_free",
+    ),
+    (
+        "limits.max_response_bytes_in_flight",
+        "src/http/middleware/response_budget.rs::an_enterprise_holds_a_quarter_and_all_together_the_whole",
+    ),
+    (
+        "limits.max_response_bytes_in_flight",
+        "rate_limits/neighbours.rs::slow_readers_of_an_enterprise_hold_its_share_of_memory",
+    ),
+    (
+        "MAX_UNCOUNTED src/http/middleware/response_budget.rs",
+        "src/http/middleware/response_budget.rs::a_response_is_counted_until_its_last_part_is_taken",
+    ),
+    (
+        "PART src/http/middleware/response_budget.rs",
+        "src/http/middleware/response_budget.rs::a_response_is_counted_until_its_last_part_is_taken",
+    ),
+    (
+        "OWNER_SLOTS src/http/shared/fair_budget.rs",
+        "src/http/shared/fair_budget.rs::more_owners_than_counters_share_them",
+    ),
+    ("MAX_FIELDS src/wire/object.rs", "malformed_requests.rs::number_of_fields_is_bounded"),
+    ("MAX_TOKEN_LEN src/wire/token.rs", "token.rs::forged_token_does_not_exist"),
+    ("token.max_clock_skew", "token.rs::clock_skew_of_five_minutes_is_accepted"),
+    (
+        "MAX_UNTHROTTLED_SEALED_LEN src/http/auth/authenticate.rs",
+        "rate_limits/attempt_throttle.rs::long_sealed_text_from_a_throttled_address_is_not_opened",
+    ),
+    (
+        "MAX_ID_LEN src/http/middleware/request_id.rs",
+        "src/http/middleware/request_id.rs::only_a_short_plain_id_of_the_caller_is_accepted",
+    ),
+    (
+        "MAX_SEGMENT src/http/middleware/access_log.rs",
+        "src/http/middleware/access_log.rs::logged_path_ends_before_suspicious_characters",
+    ),
+    ("limits.requests_per_second", "rate_limits/app_rate.rs::app_rate_limit_is_enforced"),
+    (
+        "limits.burst",
+        "rate_limits/app_rate.rs::batch_that_is_larger_than_the_burst_is_served_by_a_full_one",
+    ),
+    (
+        "limits.max_failed_attempts",
+        "rate_limits/attempt_throttle.rs::failed_attempts_throttle_only_their_address",
+    ),
+    (
+        "CAPACITY src/http/auth/attempt_throttle.rs",
+        "src/http/auth/attempt_throttle.rs::memory_is_bounded",
+    ),
+    (
+        "MAX_UNCOUNTED_HEADERS src/http/transport/pending_headers.rs",
+        "src/http/transport/pending_headers.rs::an_address_leaves_as_much_free_as_it_holds",
+    ),
+    (
+        "MAX_PENDING_HEADERS src/http/transport/pending_headers.rs",
+        "transport/connection_limits.rs::headers_without_an_end_leave_memory_to_other_addresses",
+    ),
+    (
+        "LARGE src/service/work_turns.rs",
+        "src/service/work_turns.rs::small_requests_are_served_between_large_ones",
+    ),
+    (
+        "MAX_LINES src/http/v1/extract/ndjson.rs",
+        "src/http/v1/extract/ndjson.rs::number_of_lines_is_bounded",
+    ),
+    (
+        "MAX_LINE_BYTES src/http/v1/extract/ndjson.rs",
+        "src/http/v1/extract/ndjson.rs::problem_names_the_line",
+    ),
+    (
+        "Comparison::MAX_STEP src/service/comparison.rs",
+        "v1/compare.rs::copy_of_any_length_is_compared",
+    ),
+    (
+        "MAX_UNREAD_BYTES src/http/v1/render/line_stream.rs",
+        "v1/compare.rs::client_that_does_not_read_cannot_send_for_ever",
+    ),
+    (
+        "MAX_COMPARISONS src/service/comparison_slots.rs",
+        "src/service/comparison_slots.rs::comparisons_are_bounded_for_an_enterprise_and_for_all",
+    ),
+    (
+        "MAX_COMPARISONS_PER_ENTERPRISE src/service/comparison_slots.rs",
+        "v1/compare.rs::comparisons_of_an_enterprise_are_bounded",
+    ),
+    (
+        "REMEMBERED_ATTEMPTS src/service/access.rs",
+        "src/service/replay_memory.rs::a_text_is_new_once_and_the_oldest_is_forgotten",
+    ),
+    (
+        "REMEMBERED_TOKEN_REQUESTS src/service/access.rs",
+        "src/service/replay_memory.rs::a_text_is_new_once_and_the_oldest_is_forgotten",
+    ),
+    (
+        "REMEMBERED_WRITES src/http/auth/sealed_guard.rs",
+        "src/service/replay_memory.rs::a_text_is_new_once_and_the_oldest_is_forgotten",
+    ),
+    (
+        "TOKEN_CACHE_CAPACITY src/service/access.rs",
+        "src/service/access.rs::number_of_remembered_tokens_is_bounded",
+    ),
+    ("MAX_ITEMS src/http/v1/endpoints/batch/mod.rs", "v1/batch.rs::batch_size_is_bounded"),
+    (
+        "CONCURRENCY src/http/v1/endpoints/batch/mod.rs",
+        "rate_limits/load_shedding.rs::few_items_of_a_batch_run_at_once",
+    ),
+    (
+        "MAX_IDS src/http/v1/endpoints/list/batch_get.rs",
+        "v1/lists/batch_get.rs::number_of_ids_is_bounded",
+    ),
+    (
+        "PageSize::MAX src/service/list/query.rs",
+        "src/http/v1/extract/page.rs::page_size_is_bounded",
+    ),
+    (
+        "MAX_MEMBERS src/repository/sessions/read.rs",
+        "bounded_reads.rs::batch_get_answers_what_fits_and_lists_the_rest",
+    ),
+    ("MAX_MEMBERS src/repository/sessions/read.rs", "list/large.rs::page_ends_at_the_member_limit"),
+    (
+        "MAX_MEMBERS src/http/v1/endpoints/batch/mod.rs",
+        "v1/batch.rs::sessions_that_do_not_fit_into_the_response_are_named",
+    ),
+    ("MAX_PAGE_BYTES src/service/history.rs", "bounded_reads.rs::page_of_large_events_is_short"),
+    (
+        "MAX_STEP_EVENTS src/service/history.rs",
+        "bounded_reads.rs::replayed_requests_and_reverts_start_at_snapshots_too",
+    ),
+    (
+        "MAX_STEP_BYTES src/service/history.rs",
+        "bounded_reads.rs::a_replay_reads_a_few_times_the_size_of_the_session",
+    ),
+    (
+        "LAST_WINDOW src/repository/sessions/list/plan.rs",
+        "list/large.rs::rare_sessions_are_found_among_many",
+    ),
+    (
+        "MAX_UNORDERED src/repository/sessions/list/plan.rs",
+        "list/large.rs::rare_sessions_are_found_among_many",
+    ),
+    ("MAX_BYTES src/service/list/cursor.rs", "v1/lists/sessions.rs::invalid_parameters_are_named"),
+    ("limits.max_queued", "rate_limits/load_shedding.rs::queue_length_is_bounded"),
+    ("limits.max_queued", "src/service/pool_admission.rs::number_of_waiting_requests_is_bounded"),
+    (
+        "MAX_FULL_SHARES src/service/batching/queue_state.rs",
+        "src/service/batching/queue.rs::number_of_full_parts_of_a_queue_is_bounded",
+    ),
+    (
+        "MAX_THREADS src/service/batching/shards.rs",
+        "src/service/batching/shards.rs::number_of_threads_with_queues_of_their_own_is_bounded",
+    ),
+    (
+        "database.max_batch",
+        "src/service/batching/queue.rs::an_enterprise_that_fills_its_part_of_the_queue_delays_no_other",
+    ),
+    (
+        "MAX_BATCH_WEIGHT src/service/batching/queue_state.rs",
+        "src/service/batching/queue.rs::large_commands_share_a_batch_with_few_others_or_none",
+    ),
+    ("database.max_connections", "connection_pool.rs::stalled_connections_keep_no_place"),
+    (
+        "database.max_connections",
+        "rate_limits/neighbours.rs::stuck_reads_of_an_enterprise_leave_connections_to_another",
+    ),
+    ("cache.max_bytes", "src/service/session_cache.rs::memory_is_bounded"),
+    ("limits.min_members", "update.rs::rule_4_member_limits_hold_after_the_update"),
+    ("limits.max_members", "session.rs::member_limits_are_configurable"),
+    ("Title::MAX src/domain/text.rs", "session.rs::title_has_1_to_64_characters"),
+    ("Account::MAX src/domain/text.rs", "session.rs::account_has_1_to_64_characters"),
+    (
+        "Reason::MAX src/domain/text.rs",
+        "src/domain/text.rs::length_limit_counts_characters_not_bytes",
+    ),
+    (
+        "Attributes::MAX_BYTES src/domain/attributes.rs",
+        "src/domain/attributes.rs::the_limit_counts_compact_bytes",
+    ),
+    ("AppId::MAX src/domain/id.rs", "src/domain/id.rs::app_id_has_plain_characters_only"),
+    (
+        "IdempotencyKey::MAX src/domain/idempotency.rs",
+        "src/domain/idempotency.rs::key_is_visible_ascii_of_bounded_length",
+    ),
+    ("delivery.max_concurrency", "src/delivery/in_flight.rs::attempts_and_sockets_are_bounded"),
+    (
+        "delivery.max_concurrency_per_app",
+        "src/delivery/in_flight.rs::attempts_and_sockets_are_bounded",
+    ),
+    (
+        "MAX_SOCKETS_FACTOR src/delivery/in_flight.rs",
+        "src/delivery/in_flight.rs::attempts_and_sockets_are_bounded",
+    ),
+    (
+        "PREFETCH src/delivery/worker.rs",
+        "callbacks/leases.rs::stopping_worker_releases_prefetched_deliveries",
+    ),
+    (
+        "MAX_RESPONSE_BYTES src/delivery/sender.rs",
+        "callbacks/acknowledgement.rs::only_explicit_acknowledgement_counts",
+    ),
+    (
+        "EXCERPT_CHARS src/delivery/sender.rs",
+        "callbacks/acknowledgement.rs::only_explicit_acknowledgement_counts",
+    ),
+    ("BATCH src/service/pruner.rs", "callbacks/retention.rs::pruning_works_in_batches"),
+    (
+        "MAX_COUNT src/repository/deliveries/count.rs",
+        "metrics/state.rs::large_numbers_of_deliveries_are_counted_up_to_a_bound",
+    ),
+    ("CODES src/metrics/requests.rs", "src/metrics/requests.rs::number_of_codes_is_bounded"),
+];
+
+/// Bounds that the system or a library enforces. Muster only sets them.
+const ENFORCED_ELSEWHERE: [&str; 4] = [
+    "BACKLOG src/http/transport/listener.rs",
+    "NOTSENT_LOWAT src/http/transport/listener.rs",
+    "MAX_LINKS src/telemetry/traces.rs",
+    "MAX_QUEUE_SIZE src/telemetry/traces.rs",
+];
+
+/// The files that create a queue or places.
+const QUEUES: [&str; 5] = [
+    "src/http/v1/render/line_stream.rs",
+    "src/repository/connection_pool.rs",
+    "src/service/batching/queue.rs",
+    "src/service/pool_admission.rs",
+    "src/service/work_turns.rs",
 ];
 
 /// Rooms without bounds for callers: commands of operators, settings, the embedded database.
@@ -172,9 +457,12 @@ fn sources(directory: &str) -> Vec<String> {
 
 /// Whether a constant bounds a number of things, by its name.
 fn is_bound(name: &str) -> bool {
-    let is_named =
-        name.starts_with("MAX") || name.ends_with("CAPACITY") || name.starts_with("REMEMBERED");
-    is_named && !name.ends_with("_RETRIES")
+    let endings =
+        ["BATCH", "CAPACITY", "CHARS", "CODES", "CONCURRENCY", "PART", "PREFETCH", "WINDOW"];
+    let is_named = name.starts_with("MAX")
+        || name.starts_with("REMEMBERED")
+        || endings.iter().any(|ending| name.ends_with(ending));
+    is_named && !name.contains("::") && !name.ends_with("_RETRIES")
 }
 
 #[test]
@@ -204,6 +492,48 @@ fn each_constant_of_a_bound_has_a_row() {
         }
     }
     assert!(checked > 30, "only {checked} constants were found");
+}
+
+impl Name {
+    /// The form of [`BEYOND`].
+    fn text(&self) -> String {
+        match self {
+            Self::Setting(key) => key.clone(),
+            Self::Constant { file, name } => format!("{name} {file}"),
+        }
+    }
+}
+
+#[test]
+fn each_bound_has_a_test_that_goes_beyond_it() {
+    let rows: BTreeSet<String> = rows().iter().map(|row| row.name.text()).collect();
+    let tested = BEYOND.iter().map(|(bound, _)| *bound);
+    let listed: BTreeSet<String> = tested.chain(ENFORCED_ELSEWHERE).map(str::to_owned).collect();
+    assert_eq!(rows.difference(&listed).collect::<Vec<_>>(), [] as [&String; 0], "no test");
+    assert_eq!(listed.difference(&rows).collect::<Vec<_>>(), [] as [&String; 0], "no row");
+    for (bound, test) in BEYOND {
+        let (file, name) = test.split_once("::").unwrap();
+        let path =
+            if file.starts_with("src/") { file.to_owned() } else { format!("tests/api/{file}") };
+        assert!(read(&path).contains(&format!("fn {name}(")), "{bound}: {test} does not exist");
+    }
+}
+
+#[test]
+fn each_queue_is_bounded_and_known() {
+    for file in sources("src") {
+        if OPERATORS.iter().any(|room| file.starts_with(room)) {
+            continue;
+        }
+        let source = read(&file);
+        let source = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+        assert!(!source.contains("unbounded_channel"), "{file} has an unbounded queue");
+        let has_queue =
+            ["Semaphore::new(", "mpsc::channel(", "sync_channel(", "broadcast::channel("]
+                .iter()
+                .any(|queue| source.contains(queue));
+        assert_eq!(has_queue, QUEUES.contains(&file.as_str()), "{file}: see the rows of {PAGE}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use muster::config::{ServerConfig, Settings};
 use serde_json::Value;
 
+use crate::faults::proxies::printed_block;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -238,12 +240,53 @@ fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
     let key = settings.secrets.master_key_file.unwrap();
     assert_eq!(key, settings.data_dir.join("master.key"));
     let grace_period = muster["stop_grace_period"].as_str().unwrap();
-    assert!(humantime(grace_period) > settings.server.shutdown_timeout, "{grace_period}");
+    assert!(humantime(grace_period) > stop_time(&settings.server), "{grace_period}");
     for (before, condition) in
         [("postgres", "service_healthy"), ("first-start", "service_completed_successfully")]
     {
         assert_eq!(muster["depends_on"][before]["condition"], condition);
     }
+}
+
+/// The time from SIGTERM to the end of the last request. Services drain, a terminal does not.
+fn stop_time(server: &ServerConfig) -> Duration {
+    assert!(server.drain_timeout > defaults().server.drain_timeout);
+    server.drain_timeout + server.shutdown_timeout
+}
+
+/// The manifest of the manual: its keys exist, and its times suffice.
+#[test]
+fn kubernetes_manifest_of_the_manual_matches_the_program() {
+    let manifest: Value = serde_saphyr::from_str(&printed_block("checked: kubernetes")).unwrap();
+    let pod = &manifest["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], format!("muster:{}", env!("CARGO_PKG_VERSION")));
+    let env = container["env"].as_array().unwrap().iter();
+    let env =
+        env.map(|one| [&one["name"], &one["value"]].map(|text| text.as_str().unwrap().to_owned()));
+    let env = env.map(|[name, value]| (name, value)).collect();
+    let settings = settings([image_variables(), env].concat());
+    let grace_period = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(Duration::from_secs(grace_period) > stop_time(&settings.server));
+    let probe = &container["readinessProbe"];
+    let seconds = |key: &str| Duration::from_secs(probe[key].as_u64().unwrap());
+    let noticed = (seconds("periodSeconds") + seconds("timeoutSeconds"))
+        * u32::try_from(probe["failureThreshold"].as_u64().unwrap()).unwrap();
+    assert!(noticed < settings.server.drain_timeout, "{noticed:?}");
+    for published in container["ports"].as_array().unwrap() {
+        let bind = match published["name"].as_str().unwrap() {
+            "api" => settings.server.bind.clone(),
+            name => settings.metrics.bind.clone().filter(|_| name == "metrics").unwrap(),
+        };
+        assert_eq!(published["containerPort"].to_string(), port(&bind));
+    }
+}
+
+#[test]
+fn systemd_socket_has_the_address_of_the_service() {
+    let socket = read("config/systemd/muster.socket");
+    let listen = socket.lines().filter_map(|line| line.strip_prefix("ListenStream="));
+    assert_eq!(listen.collect::<Vec<_>>(), [defaults().server.bind]);
 }
 
 fn humantime(text: &str) -> Duration {
@@ -295,7 +338,7 @@ fn systemd_unit_matches_the_program() {
     let alone = settings(variables(&unit));
     assert_eq!(alone.data_dir, PathBuf::from("/var/lib").join(value("StateDirectory")));
     assert!(alone.database.embedded);
-    assert!(humantime(value("TimeoutStopSec")) > alone.server.shutdown_timeout);
+    assert!(humantime(value("TimeoutStopSec")) > stop_time(&alone.server));
     assert!(value("LimitNOFILE").parse::<usize>().unwrap() > alone.server.max_connections);
     assert_eq!((value("Type"), value("KillMode")), ("notify", "mixed"));
     assert_ne!(value("User"), "root");

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use muster::cli::ShutdownSignal;
+use muster::domain::Permission;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -12,7 +15,7 @@ use crate::harness::process::WAIT_TIMEOUT;
 use crate::harness::proxy::Proxy;
 use crate::harness::server::database;
 use crate::harness::{
-    TestApp, settings, spawn, spawn_app, spawn_app_with, store, wait_until_equal,
+    BUIN, TestApp, settings, spawn, spawn_app, spawn_app_with, store, wait_until, wait_until_equal,
 };
 use crate::metrics::scrape;
 
@@ -224,4 +227,149 @@ async fn cache_is_not_served_without_synchronization() {
     assert_eq!(stored(&app).await, 2);
     let title = async || -> Value { app.current(&session).await["title"].clone() };
     wait_until_equal(title, &json!("directly")).await;
+}
+
+/// Reads a session by REST with this header on a server. Returns the status and the body.
+async fn read_from_version(
+    client: &Client,
+    api_key: &str,
+    path: &str,
+    min: Option<&str>,
+) -> (u16, Value) {
+    let builder = client.request(Method::GET, path).bearer_auth(api_key);
+    let builder = match min {
+        Some(min) => builder.header("Muster-Min-Version", min),
+        None => builder,
+    };
+    let response = builder.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+/// Two servers, of which the first learns nothing of the other's changes for as long as the test
+/// lasts. The session has version 1 in the memory of the first server, and version 2 in the database.
+struct StaleServer {
+    app: TestApp,
+    /// The path of the session.
+    path: String,
+    _other: ShutdownSignal,
+}
+
+impl StaleServer {
+    async fn start() -> Self {
+        let app = spawn_app_with(|settings| {
+            settings.cache.follow_interval = Duration::from_secs(7_200);
+            settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+        })
+        .await;
+        let (address, other) = app.another_instance().await;
+        let session = app.session(&["a", "b", "c"]).await;
+        let path = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+        let path = format!("/v1/sessions/{path}");
+        let is_cached = async || {
+            let hits = scrape(&app).await.has("muster_cache_hits_total");
+            let read = read_from_version(&app.client, &app.api_key, &path, None).await;
+            assert_eq!((read.0, &read.1["version"]), (200, &json!(1)));
+            scrape(&app).await.has("muster_cache_hits_total") > hits
+        };
+        if app.settings.cache.enabled {
+            wait_until("the session is in memory", is_cached).await;
+        }
+        let change = app.client.at(address).request(Method::PATCH, &path);
+        let change = change.json(&json!({ "operator": "a", "title": "2" }));
+        let changed = change.bearer_auth(&app.api_key).send().await.unwrap();
+        assert_eq!(changed.headers()["etag"], "\"2\"");
+        Self { app, path, _other: other }
+    }
+
+    async fn read(&self, min: Option<&str>) -> (u16, Value) {
+        read_from_version(&self.app.client, &self.app.api_key, &self.path, min).await
+    }
+
+    /// The version that is read.
+    async fn version(&self, min: Option<&str>) -> i64 {
+        let (status, session) = self.read(min).await;
+        assert_eq!(status, 200, "{session}");
+        session["version"].as_i64().unwrap()
+    }
+
+    /// Whether a session that is read comes from memory.
+    async fn is_read_from_memory(&self, min: Option<&str>, version: i64) -> bool {
+        let hits = scrape(&self.app).await.has("muster_cache_hits_total");
+        assert_eq!(self.version(min).await, version);
+        scrape(&self.app).await.has("muster_cache_hits_total") > hits
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_is_at_least_as_fresh_as_the_version_of_its_request() {
+    let server = StaleServer::start().await;
+    if server.app.settings.cache.enabled {
+        // The memory is old enough for its readers, and is not read for the others.
+        assert!(server.is_read_from_memory(None, 1).await);
+        assert!(server.is_read_from_memory(Some("1"), 1).await);
+        assert!(!server.is_read_from_memory(Some("2"), 2).await);
+        assert!(server.is_read_from_memory(Some("2"), 2).await);
+        assert!(server.is_read_from_memory(None, 2).await);
+    }
+    assert_eq!(server.version(Some("2")).await, 2);
+    let head = server.app.client.request(Method::HEAD, &server.path);
+    let head = head.bearer_auth(&server.app.api_key).header("Muster-Min-Version", "3");
+    assert_eq!(head.send().await.unwrap().status(), 412);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn condition_of_a_read_is_compared_with_the_fresh_session() {
+    let server = StaleServer::start().await;
+    for (min, tag, status) in [("2", "\"1\"", 200), ("2", "\"2\"", 304)] {
+        let builder = server.app.client.request(Method::GET, &server.path);
+        let builder = builder.bearer_auth(&server.app.api_key).header("Muster-Min-Version", min);
+        let response = builder.header("If-None-Match", tag).send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["etag"]),
+            (status, &"\"2\"".parse().unwrap())
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn version_that_the_database_does_not_have_is_refused() {
+    let server = StaleServer::start().await;
+    let (path, key) = (&server.path, &server.app.api_key);
+    let members =
+        [format!("{path}/members"), format!("{path}/members/b"), format!("{path}/members/x")];
+    for path in members.iter().chain([path]) {
+        let (status, found) = read_from_version(&server.app.client, key, path, Some("3")).await;
+        assert_eq!((status, &found["code"]), (412, &json!("version_not_reached")), "{path}");
+        assert_eq!(found["field"], "Muster-Min-Version");
+        assert_eq!(found["currentVersion"], 2, "{found}");
+        let detail = "Muster-Min-Version: must be at most 2, the version of the session";
+        assert_eq!(found["detail"], detail);
+    }
+    // The members are always read from the database.
+    for (path, min, status) in
+        [(&members[0], "2", 200), (&members[1], "2", 200), (&members[2], "2", 404)]
+    {
+        let (found, body) = read_from_version(&server.app.client, key, path, Some(min)).await;
+        assert_eq!(found, status, "{path}: {body}");
+    }
+    // An unknown session has no version, and that of another enterprise shows none.
+    let unknown = "/v1/sessions/00000000-0000-7000-8000-000000000001";
+    let (_, foreign) = server.app.another_app(BUIN + 1, &[Permission::SessionsRead]).await;
+    for (path, key) in [(unknown, key), (path.as_str(), &foreign)] {
+        for min in ["1", "2", "3"] {
+            let (status, found) = read_from_version(&server.app.client, key, path, Some(min)).await;
+            assert_eq!((status, &found["code"]), (404, &json!("session_not_found")), "{min}");
+        }
+    }
+    for (query, min, reason) in [
+        ("", "0", "at least 1, got 0"),
+        ("", "two", "must be a version such as 3, got \"two\""),
+        ("?version=1", "1", "must not be combined with version"),
+        ("?at=2020-01-01T00:00:00Z", "1", "must not be combined with at"),
+    ] {
+        let path = format!("{path}{query}");
+        let (status, found) = read_from_version(&server.app.client, key, &path, Some(min)).await;
+        assert_eq!((status, &found["code"]), (400, &json!("invalid_header")), "{path}");
+        assert_eq!(found["detail"], format!("Muster-Min-Version: {reason}"));
+    }
 }

@@ -9,6 +9,7 @@ use crate::harness::client::read_response;
 use crate::harness::process::{Home, http};
 use crate::harness::store::{self, MigrationFault};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, wait_until};
+use crate::metrics::{scrape, spawn_with};
 
 /// The status and the body.
 async fn get(app: &TestApp, path: &str) -> (u16, Value) {
@@ -76,6 +77,20 @@ async fn healthy_server_is_ready() {
         let reason: Value = post.json().await.unwrap();
         assert_eq!(reason["reason"], "method: only GET and HEAD");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_is_one_statement() {
+    let app = spawn_with(|_| {}).await;
+    // Each statement of the pool waits for a connection once. Other tasks use the pool as well, so the
+    // smallest number counts.
+    let statements = async || scrape(&app).await.has("muster_pool_wait_seconds_count");
+    wait_until("a probe with one statement", async || {
+        let before = statements().await;
+        assert_ready(&app).await;
+        statements().await - before == 1.0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,8 +29,8 @@ pub struct Connection {
 
 /// A response.
 pub struct Response<'a> {
-    /// Whether the status was 200.
-    pub ok: bool,
+    /// The status.
+    pub status: u16,
     /// The body.
     pub body: &'a [u8],
     /// The time since the request was written.
@@ -99,7 +99,7 @@ impl Connection {
             {
                 self.busy = false;
                 return Ok(Some(Response {
-                    ok: response.ok,
+                    status: response.status,
                     body: &self.received[response.body..response.end],
                     elapsed: self.sent_at.elapsed(),
                     bytes: self.request.len() + response.end,

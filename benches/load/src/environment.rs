@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -95,11 +96,23 @@ impl Environment {
     /// # Errors
     /// If it does not get ready.
     pub fn start_another_server(&self, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
+        self.start_with_command(process::command(&self.muster), settings)
+    }
+
+    /// The same by a command that runs Muster in its own way.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub fn start_with_command(
+        &self,
+        command: Command,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Server> {
         // The first server has the key file: an external database has no generated master key.
         let key = self.work.join("data/master.key");
         let key = key.to_str().context("the path is not UTF-8")?;
         let settings = [settings, &[("MUSTER__SECRETS__MASTER_KEY_FILE", key)]].concat();
-        server::start_muster(&self.muster, &self.work, "another", &settings)
+        server::start_command(command, &self.work, "another", &settings)
     }
 
     /// The straightforward service on the same database, for the app without callbacks.

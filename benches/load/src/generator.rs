@@ -211,7 +211,7 @@ impl<'a, S: Script> LoadThread<'a, S> {
         match connection.advance() {
             Ok(None) => return Ok(false),
             Ok(Some(response)) => {
-                let succeeded = response.ok && response.body.starts_with(SUCCESS_PREFIX);
+                let succeeded = response.status == 200 && response.body.starts_with(SUCCESS_PREFIX);
                 script.answered(index, succeeded);
                 if succeeded {
                     counts.acknowledged += 1;

@@ -11,7 +11,8 @@
 //! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
 //! | [`bare`], [`straightforward`], [`receiver`], [`poster`] | the references in HTTP |
 //! | [`footprint`] | size, memory, time to start |
-//! | [`report`] | medians, the table, the JSON |
+//! | [`report`], [`results`] | medians, the table, the JSON; the file of all results |
+//! | [`hostile`] | loads that try to harm others: their latency, and the memory of the server |
 //!
 //! The surprise: the program starts itself again for the handlers and the receiver, so that their
 //! CPU is counted apart from that of the load.
@@ -25,6 +26,7 @@ mod direct;
 mod environment;
 mod footprint;
 mod generator;
+mod hostile;
 mod http;
 mod latency;
 mod pgbench;
@@ -33,6 +35,7 @@ mod process;
 mod receiver;
 mod reference;
 mod report;
+mod results;
 mod rows;
 mod run;
 mod scripts;
@@ -50,6 +53,10 @@ use clap::Parser;
 enum Command {
     /// Measure
     Run(run::Options),
+    /// Measure an enterprise beside the loads of another one
+    Neighbors(hostile::neighbors::Options),
+    /// Measure the memory of a server under all such loads together
+    Memory(hostile::memory::Options),
     /// Serve the bare handler, which seals the same message for every request
     Bare(bare::Options),
     /// Serve sessions with one statement for each request
@@ -61,6 +68,8 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Run(options) => run::run(&options),
+        Command::Neighbors(options) => hostile::neighbors::run(&options),
+        Command::Memory(options) => hostile::memory::run(&options),
         Command::Bare(options) => bare::serve(&options),
         Command::Straightforward(options) => straightforward::serve(&options),
         Command::Receive(options) => receiver::serve(&options),

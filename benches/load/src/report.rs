@@ -112,27 +112,9 @@ pub fn markdown(
     elapsed: Duration,
 ) -> String {
     let mut out = String::from("# Results\n\n");
-    let today = muster::clock::Clock::system().now().format("%Y-%m-%d %H:%M UTC");
-    let cores = std::thread::available_parallelism().map_or(0, Into::into);
-    let conditions = [
-        ("date", today.to_string()),
-        ("command", format!("`{command}`, {} s", elapsed.as_secs())),
-        ("muster", output_of("git", &["describe", "--always", "--dirty", "--tags"])),
-        ("compiler", output_of("rustc", &["--version"])),
-        ("PostgreSQL", postgres.to_owned()),
-        (
-            "machine",
-            format!("{cores} cores, {}, Linux {}", processor(), output_of("uname", &["-r"])),
-        ),
-        (
-            "load",
-            format!(
-                "{CONNECTIONS} kept connections, {THREADS} threads; pgbench: {CLIENTS} clients"
-            ),
-        ),
-    ];
-    out.push_str("| | |\n| --- | --- |\n");
-    conditions.iter().for_each(|(name, value)| line(&mut out, &[name, value]));
+    let load =
+        format!("{CONNECTIONS} kept connections, {THREADS} threads; pgbench: {CLIENTS} clients");
+    out.push_str(&conditions(command, postgres, &load, elapsed));
     out.push_str(
         "\n| row | ratio | min – max | goal | rate | reference | p50 ms | p99 ms | reference p50 \
          | server: cores, MiB | database: cores, MiB | database beside reference: cores | opened | wrong |\n\
@@ -196,12 +178,34 @@ pub fn markdown(
     out
 }
 
-fn line(out: &mut String, cells: &[&str]) {
+/// The conditions of a run, as a table: date, command, versions, machine, load.
+pub fn conditions(command: &str, postgres: &str, load: &str, elapsed: Duration) -> String {
+    let today = muster::clock::Clock::system().now().format("%Y-%m-%d %H:%M UTC");
+    let cores = std::thread::available_parallelism().map_or(0, Into::into);
+    let conditions = [
+        ("date", today.to_string()),
+        ("command", format!("`{command}`, {} s", elapsed.as_secs())),
+        ("muster", output_of("git", &["describe", "--always", "--dirty", "--tags"])),
+        ("compiler", output_of("rustc", &["--version"])),
+        ("PostgreSQL", postgres.to_owned()),
+        (
+            "machine",
+            format!("{cores} cores, {}, Linux {}", processor(), output_of("uname", &["-r"])),
+        ),
+        ("load", load.to_owned()),
+    ];
+    let mut out = String::from("| | |\n| --- | --- |\n");
+    conditions.iter().for_each(|(name, value)| line(&mut out, &[name, value]));
+    out
+}
+
+/// Adds the line of a table.
+pub fn line(out: &mut String, cells: &[&str]) {
     let _ = writeln!(out, "| {} |", cells.join(" | "));
 }
 
 /// NaN without values, or if one value is NaN.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match (values.len(), values.iter().any(|value| value.is_nan())) {
@@ -216,7 +220,8 @@ fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
 
-fn number(value: f64, digits: usize) -> String {
+/// A number with digits after the point; a dash instead of NaN.
+pub fn number(value: f64, digits: usize) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
 }
 

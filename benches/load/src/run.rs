@@ -9,6 +9,7 @@ use clap::Args;
 use crate::environment::Environment;
 use crate::footprint;
 use crate::report::{self, RowResult};
+use crate::results;
 use crate::rows::{self, Figures, Row, RowDefinition};
 
 /// The rows to measure, and the files of the results.
@@ -75,7 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         report::markdown(&results, &env.notes, &options.command(), &postgres, started_at.elapsed());
     println!("{text}");
     if let Some(file) = &options.results {
-        std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+        results::write_chapter(file, &text)?;
     }
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report::json(&results))? + "\n";

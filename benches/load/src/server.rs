@@ -59,8 +59,20 @@ pub fn start_muster(
     name: &str,
     settings: &[(&str, &str)],
 ) -> anyhow::Result<Server> {
+    start_command(process::command(muster), work, name, settings)
+}
+
+/// The same for a command that runs Muster with the arguments that are added here.
+///
+/// # Errors
+/// If the server does not get ready.
+pub fn start_command(
+    mut command: Command,
+    work: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<Server> {
     let port = free_port()?;
-    let mut command = process::command(muster);
     command.arg("serve");
     set_environment(&mut command, work)
         .env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"))

@@ -60,6 +60,11 @@ pub fn resident(id: u32) -> f64 {
     mib(&format!("{id}/status"), "VmRSS:")
 }
 
+/// The largest resident memory of a process so far, in MiB.
+pub fn largest_resident(id: u32) -> f64 {
+    mib(&format!("{id}/status"), "VmHWM:")
+}
+
 /// CPU time so far. The time of an ended process is added to its parent.
 fn ticks(server: Option<u32>, database: u32) -> (u64, u64) {
     let own = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 11..13));

@@ -127,6 +127,27 @@ impl RequestAuth {
     }
 }
 
+/// Counts `more` requests of an app, beside the one that brought them.
+pub(crate) fn count_more_requests(
+    request: &HttpRequest,
+    app: &App,
+    more: usize,
+) -> Result<(), AuthRejection> {
+    match &request_auth(request)?.rate_limiter {
+        Some(limiter) => {
+            limiter.check_more(app, more).map_err(|wait| AuthRejection::RateLimited { wait })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Counts `more` requests of an app for work that is done, as far as the app has them left.
+pub(crate) fn charge_requests(request: &HttpRequest, app: &App, more: usize) {
+    if let Ok(RequestAuth { rate_limiter: Some(limiter), .. }) = request_auth(request) {
+        limiter.charge(app, more);
+    }
+}
+
 /// Authenticates the holder of an access token or an API key. The request timeout starts here, and
 /// again when a body has been read.
 pub(crate) async fn authenticate(

@@ -1,22 +1,15 @@
 //! The memory for the bodies of running requests: a bound for the process, and a share for each owner.
-//!
-//! An owner holds at most as much as remains free. So one owner gets at most half of the memory, two
-//! get a third each, and a part always remains for another one. The counters of owners are found by a
-//! hash: nothing is allocated and nothing is locked. The surprise: two owners with the same hash share
-//! one counter, which can only refuse them earlier.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 
 use crate::domain::Buin;
+use crate::http::shared::fair_budget::FairBudget;
 use crate::metrics::{Metrics, RequestBodies};
-
-/// The number of counters of owners.
-const OWNER_SLOTS: usize = 4_096;
+use crate::service::WorkTurns;
 
 /// The owner of a body, whose share the body takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,14 +27,12 @@ pub(crate) struct BodyBudget(Rc<BudgetHandle>);
 /// The reference of one thread to the memory of all threads.
 struct BudgetHandle {
     shared: Arc<SharedBodyBudget>,
+    turns: WorkTurns,
 }
 
 /// The memory for bodies, of all threads.
 pub(crate) struct SharedBodyBudget {
-    max: u64,
-    hasher: RandomState,
-    /// The bytes that each owner holds.
-    owners: Box<[AtomicU64]>,
+    shares: FairBudget,
     metrics: Arc<Metrics>,
 }
 
@@ -61,14 +52,7 @@ impl SharedBodyBudget {
     pub(crate) fn new(max: usize, metrics: Arc<Metrics>) -> Self {
         let max = max as u64;
         metrics.request_bodies.max.store(max, Ordering::Relaxed);
-        let owners = (0..OWNER_SLOTS).map(|_| AtomicU64::new(0)).collect();
-        Self { max, hasher: RandomState::new(), owners, metrics }
-    }
-
-    /// The counter of an owner.
-    fn slot(&self, owner: BodyOwner) -> usize {
-        // The remainder is smaller than the number of slots, so it fits any integer.
-        (self.hasher.hash_one(owner) % OWNER_SLOTS as u64) as usize
+        Self { shares: FairBudget::new(max), metrics }
     }
 
     fn bodies(&self) -> &RequestBodies {
@@ -77,26 +61,27 @@ impl SharedBodyBudget {
 
     /// Adds `more` bytes for an owner, if they fit.
     fn add(&self, slot: usize, more: u64) -> Result<(), OverBudget> {
-        let all = self.bodies().in_flight.fetch_add(more, Ordering::Relaxed) + more;
-        let own = self.owners[slot].fetch_add(more, Ordering::Relaxed) + more;
-        if all.saturating_add(own) <= self.max {
+        if self.shares.add(&self.bodies().in_flight, slot, more) {
             return Ok(());
         }
-        self.remove(slot, more);
         self.bodies().rejected.inc();
         Err(OverBudget)
     }
 
     fn remove(&self, slot: usize, bytes: u64) {
-        self.owners[slot].fetch_sub(bytes, Ordering::Relaxed);
-        self.bodies().in_flight.fetch_sub(bytes, Ordering::Relaxed);
+        self.shares.remove(&self.bodies().in_flight, slot, bytes);
     }
 }
 
 impl BodyBudget {
-    /// The budget on the current thread.
-    pub(crate) fn for_current_thread(shared: Arc<SharedBodyBudget>) -> Self {
-        Self(Rc::new(BudgetHandle { shared }))
+    /// The budget on the current thread, and the turns of large requests there.
+    pub(crate) fn for_current_thread(shared: Arc<SharedBodyBudget>, turns: WorkTurns) -> Self {
+        Self(Rc::new(BudgetHandle { shared, turns }))
+    }
+
+    /// Waits for the turn of the work on a body.
+    pub(super) async fn take_turn(&self, bytes: usize) {
+        self.0.turns.take(bytes).await;
     }
 
     /// Counts `bytes` of an owner as in flight.
@@ -108,7 +93,7 @@ impl BodyBudget {
         owner: BodyOwner,
         bytes: u64,
     ) -> Result<BytesInFlight, OverBudget> {
-        let slot = self.0.shared.slot(owner);
+        let slot = self.0.shared.shares.slot(owner);
         self.0.shared.add(slot, bytes)?;
         Ok(BytesInFlight { budget: self.clone(), slot, bytes })
     }
@@ -137,7 +122,8 @@ mod tests {
     use super::*;
 
     fn budget(max: usize) -> BodyBudget {
-        BodyBudget::for_current_thread(Arc::new(SharedBodyBudget::new(max, Arc::default())))
+        let shared = Arc::new(SharedBodyBudget::new(max, Arc::default()));
+        BodyBudget::for_current_thread(shared, WorkTurns::new())
     }
 
     /// Owners that share no counter.
@@ -145,8 +131,8 @@ mod tests {
         let mut found: Vec<BodyOwner> = Vec::new();
         for number in 1.. {
             let owner = BodyOwner::Enterprise(Buin::new(number).unwrap());
-            let slot = budget.0.shared.slot(owner);
-            if found.iter().all(|other| budget.0.shared.slot(*other) != slot) {
+            let slot = budget.0.shared.shares.slot(owner);
+            if found.iter().all(|other| budget.0.shared.shares.slot(*other) != slot) {
                 found.push(owner);
             }
             if found.len() == N {
@@ -205,7 +191,7 @@ mod tests {
             for number in 1..=4 {
                 let shared = shared.clone();
                 scope.spawn(move || {
-                    let budget = BodyBudget::for_current_thread(shared);
+                    let budget = BodyBudget::for_current_thread(shared, WorkTurns::new());
                     let owner = BodyOwner::Enterprise(Buin::new(number).unwrap());
                     for bytes in 0..2_000 {
                         drop(budget.reserve(owner, bytes % 700));
@@ -213,8 +199,8 @@ mod tests {
                 });
             }
         });
-        let budget = BodyBudget::for_current_thread(shared);
+        let budget = BodyBudget::for_current_thread(shared, WorkTurns::new());
         assert_eq!(in_flight(&budget), 0);
-        assert!(budget.0.shared.owners.iter().all(|held| held.load(Ordering::Relaxed) == 0));
+        assert!(budget.0.shared.shares.is_unused());
     }
 }

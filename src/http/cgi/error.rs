@@ -195,6 +195,7 @@ impl ResponseError for CgiError {
         let status = ApiStatus::Errcode(errcode);
         response.extensions_mut().insert(ErrorReport {
             status,
+            is_refusal: self.status == StatusCode::SERVICE_UNAVAILABLE,
             cause: self.cause.clone(),
             reason: self.reason.as_deref().map(str::to_owned),
         });

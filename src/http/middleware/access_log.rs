@@ -6,15 +6,11 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
-use actix_web::http::StatusCode;
 
 use super::request_context::{ApiStatus, RequestContext, RequestResult};
 use crate::domain::AppId;
 use crate::telemetry::Trace;
 use crate::wire::ApiKey;
-
-/// The code of a problem that has the status 503. In a batch only the code shows it.
-const UNAVAILABLE: &str = "unavailable";
 
 /// Writes the line. Its level is error if the service itself failed. A request that was refused
 /// because the database is away or busy has the usual level: an outage has lines of its own, and
@@ -47,9 +43,7 @@ pub(crate) fn write(
         };
     }
     // `tracing` needs the level at compile time.
-    let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE
-        || api_status.and_then(ApiStatus::code) == Some(UNAVAILABLE);
-    if cause.is_some() && !is_refused {
+    if result.is_failure() {
         log_request!(error);
     } else {
         log_request!(info);
@@ -90,6 +84,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use actix_web::HttpResponse;
+    use actix_web::http::StatusCode;
     use actix_web::test::TestRequest;
 
     use super::super::request_context::ErrorReport;
@@ -110,10 +105,10 @@ mod tests {
 
     /// The line of a request that failed with `cause`, or succeeded.
     fn line(cause: Option<&str>) -> String {
-        line_with_status(StatusCode::OK, cause)
+        line_of_report(StatusCode::OK, false, cause)
     }
 
-    fn line_with_status(status: StatusCode, cause: Option<&str>) -> String {
+    fn line_of_report(status: StatusCode, is_refusal: bool, cause: Option<&str>) -> String {
         let buffer = LogBuffer::default();
         let writer = buffer.clone();
         let subscriber =
@@ -124,7 +119,7 @@ mod tests {
             let mut response = request.into_response(HttpResponse::build(status));
             let status = ApiStatus::Errcode(7);
             let cause = cause.map(str::to_owned);
-            let report = ErrorReport { status, cause, reason: None };
+            let report = ErrorReport { status, is_refusal, cause, reason: None };
             response.response_mut().extensions_mut().insert(report);
             let result = RequestResult::of(&mut response, &context);
             write(&response, &context, &result, None);
@@ -150,8 +145,11 @@ mod tests {
 
     #[test]
     fn refused_request_has_the_usual_level() {
-        let line = line_with_status(StatusCode::SERVICE_UNAVAILABLE, Some("disk full"));
-        assert!(line.contains("INFO") && line.contains("disk full"), "{line}");
+        // The status of a batch is 200, even if its items are refused.
+        for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK] {
+            let line = line_of_report(status, true, Some("disk full"));
+            assert!(line.contains("INFO") && line.contains("disk full"), "{line}");
+        }
     }
 
     #[test]

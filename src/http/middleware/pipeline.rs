@@ -6,12 +6,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 use actix_web::middleware::Next;
-use actix_web::web;
+use actix_web::{Error, HttpResponse, web};
 
 use super::client_ip::ClientIpResolver;
 use super::request_context::{RequestContext, RequestResult};
@@ -20,7 +20,7 @@ use super::request_metrics::RequestMetrics;
 use super::request_span::RequestSpan;
 use super::{access_log, header_limits, request_id, security_headers};
 use crate::http::options::Options;
-use crate::http::transport::{GracefulShutdown, SendAtOnce};
+use crate::http::transport::{GracefulShutdown, SendAtOnce, announce_close, is_close_announced};
 use crate::metrics::Metrics;
 use crate::telemetry::{Trace, Traces};
 
@@ -54,13 +54,16 @@ impl Pipeline {
         mut request: ServiceRequest,
         next: Next<impl MessageBody + 'static>,
     ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-        let in_flight = self.shutdown.track();
         let guard = RequestGuard::new(&mut request);
         let id = request_id::choose(&request);
         let context = RequestContext::attach(&request, id, self.client_ips.resolve(&request));
         let span = RequestSpan::start(&self.traces, &request);
 
-        let mut response = match header_limits::check(&self.options, &request) {
+        let refused = header_limits::check(&self.options, &request).or_else(|| {
+            // The client reads no further response, so nothing is done.
+            is_close_announced(&request).then(|| HttpResponse::new(StatusCode::SERVICE_UNAVAILABLE))
+        });
+        let mut response = match refused {
             Some(refused) => request.into_response(refused).map_into_right_body(),
             None => {
                 let answering = Trace::scope(span.trace().cloned(), next.call(request));
@@ -68,7 +71,9 @@ impl Pipeline {
             }
         };
 
-        self.shutdown.announce(&mut response);
+        if self.shutdown.is_draining() {
+            announce_close(&mut response);
+        }
         let result = RequestResult::of(&mut response, &context);
         self.metrics.record(&response, &result);
         access_log::write(&response, &context, &result, span.trace());
@@ -78,7 +83,6 @@ impl Pipeline {
         if result.is_error() {
             response.response_mut().extensions_mut().insert(SendAtOnce);
         }
-        drop(in_flight);
         Ok(guard.attach_to(response))
     }
 }
@@ -110,11 +114,11 @@ mod tests {
     use actix_http::{Payload, Request};
     use actix_web::dev::Service as _;
     use actix_web::error::PayloadError;
-    use actix_web::http::header::{CONNECTION, TRANSFER_ENCODING};
+    use actix_web::http::header::TRANSFER_ENCODING;
     use actix_web::middleware::from_fn;
     use actix_web::test::{TestRequest, init_service};
     use actix_web::web::Bytes;
-    use actix_web::{App, HttpRequest, HttpResponse};
+    use actix_web::{App, HttpRequest};
     use futures_util::stream;
 
     use super::super::request_context::{ApiStatus, ErrorReport};
@@ -129,18 +133,16 @@ mod tests {
     /// Long enough for a busy machine.
     const TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// A log that keeps its lines, and for each line the number of requests that ran when it was
-    /// written.
-    #[derive(Clone)]
+    /// A log that keeps its lines.
+    #[derive(Clone, Default)]
     struct Log {
-        shutdown: Arc<GracefulShutdown>,
-        lines: Arc<Mutex<Vec<(String, usize)>>>,
+        lines: Arc<Mutex<Vec<String>>>,
     }
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let line = String::from_utf8_lossy(bytes).into_owned();
-            self.lines.lock().unwrap().push((line, self.shutdown.in_flight()));
+            self.lines.lock().unwrap().push(line);
             Ok(bytes.len())
         }
 
@@ -159,9 +161,8 @@ mod tests {
 
     impl Server {
         fn new(traces: Traces) -> Self {
-            let shutdown = Arc::<GracefulShutdown>::default();
-            let log = Log { shutdown: shutdown.clone(), lines: Arc::default() };
-            Self { shutdown, metrics: Arc::default(), traces, log }
+            let (shutdown, metrics) = (Arc::default(), Arc::default());
+            Self { shutdown, metrics, traces, log: Log::default() }
         }
 
         /// The response of `handler` to a request, sent through a pipeline behind a trusted proxy.
@@ -186,16 +187,13 @@ mod tests {
             app.call(request).await.unwrap()
         }
 
-        /// Checks the log line of the only request. The request must count as running while the
-        /// line is written: a stopping server does not wait for other requests.
+        /// Checks the log line of the only request.
         fn assert_logged(&self, parts: &[&str]) {
             let lines = self.log.lines.lock().unwrap();
-            let [(line, in_flight)] = lines.as_slice() else { panic!("{lines:?}") };
+            let [line] = lines.as_slice() else { panic!("{lines:?}") };
             for part in parts {
                 assert!(line.contains(part), "{part}: {line}");
             }
-            assert_eq!(*in_flight, 1);
-            assert_eq!(self.shutdown.in_flight(), 0, "the request has ended");
         }
 
         /// Checks that a counter is 1. `parts` are its name and its labels.
@@ -271,16 +269,15 @@ mod tests {
             assert_eq!(context.client_ip().0.to_string(), CLIENT);
             let trace = Trace::current().map(|trace| trace.traceparent());
             assert_eq!(trace.as_deref(), Some(TRACEPARENT));
-            assert_eq!(shutdown.in_flight(), 1);
-            // A shutdown that begins meanwhile is announced in the response.
-            shutdown.begin();
+            // A stop that begins meanwhile is announced in the response.
+            shutdown.begin_drain();
             HttpResponse::Ok().finish()
         };
         let (request, body) = chunked(request());
         let response = server.call(request, handler).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().get("x-request-id").unwrap(), "the-id");
-        assert_eq!(response.headers().get(CONNECTION).unwrap(), "close");
+        assert!(!response.response().head().keep_alive(), "the connection closes");
         assert!(!is_sent_at_once(&response));
         server.assert_logged(&["INFO", "status=200", "the-id", CLIENT, TRACE_ID]);
         server.assert_counted(&["http_requests_total", "route=\"other\"", "status=\"2xx\""]);
@@ -308,7 +305,8 @@ mod tests {
         let handler = |_: HttpRequest| {
             let mut response = HttpResponse::InternalServerError().finish();
             let status = ApiStatus::Code("the_code");
-            let report = ErrorReport { status, cause: Some("disk full".to_owned()), reason: None };
+            let cause = Some("disk full".to_owned());
+            let report = ErrorReport { status, is_refusal: false, cause, reason: None };
             response.extensions_mut().insert(report);
             response
         };

@@ -34,6 +34,9 @@ pub(crate) struct RequestContext {
 #[derive(Clone, Debug)]
 pub(crate) struct ErrorReport {
     pub(crate) status: ApiStatus,
+    /// Whether the service is away or busy and refused the request: nothing was done, and a later
+    /// attempt can succeed.
+    pub(crate) is_refusal: bool,
     /// The internal cause, for operators only.
     pub(crate) cause: Option<String>,
     /// What was wrong with the request, for operators only. The service itself did not fail.
@@ -210,7 +213,12 @@ impl RequestResult {
         self.outcome.is_some()
     }
 
-    /// The internal cause of a failure, for operators only.
+    /// Whether the service itself failed. A service that is away or busy refuses, and does not fail.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|report| report.cause.is_some() && !report.is_refusal)
+    }
+
+    /// The internal cause of a failure or a refusal, for operators only.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.outcome.as_ref()?.cause.as_deref()
     }
@@ -270,6 +278,7 @@ mod tests {
         assert!(matches!(result.answered(), Some(ApiStatus::Errcode(0))) && !result.is_error());
         let outcome = ErrorReport {
             status: ApiStatus::Code("x"),
+            is_refusal: false,
             cause: Some("why".to_owned()),
             reason: None,
         };
@@ -277,6 +286,7 @@ mod tests {
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Code("x"))) && result.is_error());
         assert_eq!(result.cause(), Some("why"));
+        assert!(result.is_failure());
         assert!(result.work_duration() <= result.duration());
         assert!(!RequestResult::of(&mut response, &context).is_error());
     }

@@ -95,6 +95,7 @@ mod tests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
             let outcome = ErrorReport {
                 status: ApiStatus::Code("endpoint_not_found"),
+                is_refusal: false,
                 cause: None,
                 reason: None,
             };

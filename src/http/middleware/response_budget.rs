@@ -49,7 +49,7 @@ struct HeldBytes {
 }
 
 /// A part of the budget, held until it is dropped.
-struct HeldResponse {
+pub(crate) struct HeldResponse {
     budget: Arc<ResponseBudget>,
     buin: Buin,
     bytes: usize,
@@ -139,6 +139,25 @@ pub(crate) fn check_room(request: &HttpRequest, buin: Buin) -> Result<(), NoResp
             Err(NoResponse::TooManyUnread)
         }
         _ => Ok(()),
+    }
+}
+
+/// Counts the memory of a response that is made while it is sent: the most that it holds at a time. The
+/// response is a read.
+///
+/// # Errors
+/// [`NoResponse::TooManyUnread`] if the clients of the enterprise have too many responses to read.
+pub(crate) fn hold(
+    request: &HttpRequest,
+    max_bytes: usize,
+) -> Result<Option<HeldResponse>, NoResponse> {
+    let buin = RequestContext::from_request(request).and_then(|context| context.enterprise());
+    match (buin, request.app_data::<web::Data<ResponseBudget>>()) {
+        (Some(buin), Some(budget)) => {
+            let held = budget.clone().into_inner().hold(buin, max_bytes, false);
+            held.ok_or(NoResponse::TooManyUnread).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Code that several APIs share, so that no API imports another. No file here names an API.
 
 pub(super) mod error_text;
+pub(super) mod fair_budget;
 pub(super) mod idempotency;
 pub(super) mod network;
 pub(super) mod permission;

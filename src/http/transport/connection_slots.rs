@@ -1,5 +1,6 @@
 //! The places for connections on one thread. If all are taken, the anonymous connection that has been
-//! idle for the longest time makes room for a new one.
+//! idle for the longest time makes room for a new one. A server that stops wakes all connections here,
+//! so that they close.
 //!
 //! A connection is anonymous until one of its requests has a valid credential. An anonymous connection
 //! costs nothing to open, so it may not keep callers out. If no idle one is left, the new connection
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The places for connections on one thread.
 #[derive(Debug)]
@@ -22,8 +24,12 @@ pub(super) struct ConnectionSlots {
     leaving: Cell<usize>,
     /// Connections that wait for a place.
     waiting: Cell<usize>,
+    /// All connections that have a place, by their number.
+    all: RefCell<BTreeMap<u64, Rc<Occupant>>>,
     /// The idle anonymous connections. The key rises with the time at which they became idle.
     idle: RefCell<BTreeMap<u64, Rc<Occupant>>>,
+    /// Since when the server closes its connections.
+    closing_since: Cell<Option<Instant>>,
     next_key: Cell<u64>,
     /// Set when a place may be free, or an anonymous connection has become idle.
     changed: Notify,
@@ -33,6 +39,8 @@ pub(super) struct ConnectionSlots {
 #[derive(Debug)]
 pub(super) struct Occupant {
     slots: Rc<ConnectionSlots>,
+    /// The key in `all`.
+    number: u64,
     /// The key in `idle`, while the connection is there.
     key: Cell<Option<u64>>,
     /// Whether a request had a valid credential.
@@ -53,7 +61,9 @@ impl ConnectionSlots {
             taken: Cell::default(),
             leaving: Cell::default(),
             waiting: Cell::default(),
+            all: RefCell::default(),
             idle: RefCell::default(),
+            closing_since: Cell::default(),
             next_key: Cell::default(),
             changed: Notify::default(),
         })
@@ -72,13 +82,8 @@ impl ConnectionSlots {
             self.waiting.set(self.waiting.get() - 1);
         }
         self.taken.set(self.taken.get() + 1);
-        let occupant = Rc::new(Occupant {
-            slots: self.clone(),
-            key: Cell::default(),
-            is_known: Cell::default(),
-            is_evicted: Cell::default(),
-            waker: RefCell::default(),
-        });
+        let occupant = Occupant::new(self);
+        self.all.borrow_mut().insert(occupant.number, occupant.clone());
         occupant.set_idle();
         Slot(occupant)
     }
@@ -88,13 +93,47 @@ impl ConnectionSlots {
         self.leaving.set(self.leaving.get() + 1);
         occupant.key.set(None);
         occupant.is_evicted.set(true);
-        if let Some(waker) = occupant.waker.take() {
-            waker.wake();
+        occupant.wake();
+    }
+
+    /// Closes every connection as soon as it owes no response.
+    pub(super) fn close_connections(&self) {
+        self.closing_since.set(Some(Instant::now()));
+        for occupant in self.all.borrow().values() {
+            occupant.wake();
         }
+    }
+
+    fn next_key(&self) -> u64 {
+        let key = self.next_key.get();
+        self.next_key.set(key + 1);
+        key
     }
 }
 
 impl Occupant {
+    fn new(slots: &Rc<ConnectionSlots>) -> Rc<Self> {
+        Rc::new(Self {
+            slots: slots.clone(),
+            number: slots.next_key(),
+            key: Cell::default(),
+            is_known: Cell::default(),
+            is_evicted: Cell::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Since when the server closes its connections.
+    pub(super) fn closing_since(&self) -> Option<Instant> {
+        self.slots.closing_since.get()
+    }
+
     /// Records that a request began.
     pub(super) fn set_busy(&self) {
         if let Some(key) = self.key.take() {
@@ -107,8 +146,7 @@ impl Occupant {
         if self.is_known.get() || self.is_evicted.get() {
             return;
         }
-        let key = self.slots.next_key.get();
-        self.slots.next_key.set(key + 1);
+        let key = self.slots.next_key();
         self.key.set(Some(key));
         self.slots.idle.borrow_mut().insert(key, self.clone());
         if self.slots.waiting.get() > 0 {
@@ -146,6 +184,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let slots = &self.0.slots;
         self.0.set_busy();
+        slots.all.borrow_mut().remove(&self.0.number);
         slots.taken.set(slots.taken.get() - 1);
         if self.0.is_evicted.get() {
             slots.leaving.set(slots.leaving.get() - 1);
@@ -158,16 +197,21 @@ impl Drop for Slot {
 impl Occupant {
     /// A connection with a place of its own.
     pub(super) fn for_tests() -> Rc<Self> {
-        let slots = ConnectionSlots::new(1);
-        let (key, is_known) = (Cell::default(), Cell::default());
-        let (is_evicted, waker) = (Cell::default(), RefCell::default());
-        Rc::new(Self { slots, key, is_known, is_evicted, waker })
+        Self::new(&ConnectionSlots::new(1))
+    }
+
+    /// Closes the connections of the thread.
+    pub(super) fn close_connections(&self) {
+        self.slots.close_connections();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use futures_util::{FutureExt as _, poll};
 
@@ -180,6 +224,21 @@ mod tests {
 
     fn is_evicted(slot: &Slot) -> bool {
         slot.0.poll_evicted(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// A waker that counts its calls.
+    fn counting_waker() -> (Waker, Arc<WakeCount>) {
+        let count = Arc::<WakeCount>::default();
+        (count.clone().into(), count)
+    }
+
+    #[derive(Default)]
+    struct WakeCount(AtomicUsize);
+
+    impl Wake for WakeCount {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     #[tokio::test]
@@ -232,5 +291,25 @@ mod tests {
         };
         drop(second);
         assert_eq!((slots.taken.get(), slots.idle.borrow().len()), (0, 0));
+        assert!(slots.all.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn all_connections_are_woken_when_the_server_closes_them() {
+        let slots = ConnectionSlots::new(2);
+        let (known, busy) = (take(&slots), take(&slots));
+        known.0.set_known();
+        busy.0.set_busy();
+        let (waker, count) = counting_waker();
+        for slot in [&known, &busy] {
+            assert!(slot.0.poll_evicted(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(slot.0.closing_since(), None);
+        }
+        slots.close_connections();
+        assert_eq!(count.0.load(Ordering::SeqCst), 2);
+        assert!(known.0.closing_since().is_some() && busy.0.closing_since().is_some());
+        // A connection that is accepted later knows it too.
+        drop(known);
+        assert!(take(&slots).0.closing_since().is_some());
     }
 }

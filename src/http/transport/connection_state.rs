@@ -11,9 +11,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection_slots::Occupant;
+use super::connection_timeouts::{ConnectionTimeouts, TimeoutKind};
 use super::disconnect::DisconnectSignal;
+use super::graceful_shutdown::RequestCounter;
 use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::{FrameTracker, Remainder};
+use super::open_requests::OpenRequests;
+use super::pending_headers::PendingHeaders;
+use super::undecoded_bytes::UndecodedBytes;
 use crate::metrics::CloseReason;
 
 /// How much later than in the framework the first header section times out here, so that the
@@ -21,27 +26,9 @@ use crate::metrics::CloseReason;
 /// already.
 const HEADER_GRACE: Duration = Duration::from_millis(500);
 
-/// The timeouts of a client.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ConnectionTimeouts {
-    /// For the rest of a header section.
-    pub(super) header: Duration,
-    /// For reading more of a response.
-    pub(super) write: Duration,
-    /// For the next request.
-    pub(super) idle: Duration,
-}
-
-/// The step that a client is too slow with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimeoutKind {
-    /// Sending the first header section, or the rest of a header section, a frame or a TLS record.
-    Header,
-    /// Sending the next request.
-    Idle,
-    /// Reading a response.
-    Write,
-}
+/// How long a connection of a closing server may still bring a request, if it has not had one yet or
+/// if one has begun to arrive.
+const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The received bytes, by protocol.
 #[derive(Debug)]
@@ -52,50 +39,13 @@ pub(super) enum ProtocolState {
     H2(FrameTracker),
 }
 
-/// Bytes below TLS that have produced no byte above TLS yet, so they may be a partial record.
-/// Without TLS there are no such bytes.
-///
-/// The surprise: the beginning of a record that comes in one read with the end of another one is
-/// not noticed before its next byte. Records are not parsed here.
-#[derive(Debug, Default)]
-pub(super) struct UndecodedBytes {
-    /// When the first of these bytes came.
-    since: Cell<Option<Instant>>,
-}
-
-impl UndecodedBytes {
-    /// Records bytes below TLS.
-    pub(super) fn on_bytes(&self) {
-        if self.since.get().is_none() {
-            self.restart();
-        }
-    }
-
-    /// Records bytes above TLS. Returns when the first of them came below TLS.
-    pub(super) fn decoded(&self) -> Option<Instant> {
-        self.since.take()
-    }
-
-    /// Restarts the time of the bytes, if there are any.
-    fn restart_if_any(&self) {
-        if self.since.get().is_some() {
-            self.restart();
-        }
-    }
-
-    fn restart(&self) {
-        self.since.set(Some(Instant::now()));
-    }
-}
-
 /// One connection, shared by its socket and its requests.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     timeouts: ConnectionTimeouts,
     /// When the handshake began.
     opened_at: Instant,
-    /// Requests whose responses have not been sent yet.
-    active_requests: Cell<usize>,
+    requests: OpenRequests,
     /// Whether a request has arrived on this connection.
     had_request: Cell<bool>,
     /// Since when no request runs.
@@ -104,6 +54,7 @@ pub(crate) struct ConnectionState {
     header_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
+    headers: PendingHeaders,
     occupant: Rc<Occupant>,
     /// Since when the socket accepts no bytes.
     write_blocked_since: Cell<Option<Instant>>,
@@ -111,7 +62,8 @@ pub(crate) struct ConnectionState {
     close_reason: Cell<Option<CloseReason>>,
 }
 
-/// Marks a request as running until it is dropped.
+/// Marks a request as running until it is dropped, when its response is complete. The request stays in
+/// flight until the response has been written to the socket.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest(Rc<ConnectionState>);
 
@@ -122,17 +74,20 @@ impl ConnectionState {
         opened_at: Instant,
         protocol: ProtocolState,
         undecoded: Rc<UndecodedBytes>,
+        headers: PendingHeaders,
         occupant: Rc<Occupant>,
+        counter: Rc<RequestCounter>,
     ) -> Rc<Self> {
         Rc::new(Self {
             timeouts,
             opened_at,
-            active_requests: Cell::default(),
+            requests: OpenRequests::new(counter),
             had_request: Cell::default(),
             idle_since: Cell::new(Instant::now()),
             header_started_at: Cell::default(),
             protocol: RefCell::new(protocol),
             undecoded,
+            headers,
             occupant,
             write_blocked_since: Cell::default(),
             disconnect: Rc::default(),
@@ -145,23 +100,29 @@ impl ConnectionState {
         self.opened_at + self.timeouts.header
     }
 
-    /// Records bytes that were read. Those of a request that must be refused are spoiled.
-    pub(super) fn on_read(&self, bytes: &mut [u8]) {
+    /// Records bytes that were read. Those of a request that must be refused are spoiled. Returns
+    /// whether the headers that have not led to a request yet fit into the memory for them.
+    pub(super) fn on_read(&self, bytes: &mut [u8]) -> bool {
         let since = self.undecoded.decoded().unwrap_or_else(Instant::now);
-        match &mut *self.protocol.borrow_mut() {
+        let pending = match &mut *self.protocol.borrow_mut() {
             ProtocolState::H1(messages) => {
                 messages.add(bytes);
-                let is_idle = self.active_requests.get() == 0 && self.had_request.get();
+                let is_idle = !self.requests.is_running() && self.had_request.get();
                 if is_idle && self.header_started_at.get().is_none() {
                     self.header_started_at.set(Some(since));
                 }
+                messages.pending_len()
             }
-            ProtocolState::H2(frames) => match frames.add(bytes) {
-                Remainder::None => self.header_started_at.set(None),
-                Remainder::New => self.header_started_at.set(Some(since)),
-                Remainder::Same => {}
-            },
-        }
+            ProtocolState::H2(frames) => {
+                match frames.add(bytes) {
+                    Remainder::None => self.header_started_at.set(None),
+                    Remainder::New => self.header_started_at.set(Some(since)),
+                    Remainder::Same => {}
+                }
+                frames.unfinished_len()
+            }
+        };
+        self.headers.set_len(pending)
     }
 
     /// The signal that the client of the connection is gone.
@@ -197,6 +158,40 @@ impl ConnectionState {
         }
     }
 
+    /// Records that the socket has all bytes. Over HTTP/1, all complete responses are written then.
+    /// HTTP/2 has a queue of its own, which only `http2` knows.
+    pub(super) fn on_flushed(&self) {
+        if !self.is_h2() {
+            self.requests.on_written();
+        }
+    }
+
+    /// The requests in flight.
+    pub(super) fn requests(&self) -> &OpenRequests {
+        &self.requests
+    }
+
+    /// Whether the socket accepts no bytes, so responses wait.
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.write_blocked_since.get().is_some()
+    }
+
+    /// Whether the server closes its connections.
+    pub(super) fn is_closing(&self) -> bool {
+        self.occupant.closing_since().is_some()
+    }
+
+    /// When the connection closes because the server does.
+    fn closing_at(&self) -> Option<Instant> {
+        let since = self.occupant.closing_since()?;
+        if self.requests.is_in_flight() {
+            return None;
+        }
+        let begun_at = self.header_started_at.get().or(self.undecoded.since());
+        let is_quiet = self.had_request.get() && begun_at.is_none();
+        Some(if is_quiet { since } else { since + LAST_REQUEST_TIMEOUT })
+    }
+
     /// Whether the first header section is awaited. Over HTTP/2, each frame is awaited instead.
     fn awaits_first_header(&self) -> bool {
         !self.had_request.get() && !self.is_h2()
@@ -208,12 +203,14 @@ impl ConnectionState {
 
     /// Records the start of a request.
     pub(crate) fn start_request(self: &Rc<Self>) -> ActiveRequest {
-        if !self.is_h2() {
+        if let ProtocolState::H1(messages) = &mut *self.protocol.borrow_mut() {
             self.header_started_at.set(None);
+            messages.on_request_start();
+            self.headers.set_len(messages.pending_len());
         }
         self.had_request.set(true);
         self.occupant.set_busy();
-        self.active_requests.set(self.active_requests.get() + 1);
+        self.requests.on_start();
         ActiveRequest(self.clone())
     }
 
@@ -225,18 +222,19 @@ impl ConnectionState {
             // Frames are not read while writes are blocked: the rest may have arrived.
             Some(_) if blocked_since.is_some() && self.is_h2() => None,
             Some(since) => Some((since + self.timeouts.header, TimeoutKind::Header)),
-            None if self.active_requests.get() > 0 => None,
+            None if self.requests.is_running() => None,
             None if self.awaits_first_header() => {
                 Some((self.handshake_deadline() + HEADER_GRACE, TimeoutKind::Header))
             }
-            None => Some(match self.undecoded.since.get() {
+            None => Some(match self.undecoded.since() {
                 Some(since) if blocked_since.is_none() => {
                     (since + self.timeouts.header, TimeoutKind::Header)
                 }
                 _ => (self.idle_since.get() + self.timeouts.idle, TimeoutKind::Idle),
             }),
         };
-        write.into_iter().chain(request).min_by_key(|(at, _)| *at)
+        let closing = self.closing_at().map(|at| (at, TimeoutKind::Idle));
+        write.into_iter().chain(request).chain(closing).min_by_key(|(at, _)| *at)
     }
 
     /// Records why the connection is closed early; the first reason counts.
@@ -259,17 +257,18 @@ impl ConnectionState {
     /// header section that timed out: the connection then ends without an error and without a
     /// request, while the client is still there.
     pub(super) fn close_reason(&self, ended_well: bool) -> Option<CloseReason> {
-        let first_header_timed_out =
-            ended_well && self.awaits_first_header() && !self.disconnect.is_disconnected();
+        let first_header_timed_out = ended_well
+            && self.awaits_first_header()
+            && !self.disconnect.is_disconnected()
+            && !self.is_closing();
         self.close_reason.get().or(first_header_timed_out.then_some(CloseReason::Header))
     }
 }
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let active_requests = self.0.active_requests.get() - 1;
-        self.0.active_requests.set(active_requests);
-        if active_requests > 0 {
+        self.0.requests.on_complete();
+        if self.0.requests.is_running() {
             return;
         }
         let now = Instant::now();
@@ -286,6 +285,9 @@ impl Drop for ActiveRequest {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::graceful_shutdown::GracefulShutdown;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -293,12 +295,22 @@ mod tests {
     fn connection(protocol: ProtocolState) -> Rc<ConnectionState> {
         let timeouts =
             ConnectionTimeouts { header: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        let occupant = Occupant::for_tests();
-        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default(), occupant)
+        let (occupant, headers) = (Occupant::for_tests(), PendingHeaders::for_tests());
+        let undecoded = Rc::default();
+        let counter = Rc::new(Arc::<GracefulShutdown>::default().counter());
+        ConnectionState::new(
+            timeouts,
+            Instant::now(),
+            protocol,
+            undecoded,
+            headers,
+            occupant,
+            counter,
+        )
     }
 
     fn read(state: &ConnectionState, bytes: &[u8]) {
-        state.on_read(&mut bytes.to_vec());
+        assert!(state.on_read(&mut bytes.to_vec()));
     }
 
     /// The next step that is too slow, and in how many seconds.
@@ -349,7 +361,7 @@ mod tests {
     async fn partial_frame_is_timed_while_requests_run() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&mut [0; 24]);
+        read(&state, &[0; 24]);
         drop(state.start_request());
         read(&state, PING);
         assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
@@ -367,7 +379,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn partial_frame_is_not_timed_while_writes_block() {
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&mut [0; 25]);
+        read(&state, &[0; 25]);
         state.on_write_blocked();
         tokio::time::advance(20 * SECOND).await;
         assert_eq!(next(&state), Some((10, TimeoutKind::Write)));
@@ -435,11 +447,70 @@ mod tests {
     async fn whole_frames_in_whole_records_leave_an_http2_connection_idle() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let state = connection(ProtocolState::H2(FrameTracker::default()));
-        state.on_read(&mut [0; 24]);
+        read(&state, &[0; 24]);
         drop(state.start_request());
         state.undecoded.on_bytes();
         tokio::time::advance(SECOND).await;
         read(&state, PING);
         assert_eq!(next(&state), Some((74, TimeoutKind::Idle)));
+    }
+
+    #[test]
+    fn flush_writes_the_responses_of_http1_only() {
+        let h1 = connection(ProtocolState::H1(MessageTracker::default()));
+        drop(h1.start_request());
+        h1.on_flushed();
+        assert!(!h1.requests.is_in_flight());
+        let h2 = connection(ProtocolState::H2(FrameTracker::default()));
+        drop(h2.start_request());
+        h2.on_flushed();
+        assert!(h2.requests.is_in_flight(), "the response may be in a queue of HTTP/2");
+        assert!(h2.requests.on_written());
+        assert!(!h2.requests.is_in_flight());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_server_closes_connections_that_owe_no_response() {
+        for protocol in [
+            ProtocolState::H1(MessageTracker::default()),
+            ProtocolState::H2(FrameTracker::default()),
+        ] {
+            let state = connection(protocol);
+            let running = state.start_request();
+            state.occupant.close_connections();
+            assert_eq!(next(&state), None, "the client waits");
+            drop(running);
+            assert_eq!(next(&state), Some((75, TimeoutKind::Idle)), "the response is not written");
+            state.requests.on_written();
+            assert_eq!(next(&state), Some((0, TimeoutKind::Idle)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_that_arrives_at_a_closing_server_has_a_moment() {
+        let closing_in = |state: &ConnectionState| {
+            let (at, kind) = state.deadline().unwrap();
+            assert_eq!(kind, TimeoutKind::Idle);
+            at.duration_since(Instant::now())
+        };
+        let fresh = connection(ProtocolState::H1(MessageTracker::default()));
+        fresh.occupant.close_connections();
+        assert_eq!(closing_in(&fresh), LAST_REQUEST_TIMEOUT);
+        assert_eq!(fresh.close_reason(true), None, "no client was too slow");
+
+        let begun = connection(ProtocolState::H1(MessageTracker::default()));
+        read(&begun, b"GET / HTTP/1.1\r\n\r\n");
+        drop(begun.start_request());
+        begun.on_flushed();
+        read(&begun, b"GET");
+        begun.occupant.close_connections();
+        assert_eq!(closing_in(&begun), LAST_REQUEST_TIMEOUT);
+        tokio::time::advance(LAST_REQUEST_TIMEOUT / 2).await;
+        read(&begun, b" / HTTP/1.1\r\n\r\n");
+        let running = begun.start_request();
+        assert_eq!(next(&begun), None, "the client waits");
+        drop(running);
+        begun.on_flushed();
+        assert_eq!(closing_in(&begun), Duration::ZERO);
     }
 }

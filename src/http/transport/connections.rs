@@ -25,19 +25,25 @@ use tokio_rustls::TlsAcceptor;
 
 use super::address_limiter::AddressLimiter;
 use super::connection_slots::{ConnectionSlots, Occupant};
-use super::connection_state::{ConnectionState, ConnectionTimeouts, ProtocolState};
-use super::graceful_shutdown::GracefulShutdown;
+use super::connection_state::{ConnectionState, ProtocolState};
+use super::connection_timeouts::ConnectionTimeouts;
+use super::graceful_shutdown::{GracefulShutdown, RequestCounter};
 use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
-use super::http2;
+use super::pending_headers::HeaderBudget;
 use super::response_batching::batch_responses;
 use super::timeout_stream::TimeoutStream;
+use super::{expect_continue, http2};
 use crate::http::options::Options;
 use crate::metrics::{CloseReason, Metrics};
 
 /// How long a connection stays open after a response that did not wait for the body of its request.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The turns of its thread after which all accepted connections have reached it: one to receive them,
+/// one to begin them, and one more.
+const TURNS_BEFORE_CLOSE: usize = 3;
 
 /// The settings for serving connections.
 #[derive(Clone)]
@@ -50,6 +56,8 @@ pub(super) struct ConnectionHandler {
     tls: Option<TlsAcceptor>,
     /// Limits the connections of an address, on all threads.
     addresses: Arc<AddressLimiter>,
+    /// Limits the memory for headers of requests that have not started, on all threads.
+    headers: Arc<HeaderBudget>,
     /// The maximum number of connections of a thread.
     pub(super) max_per_thread: usize,
 }
@@ -98,14 +106,35 @@ where
             let app = map_config(app(), |()| AppConfig::default());
             let app = Rc::new(batch_responses(app.new_service(()).await?));
             let http1 = Rc::new(http1(app.clone(), handler.options).await?);
-            let slots = ConnectionSlots::new(handler.max_per_thread);
+            let thread = Rc::new(ThreadState {
+                slots: ConnectionSlots::new(handler.max_per_thread),
+                counter: Rc::new(handler.shutdown.counter()),
+            });
+            tokio::task::spawn_local(close_connections(handler.shutdown.clone(), thread.clone()));
             Ok(fn_service(move |stream: TcpStream| {
                 let (handler, app, http1) = (handler.clone(), app.clone(), http1.clone());
-                let slots = slots.clone();
-                async move { handler.admit(stream, &slots, &app, &*http1).await }
+                let thread = thread.clone();
+                async move { handler.admit(stream, &thread, &app, &*http1).await }
             }))
         }
     })
+}
+
+/// What the connections of a thread share.
+struct ThreadState {
+    slots: Rc<ConnectionSlots>,
+    counter: Rc<RequestCounter>,
+}
+
+/// Closes the connections of a thread when the server does. Until then, the thread itself counts as a
+/// connection: the framework may have accepted some that the thread does not know yet.
+async fn close_connections(shutdown: Arc<GracefulShutdown>, thread: Rc<ThreadState>) {
+    let _open = shutdown.open();
+    shutdown.wait_closing().await;
+    for _ in 0..TURNS_BEFORE_CLOSE {
+        tokio::task::yield_now().await;
+    }
+    thread.slots.close_connections();
 }
 
 async fn http1<S, B>(
@@ -116,15 +145,21 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
+    let asked_app = app.clone();
+    let answer_or_ask = move || {
+        let app = asked_app.clone();
+        async move { Ok::<_, ()>(expect_continue::answer_or_ask(app)) }
+    };
     let shared_app = move || {
         let app = app.clone();
-        async move { Ok::<_, ()>(app) }
+        async move { Ok::<_, ()>(expect_continue::resume_calls(app)) }
     };
     HttpService::build()
         // `ConnectionState` ends idle connections.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(options.header_timeout)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .expect(fn_factory(answer_or_ask))
         .on_connect_ext(|io: &TimeoutStream<Stream>, data| {
             data.insert(io.state().clone());
         })
@@ -150,7 +185,8 @@ impl ConnectionHandler {
         };
         let addresses = Arc::new(AddressLimiter::new(max_per_address, trusted_proxies));
         let (options, shutdown) = (Options { workers, ..options }, Arc::default());
-        Self { options, shutdown, metrics, tls: None, addresses, max_per_thread }
+        let headers = HeaderBudget::new();
+        Self { options, shutdown, metrics, tls: None, addresses, headers, max_per_thread }
     }
 
     /// Accepts only TLS, if there is an acceptor.
@@ -158,7 +194,7 @@ impl ConnectionHandler {
         Self { tls, ..self }
     }
 
-    /// Tells the clients of HTTP/2 when `shutdown` begins.
+    /// Counts connections and requests in `shutdown`, and closes connections when it says so.
     pub(super) fn with_shutdown(self, shutdown: Arc<GracefulShutdown>) -> Self {
         Self { shutdown, ..self }
     }
@@ -168,7 +204,7 @@ impl ConnectionHandler {
     async fn admit<S, B>(
         &self,
         stream: TcpStream,
-        slots: &Rc<ConnectionSlots>,
+        thread: &ThreadState,
         app: &Rc<S>,
         http1: &impl Service<Http1Connection, Response = ()>,
     ) -> Result<(), ()>
@@ -176,17 +212,18 @@ impl ConnectionHandler {
         S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
+        let _unclosed = self.shutdown.open();
         // A connection without an address is closed already.
         let address = stream.peer_addr().map_err(drop)?;
         let Some(_counted) = self.addresses.take(address.ip()) else {
             self.metrics.connections.record_closed(CloseReason::Address);
             return Err(());
         };
-        let slot = slots.take().await;
+        let slot = thread.slots.take().await;
         let _open = self.metrics.connections.open();
         tokio::select! {
             biased;
-            result = self.serve(stream, address, slot.occupant(), app, http1) => result,
+            result = self.serve(stream, address, slot.occupant(), thread, app, http1) => result,
             () = poll_fn(|cx| slot.occupant().poll_evicted(cx)) => {
                 self.metrics.connections.record_closed(CloseReason::Evicted);
                 Ok(())
@@ -200,6 +237,7 @@ impl ConnectionHandler {
         stream: TcpStream,
         address: SocketAddr,
         occupant: &Rc<Occupant>,
+        thread: &ThreadState,
         app: &Rc<S>,
         http1: &impl Service<Http1Connection, Response = ()>,
     ) -> Result<(), ()>
@@ -208,6 +246,7 @@ impl ConnectionHandler {
         B: MessageBody + 'static,
     {
         let opened_at = Instant::now();
+        let headers = self.headers.connection(address.ip());
         let address = Some(address);
         let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
         let Accepted { stream, http_version, undecoded } =
@@ -221,8 +260,10 @@ impl ConnectionHandler {
             HttpVersion::H1 => ProtocolState::H1(MessageTracker::default()),
             HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
-        let state =
-            ConnectionState::new(timeouts, opened_at, protocol, undecoded, occupant.clone());
+        let (occupant, counter) = (occupant.clone(), thread.counter.clone());
+        let state = ConnectionState::new(
+            timeouts, opened_at, protocol, undecoded, headers, occupant, counter,
+        );
         let stream = TimeoutStream::new(stream, state.clone());
         let result = match http_version {
             HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
@@ -232,6 +273,8 @@ impl ConnectionHandler {
                 result.map_err(|error| tracing::debug!(%error, "HTTP/2"))
             }
         };
+        // Nothing more can be written.
+        state.requests().on_written();
         if let Some(reason) = state.close_reason(result.is_ok()) {
             self.metrics.connections.record_closed(reason);
         }

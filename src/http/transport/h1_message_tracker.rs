@@ -20,6 +20,9 @@ pub(super) struct MessageTracker {
     is_first_line: bool,
     body: BodyFraming,
     line: LineStart,
+    /// The header sections, complete or not, of requests that have not started, and their bytes.
+    pending_headers: usize,
+    pending_len: usize,
     /// The last byte that was read.
     last: u8,
 }
@@ -106,6 +109,18 @@ impl MessageTracker {
         matches!(self.position, Position::Header | Position::Refused)
     }
 
+    /// The bytes of the header sections of requests that have not started.
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending_len
+    }
+
+    /// Records that the next request has started. All pending header sections count as equally long.
+    pub(super) fn on_request_start(&mut self) {
+        let own = self.pending_len.checked_div(self.pending_headers).unwrap_or_default();
+        self.pending_len -= own;
+        self.pending_headers = self.pending_headers.saturating_sub(1);
+    }
+
     /// Reads some of the bytes, at least one, and returns their number.
     fn step(&mut self, bytes: &mut [u8]) -> usize {
         match self.position {
@@ -114,6 +129,7 @@ impl MessageTracker {
                 if start.is_some() {
                     (self.position, self.is_first_line) = (Position::Header, true);
                     self.body = BodyFraming::None;
+                    self.pending_headers += 1;
                 }
                 // The first byte of a request is read again, as a part of its first line.
                 match start {
@@ -159,8 +175,10 @@ impl MessageTracker {
     fn header_line(&mut self, bytes: &mut [u8]) -> usize {
         let Some(end) = memchr(b'\n', bytes) else {
             self.line.push(bytes);
+            self.pending_len += bytes.len();
             return bytes.len();
         };
+        self.pending_len += end + 1;
         let has_cr = self.before(bytes, end) == b'\r';
         let line = std::mem::take(&mut self.line);
         if !has_cr || !self.end_header_line(line, &bytes[..end]) {
@@ -358,6 +376,46 @@ mod tests {
         assert_eq!(tracked(&end).0, end.replace("0\r\n\n", "0\r\n\r"));
         let both = CHUNKED.replace("0\r\n\r\n", "0\r\nA: b\n\n");
         assert_eq!(tracked(&both).0, both.replace("b\n\n", "b\r\r"));
+    }
+
+    #[test]
+    fn long_line_about_the_length_of_a_body_is_refused_in_pieces() {
+        for zeros in [MAX_LINE_START, 10 * MAX_LINE_START] {
+            let name = format!("Content-Length: {}", "0".repeat(zeros));
+            let all = POST.replace("Content-Length: ", &name);
+            let mut tracker = MessageTracker::default();
+            let mut received = Vec::new();
+            for piece in all.as_bytes().chunks(8) {
+                let mut piece = piece.to_vec();
+                tracker.add(&mut piece);
+                received.extend(piece);
+            }
+            assert_ne!(received, all.as_bytes(), "a byte is spoiled");
+        }
+    }
+
+    #[test]
+    fn headers_are_pending_until_their_requests_start() {
+        let post = POST.len();
+        for (all, expected) in [
+            (GET.to_owned(), vec![GET.len(), 0, 0]),
+            (GET[..10].to_owned(), vec![10, 0]),
+            (format!("\r\n{GET}{GET}"), vec![2 * GET.len(), GET.len(), 0]),
+            (format!("{GET}{}", &GET[..2]), vec![GET.len() + 2, (GET.len() + 2).div_ceil(2), 0]),
+            (format!("{POST}hello"), vec![post, 0]),
+            (format!("{POST}hello{POST}he"), vec![2 * post, post, 0]),
+        ] {
+            for size in [1, 3, all.len()] {
+                let mut tracker = MessageTracker::default();
+                all.as_bytes().chunks(size).for_each(|part| tracker.add(&mut part.to_vec()));
+                let mut pending = vec![tracker.pending_len()];
+                for _ in 1..expected.len() {
+                    tracker.on_request_start();
+                    pending.push(tracker.pending_len());
+                }
+                assert_eq!(pending, expected, "{all:?}");
+            }
+        }
     }
 
     #[test]

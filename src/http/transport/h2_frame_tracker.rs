@@ -37,6 +37,8 @@ pub(super) struct FrameTracker {
     payload_remaining: usize,
     /// Whether a header block continues in the next frame.
     in_header_block: bool,
+    /// The received bytes of the current frame, or of the header block that it belongs to.
+    unfinished: usize,
 }
 
 impl Default for FrameTracker {
@@ -47,6 +49,7 @@ impl Default for FrameTracker {
             header_received: 0,
             payload_remaining: 0,
             in_header_block: false,
+            unfinished: 0,
         }
     }
 }
@@ -58,15 +61,28 @@ impl FrameTracker {
         self.preface_remaining -= preface.len();
         let mut has_new = false;
         while !bytes.is_empty() {
-            has_new |= !self.in_header_block && self.header_received == 0;
-            bytes = self.add_to_frame(bytes);
+            let is_new = !self.in_header_block && self.header_received == 0;
+            has_new |= is_new;
+            let rest = self.add_to_frame(bytes);
+            let added = bytes.len() - rest.len();
+            self.unfinished = if is_new { added } else { self.unfinished + added };
+            bytes = rest;
         }
-        let is_body = self.header_received == FRAME_HEADER_LEN && kind(&self.header) == DATA;
-        match self.in_header_block || self.header_received > 0 && !is_body {
+        match self.is_unfinished() {
             false => Remainder::None,
             true if has_new => Remainder::New,
             true => Remainder::Same,
         }
+    }
+
+    /// The bytes of a frame or header block that is not complete yet, except of a body.
+    pub(super) fn unfinished_len(&self) -> usize {
+        if self.is_unfinished() { self.unfinished } else { 0 }
+    }
+
+    fn is_unfinished(&self) -> bool {
+        let is_body = self.header_received == FRAME_HEADER_LEN && kind(&self.header) == DATA;
+        self.in_header_block || self.header_received > 0 && !is_body
     }
 
     /// Adds bytes to the current frame. Returns the bytes after its end.

@@ -15,8 +15,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::io::InspectReader;
 
-use super::connection_state::UndecodedBytes;
 use super::tls;
+use super::undecoded_bytes::UndecodedBytes;
 
 /// A connection, plain or with TLS.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;

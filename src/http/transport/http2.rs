@@ -27,6 +27,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::connection_state::ConnectionState;
 use super::disconnect::DisconnectSignal;
+use super::expect_continue;
 use super::graceful_shutdown::GracefulShutdown;
 use super::stream_state::StreamState;
 use crate::http::options::Options;
@@ -70,23 +71,25 @@ where
     let mut connection =
         timeout_at(state.handshake_deadline(), handshake).await.map_err(timed_out)??;
     let mut streams = JoinSet::new();
-    let mut shutdown_begun = pin!(shutdown.wait_begun());
-    let mut is_notified = false;
+    let mut draining = pin!(shutdown.wait_draining());
+    // A client that has just opened the connection would lose its first request by GOAWAY.
+    let (mut has_accepted, mut is_notified) = (false, false);
     let result = loop {
         let full = streams.len() >= MAX_STREAMS as usize;
         tokio::select! {
-            () = &mut shutdown_begun, if !is_notified => {
-                // Running requests finish, and requests on their way are accepted.
+            () = &mut draining, if has_accepted && !is_notified => {
+                // GOAWAY. Running requests finish, and requests on their way are accepted.
                 connection.graceful_shutdown();
                 is_notified = true;
             }
             Some(_) = streams.join_next() => {}
-            next = accept(&mut connection, full) => {
+            next = accept(&mut connection, state, full) => {
                 let (h2_request, respond) = match next {
                     Ok(Some(next)) => next,
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
+                has_accepted = true;
                 let (app, running) = (app.clone(), state.start_request());
                 let occupant = state.occupant().clone();
                 let stream = StreamState { disconnect: DisconnectSignal::default(), occupant };
@@ -109,11 +112,21 @@ type H2Request = http::Request<RecvStream>;
 /// while its request still runs here. New requests wait if too many of those run.
 async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<T, Bytes>,
+    state: &ConnectionState,
     full: bool,
 ) -> Result<Option<(H2Request, SendResponse<Bytes>)>, h2::Error> {
-    poll_fn(|cx| match full {
-        true => connection.poll_closed(cx).map_ok(|()| None),
-        false => connection.poll_accept(cx).map(Option::transpose),
+    poll_fn(|cx| {
+        let accepted = match full {
+            true => connection.poll_closed(cx).map_ok(|()| None),
+            false => connection.poll_accept(cx).map(Option::transpose),
+        };
+        // Each look writes all frames that are queued, unless the socket has no room.
+        let are_written = !state.is_write_blocked() && state.requests().on_written();
+        // A closing connection looks for its end once more.
+        if are_written && state.is_closing() {
+            cx.waker().wake_by_ref();
+        }
+        accepted
     })
     .await
 }
@@ -138,12 +151,22 @@ async fn handle_stream<S, B>(
     let stream = Rc::new(stream);
     request.head_mut().peer_addr = address;
     request.extensions_mut().insert(stream.clone());
+    let mut demand = match expect_continue::expects_continue(&request) {
+        true => expect_continue::await_demand(&mut request),
+        false => None,
+    };
     let result = {
         let mut pending_response = pin!(app.call(request));
         tokio::select! {
             biased;
             result = &mut pending_response => result,
-            _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+            // Polled after the application, which may just have wanted the body.
+            _ = poll_fn(|cx| {
+                if demand.take_if(|demand| demand.is_wanted()).is_some() {
+                    ask_for_body(&mut respond);
+                }
+                respond.poll_reset(cx)
+            }) => {
                 stream.disconnect.signal();
                 pending_response.await
             }
@@ -155,6 +178,13 @@ async fn handle_stream<S, B>(
         }
         Err(error) => send_response(error.error_response(), is_head, respond, write_timeout).await,
     }
+}
+
+/// Sends `100 Continue`. A client that is gone needs none.
+fn ask_for_body(respond: &mut SendResponse<Bytes>) {
+    let mut response = http::Response::new(());
+    *response.status_mut() = http::StatusCode::CONTINUE;
+    let _ = respond.send_informational(response);
 }
 
 /// Converts a request for the application; `None` if it is invalid.

@@ -3,13 +3,16 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::Request;
 use actix_server::ServerHandle;
 use actix_service::IntoServiceFactory;
 use actix_web::body::MessageBody;
 use ipnet::IpNet;
+use rustix::event::{PollFd, PollFlags, Timespec};
+#[cfg(target_os = "linux")]
+use socket2::SockFilter;
 
 use super::connections::{self, ConnectionHandler, HttpApp};
 use super::graceful_shutdown::GracefulShutdown;
@@ -28,17 +31,30 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 /// it reports an error that means nothing.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
+/// The time for a TCP handshake that has begun to end. Networks of one site need less.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
+
+/// The time for the system's queue of new connections to become empty.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval between two looks at the queue.
+const QUEUE_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// A bound socket.
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: TcpListener,
+    /// Whether another process holds the socket too, such as a service manager, and gives it to the
+    /// next server. Then a stop neither closes the socket nor drops its queue.
+    is_shared: bool,
+}
 
 /// A server on a bound socket.
 pub struct Server(actix_server::Server);
 
-/// Stops a server in two steps: [`drain`](Self::drain) and [`stop`](Self::stop). Its threads and
-/// open connections live on between them.
+/// Stops a server in three steps: [`drain`](Self::drain), [`close`](Self::close) and
+/// [`stop`](Self::stop). Its threads live on until the last one.
 pub struct ShutdownHandle {
     handle: ServerHandle,
-    listener: TcpListener,
+    listener: Listener,
     shutdown: Arc<GracefulShutdown>,
 }
 
@@ -51,11 +67,20 @@ impl Listener {
         let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in address.to_socket_addrs()? {
             match listen(address) {
-                Ok(listener) => return Ok(Self(listener)),
+                Ok(socket) => return Ok(Self { socket, is_shared: false }),
                 Err(error) => last_error = error,
             }
         }
         Err(last_error)
+    }
+
+    /// Uses a listening socket that another process holds too, and gives to the next server.
+    ///
+    /// # Errors
+    /// If the system refuses an option of the socket.
+    pub fn from_shared(socket: TcpListener) -> io::Result<Self> {
+        limit_unsent_bytes(&socket2::SockRef::from(&socket))?;
+        Ok(Self { socket, is_shared: true })
     }
 
     /// The bound address.
@@ -63,7 +88,7 @@ impl Listener {
     /// # Errors
     /// If the system does not report the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     /// Serves an application, which each thread builds for itself. `shutdown` counts its requests.
@@ -86,7 +111,7 @@ impl Listener {
         F: HttpApp<B>,
         B: MessageBody + 'static,
     {
-        let listener = self.0.try_clone()?;
+        let listener = Self { socket: self.socket.try_clone()?, is_shared: self.is_shared };
         let handler = ConnectionHandler::new(options, trusted_proxies, metrics)
             .with_tls(tls.map(Tls::acceptor))
             .with_shutdown(shutdown.clone());
@@ -130,7 +155,7 @@ impl Listener {
             .max_concurrent_connections(max_per_worker)
             .shutdown_timeout(shutdown_timeout.as_secs())
             .disable_signals()
-            .listen("http", self.0, service)?;
+            .listen("http", self.socket, service)?;
         Ok(server.run())
     }
 }
@@ -151,28 +176,91 @@ impl Server {
 }
 
 impl ShutdownHandle {
-    /// A function that returns the number of running requests.
+    /// A function that returns the number of requests in flight.
     #[must_use]
     pub fn in_flight_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
         let shutdown = self.shutdown.clone();
         Box::new(move || shutdown.in_flight())
     }
 
-    /// Asks clients to close their connections, accepts no more, and waits until no request runs.
-    pub async fn drain(&self) {
-        self.shutdown.begin();
-        self.handle.pause().await;
-        tokio::time::sleep(PAUSE_GRACE).await;
-        // New connections to a paused server would wait for a response that never comes. A shutdown
-        // of the socket refuses them, on systems that support it.
-        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
-        self.shutdown.wait_idle().await;
+    /// The phase of the server.
+    pub(crate) fn shutdown(&self) -> &Arc<GracefulShutdown> {
+        &self.shutdown
+    }
+
+    /// Reports that the server is not ready, and asks clients to close their connections. Everything
+    /// is served as before.
+    pub fn drain(&self) {
+        self.shutdown.begin_drain();
+    }
+
+    /// Accepts no more connections, closes each one that owes no response, and waits until all
+    /// responses are written.
+    pub async fn close(&self) {
+        self.shutdown.begin_drain();
+        self.stop_accepting().await;
+        self.shutdown.begin_closing();
+        self.shutdown.wait_closed().await;
     }
 
     /// Closes all connections, and stops the threads.
     pub async fn stop(&self) {
         self.handle.stop(false).await;
     }
+
+    /// Accepts every connection whose handshake has begun, and no others.
+    async fn stop_accepting(&self) {
+        let Listener { socket, is_shared } = &self.listener;
+        if !is_shared {
+            // Without this filter, connections could still come after the last look at the queue, and
+            // the end of the socket would reset them with their requests.
+            refuse_handshakes(socket);
+            tokio::time::sleep(HANDSHAKE_GRACE).await;
+            // All threads may be full. Then the queue never becomes empty.
+            let give_up_at = Instant::now() + QUEUE_TIMEOUT;
+            while has_queued_connection(socket) && Instant::now() < give_up_at {
+                tokio::time::sleep(QUEUE_LOOK_INTERVAL).await;
+            }
+        }
+        self.handle.pause().await;
+        tokio::time::sleep(PAUSE_GRACE).await;
+        if !is_shared {
+            // New connections to a paused server would wait for a response that never comes. A
+            // shutdown of the socket refuses them, on systems that support it.
+            let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Drops the first packet of each new connection. The client sends the packet again after a second,
+/// and the closed socket refuses it then.
+#[cfg(target_os = "linux")]
+fn refuse_handshakes(socket: &TcpListener) {
+    // A program of the classic Berkeley Packet Filter. Its packet begins with the TCP header: drop it
+    // if it has SYN. All other packets pass whole.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    let program = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = socket2::SockRef::from(socket).attach_filter(&program) {
+        tracing::debug!(%error, "new connections may be reset while the socket closes");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_handshakes(_socket: &TcpListener) {}
+
+/// Whether the system's queue of new connections is not empty.
+fn has_queued_connection(socket: &TcpListener) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::IN)];
+    rustix::event::poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -180,11 +268,20 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     // On Unix, a restarted server can bind its port again at once, but not a port in use.
     socket.set_reuse_address(cfg!(unix))?;
-    // Connections inherit this option. Responses to a slow reader wait in the server then, not in
-    // the system, so the server notices early that the client reads.
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    limit_unsent_bytes(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Limits what the system buffers of a response. Connections inherit this option. Responses to a slow
+/// reader wait in the server then, not in the system, so the server notices early that the client reads.
+#[cfg(target_os = "linux")]
+fn limit_unsent_bytes(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_unsent_bytes(_socket: &socket2::Socket) -> io::Result<()> {
+    Ok(())
 }

@@ -7,24 +7,32 @@
 mod address_limiter;
 mod connection_slots;
 mod connection_state;
+mod connection_timeouts;
 mod connections;
 mod disconnect;
+mod expect_continue;
 mod graceful_shutdown;
 mod h1_message_tracker;
 mod h2_frame_tracker;
 mod handshake;
 mod http2;
 mod listener;
+mod open_requests;
+mod pending_headers;
 mod response_batching;
 mod stream_state;
 mod timeout_stream;
 mod tls;
+mod undecoded_bytes;
 
 pub(super) use connection_state::{ActiveRequest, ConnectionState};
+pub(super) use expect_continue::is_body_awaited;
 pub(super) use graceful_shutdown::GracefulShutdown;
 pub use listener::{Listener, Server, ShutdownHandle};
 pub(super) use response_batching::SendAtOnce;
 #[cfg(test)]
 pub(super) use stream_state::StreamState;
-pub(super) use stream_state::{client_disconnected, mark_authenticated};
+pub(super) use stream_state::{
+    announce_close, client_disconnected, is_close_announced, mark_authenticated,
+};
 pub use tls::{Tls, TlsError};

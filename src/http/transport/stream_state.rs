@@ -3,6 +3,8 @@
 use std::future::pending;
 use std::rc::Rc;
 
+use actix_http::ConnectionType;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::{HttpMessage as _, HttpRequest};
 
 use super::connection_slots::Occupant;
@@ -45,4 +47,19 @@ pub(crate) fn mark_authenticated(request: &HttpRequest) {
     } else if let Some(stream) = request.extensions().get::<Rc<StreamState>>() {
         stream.occupant.set_known();
     }
+}
+
+/// Asks the client of an HTTP/1 response to close its connection. The framework closes the connection
+/// after the response.
+pub(crate) fn announce_close<B>(response: &mut ServiceResponse<B>) {
+    response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    if let Some(state) = response.request().conn_data::<Rc<ConnectionState>>() {
+        state.requests().announce_close();
+    }
+}
+
+/// Whether an earlier response asked the client to close the connection of a request.
+pub(crate) fn is_close_announced(request: &ServiceRequest) -> bool {
+    let state = request.conn_data::<Rc<ConnectionState>>();
+    state.is_some_and(|state| state.requests().is_close_announced())
 }

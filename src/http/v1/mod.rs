@@ -23,7 +23,7 @@ pub use openapi::{openapi, openapi_3_0};
 use super::endpoint::Endpoint;
 use super::shared::error_text;
 use endpoints::sessions::{create, get, members, state, update};
-use endpoints::{batch, diff, docs, events, limits, list};
+use endpoints::{batch, compare, diff, docs, events, limits, list};
 use extract::conditions;
 use problem::{Code, Problem};
 
@@ -43,6 +43,7 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
                 .method(&[Method::POST], create::create),
         )
         .service(endpoint("/sessions/batch-get").read_by_post(list::batch_get::get))
+        .service(endpoint("/sessions/compare").read_by_post(compare::compare))
         .service(endpoint("/sessions/batch").method(&[Method::POST], batch::batch_sessions))
         .service(
             endpoint("/sessions/{sessionId}")

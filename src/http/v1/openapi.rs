@@ -17,11 +17,11 @@ use utoipa::{OpenApi, PartialSchema, ToSchema};
 
 use super::endpoints::sessions;
 use super::endpoints::sessions::{create, members, state, update};
-use super::endpoints::{batch, diff, docs, events, limits, list};
+use super::endpoints::{batch, compare, diff, docs, events, limits, list};
 use super::problem;
 use super::render::view;
 use callback::CallbackWebhook;
-use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
+use modifiers::{ApiKeyScheme, ConditionErrors, OptionalParameters, RequestIdHeader};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -50,6 +50,7 @@ use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
         state::restore,
         state::revert,
         list::batch_get::get,
+        compare::compare,
         batch::batch_sessions,
         list::members::list,
         members::replace,
@@ -68,7 +69,13 @@ use modifiers::{ApiKeyScheme, OptionalParameters, RequestIdHeader};
         callback::CallbackBodySchema,
         callback::CallbackMessageSchema
     )),
-    modifiers(&ApiKeyScheme, &RequestIdHeader, &OptionalParameters, &CallbackWebhook),
+    modifiers(
+        &ApiKeyScheme,
+        &ConditionErrors,
+        &RequestIdHeader,
+        &OptionalParameters,
+        &CallbackWebhook
+    ),
     security(("apiKey" = [])),
     tags(
         (name = "sessions", description = "Sessions"),
@@ -113,6 +120,8 @@ impl PartialSchema for DescriptionSchema {
 impl ToSchema for DescriptionSchema {}
 
 /// This description
+///
+/// `muster openapi --version 3.0` prints it in the form of OpenAPI 3.0.
 #[utoipa::path(
     get,
     path = "/v1/openapi.json",

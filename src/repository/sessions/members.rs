@@ -1,7 +1,7 @@
 //! The members of one session: a page of them, or one.
 
 use super::stored::{account, version};
-use crate::domain::{Account, Buin, Member, SessionId};
+use crate::domain::{Account, Buin, Member, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::Pool;
 
@@ -17,10 +17,21 @@ pub struct MemberSeekKey {
 /// A page of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembersPage {
+    /// The version of the session.
+    pub version: Version,
     /// The members, in order.
     pub members: Vec<Member>,
     /// The position of the last member, if more members follow.
     pub next: Option<MemberSeekKey>,
+}
+
+/// One account and its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberLookup {
+    /// The version of the session.
+    pub version: Version,
+    /// The account as a member; `None` if it is not one.
+    pub member: Option<Member>,
 }
 
 /// Reads a page of the members of a session, after a position or from the first one. `None` if the
@@ -39,7 +50,7 @@ pub async fn members(
     let mut rows = sqlx::query!(
         r#"
         select account as "account?", joined_version as "joined_version?",
-               position as "position?", account = owner as is_owner
+               position as "position?", account = owner as is_owner, version
         from session
         left join lateral (
             select account, joined_version, position
@@ -60,12 +71,12 @@ pub async fn members(
     )
     .fetch_all(pool)
     .await?;
-    if rows.is_empty() {
-        return Ok(None);
-    }
+    let Some(first) = rows.first() else { return Ok(None) };
+    let current = version("session", first.version)?;
     let more = rows.len() > usize::from(limit);
     rows.truncate(limit.into());
-    let mut page = MembersPage { members: Vec::with_capacity(rows.len()), next: None };
+    let mut page =
+        MembersPage { version: current, members: Vec::with_capacity(rows.len()), next: None };
     for row in rows {
         let (Some(text), Some(joined_version), Some(position)) =
             (row.account, row.joined_version, row.position)
@@ -82,8 +93,7 @@ pub async fn members(
     Ok(Some(page))
 }
 
-/// Reads one member of a session. The outer `None` means that the enterprise has no such session,
-/// the inner `None` that the account is not a member.
+/// Reads one member of a session. `None` if the enterprise has no such session.
 ///
 /// # Errors
 /// When the database fails, or holds an invalid value.
@@ -92,10 +102,10 @@ pub async fn member(
     buin: Buin,
     id: SessionId,
     member_account: &Account,
-) -> Result<Option<Option<Member>>, Error> {
+) -> Result<Option<MemberLookup>, Error> {
     let row = sqlx::query!(
         r#"
-        select joined_version as "joined_version?", owner = $3 as "is_owner!"
+        select joined_version as "joined_version?", owner = $3 as "is_owner!", version
         from session
         left join session_member
             on session_member.session_id = session.session_id and account = $3
@@ -108,10 +118,11 @@ pub async fn member(
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let Some(joined_version) = row.joined_version else { return Ok(Some(None)) };
-    Ok(Some(Some(Member {
+    let joined = row.joined_version.map(|joined| version("session_member", joined)).transpose()?;
+    let member = joined.map(|joined_version| Member {
         account: member_account.clone(),
-        joined_version: version("session_member", joined_version)?,
+        joined_version,
         is_owner: row.is_owner,
-    })))
+    });
+    Ok(Some(MemberLookup { version: version("session", row.version)?, member }))
 }

@@ -15,14 +15,16 @@ mod read;
 mod stored;
 mod titles;
 mod update;
+mod versions;
 
 pub use insert::{NewSessionRecord, insert};
 pub use list::{
     InvalidSnapshot, ListRequest, ReadSnapshot, SeekKey, SessionListPage, TimeSeekKey,
     TransactionSnapshot, list,
 };
-pub use members::{MemberSeekKey, MembersPage, member, members};
+pub use members::{MemberLookup, MemberSeekKey, MembersPage, member, members};
 pub use provenance::Provenance;
 pub use read::{BoundedSessions, find, find_bounded, lock};
 pub(super) use stored::{SessionRow, StoredChanges, account, version};
 pub use update::{ChangeSet, VersionedChange, update_if_version, update_locked};
+pub use versions::{find_differing, versions_after};

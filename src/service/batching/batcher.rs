@@ -49,10 +49,6 @@ pub(super) trait Executor {
     ) -> Option<Self::Batch>;
 }
 
-/// The number of times that a received batch is executed again because a table was altered since
-/// its statement was prepared. The second execution prepares it anew.
-const MAX_PLAN_RETRIES: u32 = 1;
-
 /// Distinguishes the first execution of a received batch from later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -70,16 +66,11 @@ pub(super) async fn run<E: Executor>(
         let mut parts = Bisection::new(executor.group(commands));
         let mut attempt = Attempt::First;
         let mut deadlock_retries = E::MAX_DEADLOCK_RETRIES;
-        let mut plan_retries = MAX_PLAN_RETRIES;
         while let Some(mut batch) = parts.next_batch(E::statements(executor.context())) {
             match executor.execute(&mut batch, attempt).await {
                 Err(error) if error.is_deadlock() && deadlock_retries > 0 => {
                     executor.context().metrics.deadlocks.inc();
                     deadlock_retries -= 1;
-                    parts.retry(batch);
-                }
-                Err(error) if error.is_outdated_plan() && plan_retries > 0 => {
-                    plan_retries -= 1;
                     parts.retry(batch);
                 }
                 // One command may have caused the error. The other commands must not fail with it.
@@ -105,12 +96,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::clock::Clock;
-    use crate::domain::{Buin, RemovePolicy, Rules};
-    use crate::repository::pool::{self, PoolLimits};
-    use crate::service::batching::context::SessionOptions;
+    use crate::domain::Buin;
     use crate::service::batching::queue::batch_channel;
-    use crate::service::session_cache::CacheOptions;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -174,25 +161,7 @@ mod tests {
 
     /// Submits `numbers` together. Returns the numbers that failed, and all executions.
     async fn execute(numbers: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<(Attempt, Vec<u32>)>) {
-        let options = SessionOptions {
-            rules: Rules {
-                min_members: 1,
-                min_remaining: 1,
-                max_members: 9,
-                remove_members: RemovePolicy::Owner,
-            },
-            limits: PoolLimits {
-                max_connections: 1,
-                acquire_timeout: SECOND,
-                statement_timeout: SECOND,
-            },
-            request_timeout: SECOND,
-            max_queued: 64,
-            max_batch: 64,
-            cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: SECOND },
-        };
-        let pool = pool::unused(options.limits);
-        let context = Context::new(pool, Clock::system(), options, Arc::default());
+        let context = Context::for_tests();
         let executions = Executions::default();
         let (sender, receiver) = batch_channel(64, 64, 60 * SECOND, &Arc::default());
         let deadline = Instant::now() + 60 * SECOND;

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::repository::Pool;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::pool::PoolLimits;
+use crate::service::comparison_slots::ComparisonSlots;
 use crate::service::pool_admission::PoolAdmission;
 use crate::service::session_cache::{CacheOptions, SessionCache};
 use crate::service::{Caller, ChangeNotifier};
@@ -46,6 +47,7 @@ pub(in crate::service) struct Context {
     pub(super) max_batch: usize,
     pub(super) max_queued: usize,
     pub(in crate::service) pool_admission: PoolAdmission,
+    pub(in crate::service) comparison_slots: Arc<ComparisonSlots>,
     pub(in crate::service) affinity: Arc<SessionAffinity>,
     /// The number of further threads that asked for their own queues.
     pub(super) threads: AtomicUsize,
@@ -73,6 +75,7 @@ impl Context {
             max_batch: options.max_batch.max(1),
             max_queued,
             request_timeout: options.request_timeout,
+            comparison_slots: Arc::default(),
             affinity: SessionAffinity::new(),
             threads: AtomicUsize::new(0),
         })
@@ -88,5 +91,35 @@ impl Context {
     pub(in crate::service) fn deadline_for(&self, caller: &Caller) -> Instant {
         let last = caller.authenticated_at() + self.request_timeout / 2;
         last.min(Instant::now() + self.limits.acquire_timeout)
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// A context that never connects to a database.
+    pub(super) fn for_tests() -> Arc<Self> {
+        use crate::domain::RemovePolicy;
+        use crate::repository::pool;
+
+        let second = std::time::Duration::from_secs(1);
+        let options = SessionOptions {
+            rules: Rules {
+                min_members: 1,
+                min_remaining: 1,
+                max_members: 9,
+                remove_members: RemovePolicy::Owner,
+            },
+            limits: PoolLimits {
+                max_connections: 1,
+                acquire_timeout: second,
+                statement_timeout: second,
+            },
+            request_timeout: second,
+            max_queued: 64,
+            max_batch: 64,
+            cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: second },
+        };
+        let pool = pool::unused(options.limits);
+        Self::new(pool, Clock::system(), options, Arc::default())
     }
 }

@@ -57,18 +57,17 @@ impl Executor for CreateExecutor {
         let Self { context, dedicated } = self;
         let metrics = &context.metrics.creates;
         let connection = waiters::acquire_for(dedicated, batch, metrics).await?;
-        let Some(mut connection) = connection else { return Ok(None) };
+        let Some(connection) = connection else { return Ok(None) };
         let creations: Vec<NewSessionRecord<'_>> = batch.iter().map(creation).collect();
-        let result = {
-            // Pinned here: the future is large, and each wrapper would move it.
-            let fixed_time = context.clock.fixed_time();
-            let inserting = pin!(sessions::insert(&mut connection, &creations, fixed_time));
-            let counted = metrics.measure(creations.len(), dedicated.with_timeout(inserting));
-            let traces = queue::traces(&*batch);
-            trace_statement("sessions.insert", creations.len(), &traces, counted).await
-        };
-        dedicated.put_back(connection, &result);
-        result.map(Some)
+        let (creations, fixed_time) = (&*creations, context.clock.fixed_time());
+        // Pinned here: the future is large, and each wrapper would move it.
+        let inserting = pin!(dedicated.run(connection, |mut connection| async move {
+            let inserted = sessions::insert(&mut connection, creations, fixed_time).await;
+            (connection, inserted)
+        }));
+        let counted = metrics.measure(creations.len(), inserting);
+        let traces = queue::traces(&*batch);
+        trace_statement("sessions.insert", creations.len(), &traces, counted).await.map(Some)
     }
 
     fn reply(

@@ -252,6 +252,7 @@ pub(super) fn traces<'a, C: 'a, O: 'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::batching::queue_state::MAX_FULL_SHARES;
 
     impl BatchItem for u32 {
         fn weight(&self) -> usize {
@@ -342,6 +343,27 @@ mod tests {
             assert_eq!(receiver.recv_batch().await.unwrap().len(), 1);
         }
         assert_eq!(takes(&queue, &mut receiver).await, [0]);
+    }
+
+    #[tokio::test]
+    async fn number_of_full_parts_of_a_queue_is_bounded() {
+        const MAX_QUEUED: usize = 2;
+        const MAX: usize = MAX_QUEUED * MAX_FULL_SHARES;
+        let (queue, mut receiver): (BatchSender<u32, ()>, _) =
+            batch_channel(MAX_QUEUED, 64, Duration::from_secs(60), &Arc::default());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Each enterprise fills its part, and two of them find no room.
+        let submitted = (1..=6).flat_map(|of| [of; MAX_QUEUED]).map(|of| {
+            let queue = queue.clone();
+            tokio::spawn(async move { queue.submit(0, buin(of), deadline).await })
+        });
+        let submitted: Vec<_> = submitted.collect();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let refused = submitted.iter().filter(|command| command.is_finished()).count();
+        assert_eq!(refused, submitted.len() - MAX);
+        assert_eq!(receiver.recv_batch().await.unwrap().len(), MAX);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::metrics::StatementStats;
 /// do not wait for many large ones, and a statement ends long before its timeout.
 pub(super) const MAX_BATCH_WEIGHT: usize = 4_096;
 /// The number of enterprises that may fill their part of a queue at the same time.
-const MAX_FULL_SHARES: usize = 4;
+pub(super) const MAX_FULL_SHARES: usize = 4;
 
 /// The state that both ends of the queue share.
 pub(super) struct QueueState {

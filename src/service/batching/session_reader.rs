@@ -32,9 +32,8 @@ pub(super) async fn read(
     let fill_tokens: HashMap<SessionId, FillToken> =
         ids.iter().map(|id| (*id, context.cache.begin_fill(*id))).collect();
     let found = match find(context, dedicated, waiters, ids, traces).await {
-        // The connection may have been broken before this statement, or a table was altered since
-        // the statement was prepared. A read can be repeated.
-        Err(error) if error.is_outcome_unknown() || error.is_outdated_plan() => {
+        // The connection may have been broken before this statement. A read can be repeated.
+        Err(error) if error.is_outcome_unknown() => {
             find(context, dedicated, waiters, ids, traces).await?
         }
         found => found?,
@@ -77,13 +76,12 @@ async fn find(
     traces: &[Trace],
 ) -> Result<Vec<(SessionId, Result<Session, repository::Error>)>, repository::Error> {
     let connection = waiters::acquire_for(dedicated, waiters, &context.metrics.reads).await?;
-    let Some(mut connection) = connection else { return Ok(Vec::new()) };
-    let found = {
-        // Pinned here: the future is large, and each wrapper would move it.
-        let finding = pin!(sessions::find(&mut connection, ids));
-        let counted = context.metrics.reads.measure(ids.len(), dedicated.with_timeout(finding));
-        trace_statement("sessions.find", ids.len(), traces, counted).await
-    };
-    dedicated.put_back(connection, &found);
-    found
+    let Some(connection) = connection else { return Ok(Vec::new()) };
+    // Pinned here: the future is large, and each wrapper would move it.
+    let finding = pin!(dedicated.run(connection, |mut connection| async move {
+        let found = sessions::find(&mut connection, ids).await;
+        (connection, found)
+    }));
+    let counted = context.metrics.reads.measure(ids.len(), finding);
+    trace_statement("sessions.find", ids.len(), traces, counted).await
 }

@@ -49,3 +49,22 @@ impl BatchQueues {
         Self::spawn(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn number_of_threads_with_queues_of_their_own_is_bounded() {
+        let context = Context::for_tests();
+        let first = BatchQueues::spawn(&context);
+        let own = (0..3 * MAX_THREADS).filter(|_| {
+            let queues = first.for_thread(&context);
+            let is_shared = queues.reads.same_channel(&first.reads);
+            assert_eq!(queues.creates.same_channel(&first.creates), is_shared);
+            assert_eq!(queues.updates.same_channel(&first.updates), is_shared);
+            !is_shared
+        });
+        assert_eq!(own.count(), MAX_THREADS);
+    }
+}

@@ -169,7 +169,7 @@ async fn write(
     dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
 ) -> Result<Written, repository::Error> {
-    let mut connection = loop {
+    let connection = loop {
         decide_and_reply(context, dedicated, groups).await;
         if groups.is_empty() {
             return Ok(Vec::new());
@@ -180,20 +180,17 @@ async fn write(
             break connection;
         }
         // Some commands expired. The other commands of their sessions must be decided again.
-        dedicated.put_back(connection, &Ok(()));
+        dedicated.put_back_unused(connection);
     };
     let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
-    let fixed_time = context.clock.fixed_time();
-    let done = {
-        // Pinned here: the future is large, and each wrapper would move it.
-        let updating = pin!(sessions::update_if_version(&mut connection, &decided, fixed_time));
-        let counted =
-            context.metrics.updates.measure(decided.len(), dedicated.with_timeout(updating));
-        trace_statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted)
-            .await
-    };
-    dedicated.put_back(connection, &done);
-    done
+    let (decided, fixed_time) = (&*decided, context.clock.fixed_time());
+    // Pinned here: the future is large, and each wrapper would move it.
+    let updating = pin!(dedicated.run(connection, |mut connection| async move {
+        let written = sessions::update_if_version(&mut connection, decided, fixed_time).await;
+        (connection, written)
+    }));
+    let counted = context.metrics.updates.measure(decided.len(), updating);
+    trace_statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
 }
 
 /// Like [`write`], but locks the sessions, so that no other server can change them.
@@ -203,22 +200,26 @@ async fn write_locked(
     groups: &mut Vec<SessionBatch>,
 ) -> Result<Written, repository::Error> {
     let connection = waiters::acquire_for(dedicated, groups, &context.metrics.updates).await?;
-    let Some(mut connection) = connection else { return Ok(Vec::new()) };
+    let Some(connection) = connection else { return Ok(Vec::new()) };
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let traces = SessionBatch::traces(groups);
-    let undecided = &mut *groups;
-    let fixed_time = context.clock.fixed_time();
-    let working = sessions::update_locked(&mut connection, &ids, fixed_time, move |found| {
-        let mut found = session_reader::into_cached(found);
-        for group in undecided.iter_mut() {
-            group.set_base(BaseState::from_read(found.remove(&group.id)));
-            group.decide(context);
-        }
-        undecided.iter().filter_map(SessionBatch::change_set).collect()
-    });
-    let counted = context.metrics.updates.measure(ids.len(), dedicated.with_timeout(working));
+    let (locked, fixed_time) = (&*ids, context.clock.fixed_time());
+    let working =
+        dedicated.run_with(&mut *groups, connection, |mut connection, groups| async move {
+            let undecided = &mut *groups;
+            let done = sessions::update_locked(&mut connection, locked, fixed_time, move |found| {
+                let mut found = session_reader::into_cached(found);
+                for group in undecided.iter_mut() {
+                    group.set_base(BaseState::from_read(found.remove(&group.id)));
+                    group.decide(context);
+                }
+                undecided.iter().filter_map(SessionBatch::change_set).collect()
+            })
+            .await;
+            (connection, groups, done)
+        });
+    let counted = context.metrics.updates.measure(ids.len(), working);
     let done = trace_statement("sessions.update_locked", ids.len(), &traces, counted).await;
-    dedicated.put_back(connection, &done);
     if done.is_ok() {
         for group in &*groups {
             if let Some(session) = group.base() {

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::feed::{self, FeedPosition};
 use crate::repository::pool::PoolLimits;
-use crate::repository::{Error, Pool};
+use crate::repository::{Connection, Error, Pool};
 
 /// The maximum time that a poll waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,23 +52,28 @@ impl FeedPoller {
     /// # Errors
     /// The database fails. The next poll then starts at the current position.
     pub(super) async fn poll(&mut self) -> Result<FeedPoll, Error> {
-        let mut connection = self.dedicated.acquire(Instant::now() + CONNECT_TIMEOUT).await?;
+        let connection = self.dedicated.acquire(Instant::now() + CONNECT_TIMEOUT).await?;
         let generation = self.dedicated.generation();
         let last = self.last.take().filter(|last| last.generation == generation);
-        let reading = async {
-            Ok(match last {
-                None => (FeedPoll::Restarted, feed::current(&mut connection).await?),
-                Some(last) => {
-                    let (changes, now) =
-                        feed::changes_since(&mut connection, &last.position).await?;
-                    (FeedPoll::Changes(changes), now)
-                }
-            })
-        };
-        let done = self.dedicated.with_timeout(reading).await;
-        self.dedicated.put_back(connection, &done);
-        let (poll, position) = done?;
+        let last = last.as_ref().map(|last| &last.position);
+        let reading = self.dedicated.run(connection, |mut connection| async move {
+            let read = read(&mut connection, last).await;
+            (connection, read)
+        });
+        let (poll, position) = reading.await?;
         self.last = Some(PollState { position, generation });
         Ok(poll)
     }
+}
+
+/// Reads the changes since `last`, and the position after them.
+async fn read(
+    connection: &mut Connection,
+    last: Option<&FeedPosition>,
+) -> Result<(FeedPoll, FeedPosition), Error> {
+    let Some(last) = last else {
+        return Ok((FeedPoll::Restarted, feed::current(connection).await?));
+    };
+    let (changes, position) = feed::changes_since(connection, last).await?;
+    Ok((FeedPoll::Changes(changes), position))
 }

@@ -8,8 +8,9 @@ pub use query::{InvalidPageSize, ListQuery, MembersQuery, PageSize};
 
 use chrono::{DateTime, Utc};
 
+use super::sessions::ensure_reached;
 use super::{Caller, Error, Sessions};
-use crate::domain::{Account, Member, Session, SessionId};
+use crate::domain::{Account, Member, Session, SessionId, Version};
 use crate::repository::sessions::{self, BoundedSessions, ListRequest};
 use crate::telemetry::trace_single_statement;
 
@@ -43,6 +44,11 @@ pub struct SessionsFound {
     pub remaining: Vec<SessionId>,
 }
 
+/// The estimated size of the texts of sessions, in bytes.
+fn total_size(sessions: &[Session]) -> usize {
+    sessions.iter().map(Session::size).sum()
+}
+
 impl Sessions {
     /// A page of the sessions of the caller's enterprise that match a filter.
     ///
@@ -65,6 +71,7 @@ impl Sessions {
         };
         let pool = self.admit(caller).await?;
         let page = trace_single_statement("sessions.list", sessions::list(&pool, &request)).await?;
+        self.work_turns().take(total_size(&page.sessions)).await;
         let next = page.next.map(|key| query.cursor(&key));
         Ok(ListedSessions { items: page.sessions, next, complete_until: page.complete_until })
     }
@@ -83,40 +90,49 @@ impl Sessions {
         let finding = sessions::find_bounded(&pool, caller.app().buin, ids);
         let found = trace_single_statement("sessions.find", finding).await?;
         let BoundedSessions { sessions, remaining } = found;
+        self.work_turns().take(total_size(&sessions)).await;
         Ok(SessionsFound { sessions, remaining })
     }
 
     /// A page of the members of a session, in their order. All pages together contain each account
-    /// that stays a member exactly once, unless a change reorders all members.
+    /// that stays a member exactly once, unless a change reorders all members. The page comes from
+    /// the database; `min_version` is the version that the reader has seen.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], or the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotReached`], or the database fails.
     pub async fn members(
         &self,
         caller: &Caller,
         query: &MembersQuery,
+        min_version: Option<Version>,
     ) -> Result<Page<Member>, Error> {
         let (buin, limit) = (caller.app().buin, query.size().get());
         let pool = self.admit(caller).await?;
         let reading = sessions::members(&pool, buin, query.id(), query.after(), limit);
         let page = trace_single_statement("sessions.members", reading).await?;
         let page = page.ok_or(Error::SessionNotFound)?;
+        ensure_reached(min_version, page.version)?;
         Ok(Page { items: page.members, next: page.next.map(|key| query.cursor(&key)) })
     }
 
-    /// One member of a session.
+    /// One member of a session, from the database. `min_version` is the version that the reader has
+    /// seen.
     ///
     /// # Errors
-    /// [`Error::SessionNotFound`], [`Error::MemberNotFound`], or the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotReached`], [`Error::MemberNotFound`], or the
+    /// database fails.
     pub async fn member(
         &self,
         caller: &Caller,
         id: SessionId,
         account: &Account,
+        min_version: Option<Version>,
     ) -> Result<Member, Error> {
         let pool = self.admit(caller).await?;
         let reading = sessions::member(&pool, caller.app().buin, id, account);
         let found = trace_single_statement("sessions.member", reading).await?;
-        found.ok_or(Error::SessionNotFound)?.ok_or(Error::MemberNotFound)
+        let found = found.ok_or(Error::SessionNotFound)?;
+        ensure_reached(min_version, found.version)?;
+        found.member.ok_or(Error::MemberNotFound)
     }
 }

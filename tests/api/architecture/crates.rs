@@ -5,7 +5,7 @@ use super::imports::Tree;
 use super::layers::{begins_with, in_files, is_composition, room};
 
 /// The rooms that may use a crate or a part of it. Each dependency of `Cargo.toml` has a row.
-const CRATES: [(&str, &str); 76] = [
+const CRATES: [(&str, &str); 77] = [
     ("actix_http", "http"),
     ("actix_rt", "http"),
     ("actix_server", "http"),
@@ -36,6 +36,7 @@ const CRATES: [(&str, &str); 76] = [
     ("humantime", "cli http config"),
     ("hyper", "delivery"),
     ("ipnet", "cli http delivery service repository config"),
+    ("listenfd", "cli"),
     ("memchr", "http wire"),
     // Only `src/main.rs` sets the allocator.
     ("mimalloc", ""),
@@ -51,7 +52,7 @@ const CRATES: [(&str, &str); 76] = [
     // In the pure rooms only for keys, nonces and new ids.
     ("rand", "http delivery postgres repository keyring wire domain telemetry"),
     ("reqwest", "cli delivery config telemetry"),
-    ("rustix", "cli postgres metrics"),
+    ("rustix", "cli http postgres metrics"),
     ("rustls", "cli http delivery"),
     ("sd_notify", "cli"),
     ("serde", "cli http service postgres repository keyring wire"),

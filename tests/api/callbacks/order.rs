@@ -199,3 +199,21 @@ async fn long_history_does_not_slow_claims() {
     println!("{read} rows were read for 40 deliveries");
     assert!(read < 2_000, "{read} rows were read for 40 deliveries");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn altered_columns_interrupt_no_claim() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let id = create(&app).await;
+    let mut worker = worker(&app).await;
+    assert_eq!(worker.drain().await.unwrap(), 1);
+    let mut sent = 1;
+    for column in ["title", "operator", "owner"] {
+        for to in ["varchar(500)", "text"] {
+            store::alter_text_column(&app, "session_event", column, to).await;
+            rename(&app, &id, 1).await;
+            assert_eq!(worker.drain().await.unwrap(), 1, "{column} {to}");
+            sent += 1;
+        }
+    }
+    assert_eq!(receiver.calls().len(), sent);
+}

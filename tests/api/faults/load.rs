@@ -52,7 +52,10 @@ pub struct Load {
 
 /// The state that all clients share.
 pub struct Shared {
-    client: PlainClient,
+    /// The servers. Each request goes to one of them at random.
+    servers: Mutex<Vec<PlainClient>>,
+    /// Whether servers are killed while they handle requests.
+    servers_are_killed: bool,
     /// The maximum duration of a request.
     max_response_time: Duration,
     next_change: AtomicU64,
@@ -87,8 +90,22 @@ impl Load {
     /// Starts clients with the credentials of `client`. Each answer must arrive within
     /// `max_response_time`.
     pub fn start(client: &PlainClient, max_response_time: Duration) -> Self {
+        Self::start_on(vec![client.clone()], false, max_response_time)
+    }
+
+    /// Like [`Self::start`], on servers that may be killed while they handle a request.
+    pub fn start_on_killed(servers: &[PlainClient], max_response_time: Duration) -> Self {
+        Self::start_on(servers.to_vec(), true, max_response_time)
+    }
+
+    fn start_on(
+        servers: Vec<PlainClient>,
+        servers_are_killed: bool,
+        max_response_time: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared {
-            client: client.clone(),
+            servers: Mutex::new(servers),
+            servers_are_killed,
             max_response_time,
             next_change: AtomicU64::new(1),
             stop: AtomicBool::new(false),
@@ -167,6 +184,16 @@ impl Shared {
         format!("{answers:?}, the slowest after {slowest:?}")
     }
 
+    /// Replaces a server that was killed.
+    pub fn replace_server(&self, index: usize, client: PlainClient) {
+        self.servers.lock().unwrap()[index] = client;
+    }
+
+    fn server(&self) -> PlainClient {
+        let servers = self.servers.lock().unwrap();
+        servers[rand::random_range(0..servers.len())].clone()
+    }
+
     fn successes_of(&self, kind: Kind) -> Successes {
         self.successes.lock().unwrap().get(&kind).copied().unwrap_or_default()
     }
@@ -182,8 +209,10 @@ impl Shared {
         };
         let response = timeout(self.max_response_time, exchange).await;
         let response = response.unwrap_or_else(|late| panic!("{kind:?}: no response: {late}"));
-        let (status, has_retry_after, body) =
-            response.unwrap_or_else(|error| panic!("{kind:?}: {error:?}"));
+        let (status, has_retry_after, body) = match response {
+            Err(error) if self.servers_are_killed => return self.no_response(kind, &error).await,
+            response => response.unwrap_or_else(|error| panic!("{kind:?}: {error:?}")),
+        };
         let elapsed = started_at.elapsed();
         let code = if kind == Kind::List { &body["code"] } else { &body["errcode"] };
         let name = format!("{status} {code} {}", body["errmsg"].as_str().unwrap_or_default());
@@ -209,8 +238,20 @@ impl Shared {
         }
     }
 
+    /// Records that the server was killed before it answered.
+    async fn no_response(&self, kind: Kind, error: &reqwest::Error) -> Answer {
+        // Only a request that found no server was certainly not executed.
+        let (name, answer) = match error.is_connect() {
+            true => ("no server", Answer::NotDone),
+            false => ("no response", Answer::Unknown),
+        };
+        *self.answers.lock().unwrap().entry((kind, name.to_owned())).or_default() += 1;
+        tokio::time::sleep(5 * PAUSE).await;
+        answer
+    }
+
     async fn post(&self, kind: Kind, call: &str, body: &Value) -> Answer {
-        let PlainClient { base, api_key, http } = &self.client;
+        let PlainClient { base, api_key, http } = self.server();
         let url = format!("{base}/cgi/session/{call}?accessToken={api_key}");
         self.call(kind, http.post(url).body(body.to_string())).await
     }
@@ -286,12 +327,14 @@ impl Shared {
             tokio::time::sleep(PAUSE).await;
             let Some((session, newest)) = self.random_session() else { continue };
             let id = session.trim_matches(['{', '}']);
-            let PlainClient { base, api_key, http } = &self.client;
+            let PlainClient { base, api_key, http } = self.server();
             let url = format!("{base}/cgi/session/get?accessToken={api_key}&sessionId={id}");
             if let Answer::Ok(shown) = self.call(Kind::Read, http.get(url)).await {
                 let (shown, version) = check_session(&shown);
                 assert_eq!(shown, session);
-                assert!(version >= newest, "{session}: {version} is shown after {newest}");
+                // Another server may show a change a moment later.
+                let is_known = version >= newest || self.servers_are_killed;
+                assert!(is_known, "{session}: {version} is shown after {newest}");
                 self.record_version(&session, version);
             }
         }
@@ -306,7 +349,7 @@ impl Shared {
     }
 
     fn request_list(&self) -> reqwest::RequestBuilder {
-        let PlainClient { base, api_key, http } = &self.client;
+        let PlainClient { base, api_key, http } = self.server();
         http.get(format!("{base}/v1/sessions?limit=3")).bearer_auth(api_key)
     }
 }

@@ -7,9 +7,13 @@
 
 #![expect(clippy::print_stdout, reason = "a failed test shows its measurements")]
 
+mod kills;
 mod load;
 pub mod postgres;
+pub mod proxies;
+mod restarts;
 mod system;
+mod writers;
 
 use rustix::process::Signal;
 

@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use super::load::{Load, Outcome, check_session};
 use super::postgres::Postgres;
 use crate::callbacks::receiver::Receiver;
-use crate::harness::process::{Home, PlainClient, Server, WAIT_TIMEOUT, children, is_running};
+use crate::harness::process::{
+    Home, PlainClient, Server, WAIT_TIMEOUT, children, is_running, wait_for,
+};
 use crate::harness::proxy::Proxy;
 use crate::harness::store::{PgConnectOptions, PgConnection};
 use crate::harness::{store, wait_until, wait_until_within};
@@ -51,12 +53,12 @@ fn max_response_time() -> Duration {
     if is_long() { REQUEST_TIMEOUT + Duration::from_secs(1) } else { 10 * REQUEST_TIMEOUT }
 }
 
-fn is_long() -> bool {
+pub fn is_long() -> bool {
     std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|mode| mode == "long")
 }
 
 pub struct System {
-    /// The load, which calls the first server only.
+    /// The load. It calls the first server only, unless servers are killed.
     load: Load,
     servers: Vec<Server>,
     client: PlainClient,
@@ -82,11 +84,26 @@ impl System {
         Self::start_in(database, Home::with_database(), EXCLUSIVE.lock().await).await
     }
 
+    /// Like [`Self::start`], with a load on both servers, which may be killed.
+    pub async fn start_for_kills() -> Self {
+        let exclusive = EXCLUSIVE.lock().await;
+        Self::start_with(Database::Embedded, Home::with_database(), exclusive, true).await
+    }
+
     /// Like [`Self::start`], on the files of `home`.
     pub async fn start_in(
         database: Database,
+        home: Home,
+        exclusive: MutexGuard<'static, ()>,
+    ) -> Self {
+        Self::start_with(database, home, exclusive, false).await
+    }
+
+    async fn start_with(
+        database: Database,
         mut home: Home,
         exclusive: MutexGuard<'static, ()>,
+        servers_are_killed: bool,
     ) -> Self {
         let seconds = |duration: Duration| duration.as_secs().to_string();
         home.set("MUSTER__SERVER__REQUEST_TIMEOUT", &seconds(REQUEST_TIMEOUT))
@@ -127,7 +144,14 @@ impl System {
         receiver.add_app(servers[0].client(&credentials), TOKEN);
         let [client, second_client] =
             [0, 1].map(|index: usize| servers[index].plain_client(&home.api_key()));
-        let load = Load::start(&client, max_response_time());
+        let load = match servers_are_killed {
+            // A response may be late after many kills, but it must arrive.
+            true => Load::start_on_killed(
+                &[client.clone(), second_client.clone()],
+                10 * REQUEST_TIMEOUT,
+            ),
+            false => Load::start(&client, max_response_time()),
+        };
         load.wait_for_successes(20, WAIT_TIMEOUT).await;
         Self {
             load,
@@ -152,6 +176,32 @@ impl System {
         let first_successes = self.load.wait_for_successes(10, max_recovery_time()).await;
         println!("{fault}: recovered after {first_successes:?}");
         self.assert_pool_is_complete().await;
+    }
+
+    /// Kills a server.
+    pub fn kill_server(&self, index: usize) {
+        let running = &self.servers[index].running;
+        running.signal(Signal::KILL);
+        wait_for("the end of the server", || (!is_running(running.pid())).then_some(()));
+        let log = running.stderr();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+
+    /// Starts a server again that was killed. Fails if the start is refused.
+    pub fn restart_server(&mut self, index: usize) {
+        let server = self.home.serve();
+        let client = server.plain_client(&self.home.api_key());
+        self.load.shared.replace_server(index, client.clone());
+        match index {
+            0 => self.client = client,
+            _ => self.second_client = client,
+        }
+        self.servers[index] = server;
+    }
+
+    /// Waits until `count` more requests of each kind have succeeded.
+    pub async fn wait_for_successes(&self, count: usize) {
+        self.load.wait_for_successes(count, 2 * WAIT_TIMEOUT).await;
     }
 
     /// Checks that the pool has lost no connection: as many concurrent requests succeed as the pool

@@ -5,7 +5,8 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -97,6 +98,17 @@ pub fn is_running(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
         && fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
             .map_or(!cfg!(target_os = "linux"), |stat| !stat.contains(") Z "))
+}
+
+/// A free address whose port the system gives to no outgoing connection, so a server that restarts gets
+/// it again.
+pub fn lasting_address() -> SocketAddr {
+    loop {
+        let port = rand::random_range(15_000..32_000);
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return ([127, 0, 0, 1], port).into();
+        }
+    }
 }
 
 /// A data directory and the configuration of a server.
@@ -201,12 +213,39 @@ impl Home {
     /// Starts a server and waits until it listens.
     #[track_caller]
     pub fn serve(&self) -> Server {
-        let running = Running::start(self, &[]);
-        let address = running.until_stdout("the listen address", |text| {
-            let (_, url) = text.split_once("listens on ")?;
-            url.split_once('\n')?.0.split_once("://")?.1.parse().ok()
-        });
-        Server { running, address }
+        Server::when_listening(Running::start(self, &[]))
+    }
+
+    /// Starts a server on this address and waits until it listens.
+    #[track_caller]
+    pub fn serve_on(&self, address: SocketAddr) -> Server {
+        let mut command = self.command(&[]);
+        command.env("MUSTER__SERVER__BIND", address.to_string());
+        Server::when_listening(Running::spawn(self, &mut command))
+    }
+
+    /// Starts a server that gets a listening socket from its service manager, as from systemd.
+    #[track_caller]
+    pub fn serve_with_socket(&self, socket: &TcpListener) -> Server {
+        Server::when_listening(self.start_with_file(socket.try_clone().unwrap().into()))
+    }
+
+    /// Starts a server that gets this file from its service manager.
+    #[track_caller]
+    pub fn start_with_file(&self, file: OwnedFd) -> Running {
+        let program = self.command(&[]);
+        // Passed files begin at 3. The shell becomes the server, so both have the same process id.
+        let script = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(program.get_program()).current_dir(&self.parent);
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::spawn(self, &mut command)
     }
 
     /// The credentials file of the first start.
@@ -472,6 +511,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// Waits until a starting server listens.
+    #[track_caller]
+    fn when_listening(running: Running) -> Self {
+        let address = running.until_stdout("the listen address", |text| {
+            let (_, url) = text.split_once("listens on ")?;
+            url.split_once('\n')?.0.split_once("://")?.1.parse().ok()
+        });
+        Self { running, address }
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -14,7 +14,7 @@ async fn page(
     cursor: Option<&str>,
 ) -> Result<Page<Member>, Error> {
     let query = MembersQuery::new(id, PageSize::new(size).unwrap(), cursor).unwrap();
-    service.sessions.members(&service.caller, &query).await
+    service.sessions.members(&service.caller, &query, None).await
 }
 
 fn names(listing: &Page<Member>) -> Vec<&str> {
@@ -62,21 +62,22 @@ async fn one_member_is_found_by_account() {
     service.act(session.id, update(&["d"], &[])).await.unwrap();
     for (name, joined_version, is_owner) in [("a", 1, true), ("c", 1, false), ("d", 2, false)] {
         let expected = account(name);
-        let member = service.sessions.member(&service.caller, session.id, &expected).await.unwrap();
+        let member =
+            service.sessions.member(&service.caller, session.id, &expected, None).await.unwrap();
         assert_eq!(member.account, expected);
         assert_eq!((member.joined_version.get(), member.is_owner), (joined_version, is_owner));
     }
-    let missing = service.sessions.member(&service.caller, session.id, &account("x")).await;
+    let missing = service.sessions.member(&service.caller, session.id, &account("x"), None).await;
     assert!(matches!(missing, Err(Error::MemberNotFound)), "{missing:?}");
 
     let (_, key) = service.app.another_app(BUIN + 1, &[]).await;
     let stranger = authenticated(&service.app, &key).await;
     let unknown = SessionId::new(Uuid::from_u128(7));
     for (caller, id) in [(&stranger, session.id), (&service.caller, unknown)] {
-        let member = service.sessions.member(caller, id, &account("a")).await;
+        let member = service.sessions.member(caller, id, &account("a"), None).await;
         assert!(matches!(member, Err(Error::SessionNotFound)), "{member:?}");
         let query = MembersQuery::new(id, PageSize::DEFAULT, None).unwrap();
-        let all = service.sessions.members(caller, &query).await;
+        let all = service.sessions.members(caller, &query, None).await;
         assert!(matches!(all, Err(Error::SessionNotFound)), "{all:?}");
     }
 }

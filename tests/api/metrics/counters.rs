@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
-use crate::harness::{BUIN, insert, new_app, raw, store};
+use crate::harness::{BUIN, insert, new_app, raw, store, wait_until};
 
 /// The timeout of a request body.
 const BODY_TIMEOUT: Duration = Duration::from_millis(200);
@@ -61,7 +61,8 @@ async fn requests_count_for_their_route() {
     assert_eq!(metrics.has("muster_cgi_errors_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
     assert_eq!(metrics.has("muster_v1_problems_total{code=\"session_not_found\"}"), 1.0);
     assert_eq!(metrics.has("muster_v1_problems_total{code=\"endpoint_not_found\"}"), 1.0);
-    assert_eq!(metrics.has("http_requests_in_flight"), 0.0);
+    wait_until("no request", async || scrape(&app).await.has("http_requests_in_flight") == 0.0)
+        .await;
     assert!(!metrics.series.keys().any(|series| series.contains("errcode=\"0\"")));
 }
 

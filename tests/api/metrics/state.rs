@@ -176,3 +176,13 @@ async fn metrics_format_follows_the_accept_header() {
     }
     assert_eq!(app.client.get("/metrics").await.status(), 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_numbers_of_deliveries_are_counted_up_to_a_bound() {
+    let app = spawn().await;
+    let subscriber = new_app(BUIN, &[Permission::Callbacks]);
+    insert(&app.pool, &subscriber).await;
+    store::insert_due_deliveries(&app, &subscriber, 10_100).await;
+    let metrics = scrape_with_database(&app).await;
+    assert_eq!(metrics.has("muster_deliveries{state=\"pending\"}"), 10_000.0);
+}

@@ -3,10 +3,12 @@
 use futures_util::future::join_all;
 use muster::domain::Permission;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Reply, cgi, new_session, rest};
-use crate::harness::{BUIN, refusal, spawn_app, spawn_app_with, wait_until};
+use super::{Reply, cgi, new_rest_session, new_session, rest};
+use crate::harness::{
+    BUIN, TestApp, refusal, spawn_app, spawn_app_with, store, test_start_time, wait_until,
+};
 
 const BURST: usize = 40;
 
@@ -66,5 +68,92 @@ async fn app_rate_limit_is_off_by_default() {
     for _ in 0..300 {
         let reply = rest(&app, Method::GET, "/v1/limits", None).await;
         assert_eq!(reply.status, 200, "{}", json!(reply.body));
+    }
+}
+
+/// A server whose limit allows a burst and then hardly anything, and some sessions.
+async fn spawn_with_sessions(sessions: i32) -> (TestApp, Vec<Value>) {
+    let app = spawn_app_with(|settings| {
+        settings.limits.requests_per_second = 1;
+        settings.limits.burst = u32::try_from(BURST).unwrap();
+    })
+    .await;
+    store::insert_many_sessions(&app, test_start_time(), sessions).await;
+    let id = |number: usize| uuid::Uuid::from_u128(number as u128).to_string();
+    let ids = (1..=BURST).map(|number| json!(id(number))).collect();
+    (app, ids)
+}
+
+/// The number of requests that the limit still allows. They are used up then.
+async fn allowed(app: &TestApp) -> usize {
+    let mut served = 0;
+    while rest(app, Method::GET, "/v1/limits", None).await.status == 200 {
+        served += 1;
+    }
+    served
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_item_of_a_batch_counts_as_a_request() {
+    for is_write in [false, true] {
+        let (app, ids) = spawn_with_sessions(0).await;
+        let create = json!({ "create": new_rest_session() });
+        let batch = async |items: usize| match is_write {
+            true => {
+                let items = json!({ "items": vec![create.clone(); items] });
+                rest(&app, Method::POST, "/v1/sessions/batch", Some(items)).await
+            }
+            false => {
+                // Each id twice: a repeated id is not read again.
+                let ids = [&ids[..items], &ids[..items]].concat();
+                let ids = json!({ "ids": ids });
+                rest(&app, Method::POST, "/v1/sessions/batch-get", Some(ids)).await
+            }
+        };
+        // More than the burst is as much as the burst: a full one is enough for any batch. The limit
+        // allows one more request in each second that passes.
+        assert_eq!(batch(BURST / 2).await.status, 200);
+        let refused = batch(BURST).await;
+        assert_eq!((refused.status, &refused.body["code"]), (429, &json!("too_many_requests")));
+        let wait = refused.retry_after.unwrap();
+        assert!((2..=BURST as u64 / 2 + 2).contains(&wait), "{wait}");
+        let left = allowed(&app).await;
+        assert!((BURST / 4..BURST).contains(&left), "{left} requests were allowed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_that_is_larger_than_the_burst_is_served_by_a_full_one() {
+    let app = spawn_app_with(|settings| {
+        settings.limits.requests_per_second = 1;
+        settings.limits.burst = 3;
+    })
+    .await;
+    let items = json!({ "items": vec![json!({ "create": new_rest_session() }); 100] });
+    let batch =
+        async || rest(&app, Method::POST, "/v1/sessions/batch", Some(items.clone())).await.status;
+    assert_eq!(batch().await, 200);
+    assert_eq!(batch().await, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_session_of_a_page_counts_as_a_request() {
+    let half = i32::try_from(BURST / 2).unwrap();
+    let (app, _) = spawn_with_sessions(half).await;
+    let page = async || rest(&app, Method::GET, "/v1/sessions?limit=200", None).await;
+    // The page after the last allowed request is served. Only the next request is refused.
+    let first = page().await;
+    assert_eq!((first.status, first.body["items"].as_array().unwrap().len()), (200, BURST / 2));
+    assert_eq!(page().await.status, 200);
+    let left = allowed(&app).await;
+    assert!(left < BURST / 4, "{left} requests were allowed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_page_counts_as_one_request() {
+    let (app, _) = spawn_with_sessions(0).await;
+    for _ in 0..BURST / 2 {
+        let page = rest(&app, Method::GET, "/v1/sessions?limit=200", None).await;
+        assert_eq!(page.status, 200, "{page:?}");
     }
 }

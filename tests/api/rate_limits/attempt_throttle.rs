@@ -146,6 +146,21 @@ async fn flood_of_failed_attempts_does_not_slow_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn long_sealed_text_from_a_throttled_address_is_not_opened() {
+    let app = spawn_app_with(three_attempts).await;
+    assert_eq!(gettoken(&app.client, &now(&app)).await.status, 200);
+    for _ in 0..4 {
+        get(&app, WRONG).await;
+    }
+    // The time may have blanks around it.
+    let padded = format!("{}{}", now(&app), " ".repeat(1_000));
+    assert!(app.client.envelope(&padded)["encrypt"].as_str().unwrap().len() > 1_024);
+    assert_throttled(&gettoken(&app.client, &padded).await, 1);
+    let granted = gettoken(&app.client, &now(&app)).await;
+    assert_eq!((granted.status, &granted.body["errcode"]), (200, &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn throttling_can_be_disabled() {
     // The default of the tests.
     let app = spawn_app().await;

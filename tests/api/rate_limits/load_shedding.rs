@@ -10,7 +10,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Reply, cgi, new_session, rest, with_long_timeouts};
+use super::{
+    Reply, cgi, new_rest_session, new_session, rest, until_locked, until_queued,
+    with_long_timeouts, with_one_connection,
+};
 use crate::harness::{TestApp, refusal, spawn_app_with, store, wait_until};
 
 /// One thread and one request in each statement, so that the queue grows quickly.
@@ -183,4 +186,32 @@ async fn unbatched_requests_are_shed_too() {
     let waited: Vec<_> = lists.map(|reply| reply.status).collect().await;
     assert_eq!(waited, [200; 5]);
     assert_eq!(list().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_items_of_a_batch_run_at_once() {
+    let app = spawn_app_with(|settings| {
+        with_one_connection(settings);
+        with_long_timeouts(settings);
+    })
+    .await;
+    let locked = store::lock_sessions(&app).await;
+    // The batcher is busy, so all items that run wait in its queue.
+    let batch = json!({ "items": vec![json!({ "create": new_rest_session() }); 40] });
+    let (first, replies, ()) = tokio::join!(
+        cgi(&app, "create", "", Some(new_session())),
+        async {
+            until_locked(&app).await;
+            rest(&app, Method::POST, "/v1/sessions/batch", Some(batch)).await
+        },
+        async {
+            until_locked(&app).await;
+            until_queued(&app, "create", 8).await;
+            drop(locked);
+        }
+    );
+    assert_eq!(first.body["errcode"], 0, "{first:?}");
+    let items = replies.body["items"].as_array().unwrap();
+    assert_eq!(items.len(), 40);
+    assert!(items.iter().all(|item| item["status"] == 201), "{items:?}");
 }

@@ -382,6 +382,53 @@ async fn header_limits_are_configurable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn headers_without_an_end_leave_memory_to_other_addresses() {
+    // Half of the memory for headers holds 139 of these.
+    const LENGTH: usize = 120_000;
+    const FITTING: usize = 16 * 1_024 * 1_024 / LENGTH;
+    const COUNT: usize = 200;
+    let app = metrics::spawn_with(|settings| {
+        settings.server.header_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
+    let endless = padded(|headers| get("/healthz", headers), LENGTH);
+    let endless = &endless[..LENGTH - 2];
+    let mut open = Vec::new();
+    for _ in 0..COUNT {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        // The server closes some of them at once.
+        let _ = stream.write_all(endless).await;
+        open.push(stream);
+    }
+    let count = async || scrape(&app).await.has(&closed("memory"));
+    let too_many = (COUNT - FITTING) as f64;
+    wait_until("the end of those that do not fit", async || count().await >= too_many).await;
+
+    // The same header, complete, in two parts.
+    let long = padded(|headers| get("/healthz", headers), 30_000);
+    for (address, request) in [("127.0.0.2", &long[..]), ("127.0.0.1", HEALTH)] {
+        let mut stream = connect_from(address, app.address).await;
+        let (first, second) = request.split_at(request.len() * 3 / 4);
+        stream.write_all(first).await.unwrap();
+        tokio::task::yield_now().await;
+        stream.write_all(second).await.unwrap();
+        assert_eq!(raw::read_response(&mut stream).await.status, 200, "{address}");
+    }
+    drop(open);
+    wait_until("room for another header", async || {
+        let before = count().await;
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        let _ = stream.write_all(&long[..20_000]).await;
+        // Nothing says that the server has read a part of a header, so the rest follows at once.
+        let _ = stream.write_all(&long[20_000..]).await;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.is_ok_and(|_| status.ends_with(b"200"))
+            && count().await == before
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn header_limits_reach_the_framework_maximum() {
     let app = spawn_app_with(|settings| settings.limits.max_header_bytes = 131_072).await;
     let close = |headers: &str| get("/healthz", &format!("Connection: close\r\n{headers}"));
@@ -397,4 +444,21 @@ async fn header_limits_reach_the_framework_maximum() {
         let length = request.len();
         assert_eq!(send_until_closed(app.address, request).await.status, status, "{length} bytes");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_to_the_metrics_make_room() {
+    let app = metrics::spawn_with(|settings| {
+        settings.server.header_timeout = 10 * WAIT_TIMEOUT;
+        settings.server.keep_alive_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..64 + 10 {
+        silent.push(TcpStream::connect(app.metrics.unwrap()).await.unwrap());
+    }
+    for stream in &mut silent[..10] {
+        assert_makes_room(stream).await;
+    }
+    scrape(&app).await;
 }

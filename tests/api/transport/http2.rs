@@ -16,7 +16,7 @@ use super::{
     CertificateFiles, SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed, read_until_closed_while,
     send_slowly, spawn_tls_app, spawn_with_short_timeouts,
 };
-use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
+use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, store};
 
 /// A plaintext connection, and a task that returns how it ended.
 async fn connect(
@@ -213,6 +213,56 @@ async fn streams_and_headers_are_bounded() {
         assert_eq!(answer.status(), status, "{headers} headers of {length} bytes");
     }
     assert_serves(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_bodies_that_are_not_read_yet_are_bounded() {
+    const WINDOW: usize = 256 * 1024;
+    let app = spawn_app_with(|settings| {
+        settings.server.request_timeout = 10 * WAIT_TIMEOUT;
+        settings.database.acquire_timeout = WAIT_TIMEOUT;
+        settings.database.statement_timeout = WAIT_TIMEOUT;
+    })
+    .await;
+    let mut builder = client::Builder::new();
+    let (mut send, _) = connect(&app, builder.max_send_buffer_size(8 * WINDOW)).await;
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    answer.await.unwrap();
+    // The server reads no body before it knows the caller.
+    let locked = store::lock_credentials(&app).await;
+    let mut bodies = Vec::new();
+    for number in 0..5 {
+        let path = format!("http://muster/cgi/session/create?accessToken=msk_{}", "0".repeat(43));
+        let request = http::Request::post(path).body(()).unwrap();
+        let (answer, mut body) = send.send_request(request, false).unwrap();
+        body.reserve_capacity(4 * WINDOW);
+        if number < 4 {
+            let capacity = poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap();
+            assert_eq!(capacity, WINDOW, "of one body");
+            body.send_data(vec![b' '; WINDOW].into(), false).unwrap();
+        } else {
+            assert_eq!(body.capacity(), 0, "the whole connection");
+        }
+        bodies.push((answer, body));
+    }
+    drop(locked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_response_is_sent_in_small_parts() {
+    const MAX_PART: usize = 16 * 1024;
+    let app = spawn_app().await;
+    let mut builder = client::Builder::new();
+    builder.max_frame_size(1 << 20).initial_window_size(1 << 24);
+    let (mut send, _) = connect(&app, builder.initial_connection_window_size(1 << 24)).await;
+    let (answer, _) = send.send_request(get("/v1/openapi.json"), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let mut parts = Vec::new();
+    while let Some(part) = body.data().await {
+        parts.push(part.unwrap().len());
+    }
+    assert!(parts.iter().sum::<usize>() > 4 * MAX_PART, "{parts:?}");
+    assert!(parts.iter().all(|part| *part <= MAX_PART), "{parts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

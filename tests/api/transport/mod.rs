@@ -2,6 +2,8 @@
 
 mod connection_limits;
 mod connection_metrics;
+mod draining;
+mod expect_continue;
 mod framing;
 mod http2;
 mod line_endings;
@@ -91,7 +93,7 @@ impl CertificateFiles {
         certificate
     }
 
-    fn files(&self) -> TlsFiles {
+    pub fn files(&self) -> TlsFiles {
         let path = |name| self.directory.path().join(name);
         TlsFiles { cert: path("cert.pem"), key: path("key.pem") }
     }

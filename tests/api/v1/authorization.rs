@@ -17,6 +17,7 @@ const REQUIRED_PERMISSIONS: &[(&str, Option<Permission>)] = &[
     ("addMember", Some(Permission::SessionsWrite)),
     ("batchGetSessions", Some(Permission::SessionsRead)),
     ("batchSessions", Some(Permission::SessionsWrite)),
+    ("compareSessions", Some(Permission::SessionsRead)),
     ("createSession", Some(Permission::SessionsWrite)),
     ("diffSession", Some(Permission::SessionsRead)),
     ("dissolveSession", Some(Permission::SessionsWrite)),

@@ -36,7 +36,7 @@ fn body(operation: &str, id: &Value) -> Value {
             { "create": { "operator": "a", "title": "t", "member": ["b", "c"] } },
             { "update": { "sessionId": id, "operator": "a", "title": "after" } }
         ] }),
-        "dissolveSession" | "removeMember" => Value::Null,
+        "compareSessions" | "dissolveSession" | "removeMember" => Value::Null,
         _ => panic!("no body for {operation}"),
     }
 }
@@ -90,7 +90,8 @@ async fn false_condition_stops_every_change() {
             let tag = response.headers().get("etag").cloned();
             let (status, code, rest) = problem(response).await;
             let has_no_version =
-                ["createSession", "batchSessions", "batchGetSessions"].contains(&name);
+                ["createSession", "batchSessions", "batchGetSessions", "compareSessions"]
+                    .contains(&name);
             let is_of_member = ["addMember", "removeMember"].contains(&name);
             let expected = match (header, value) {
                 _ if has_no_version => (400, "invalid_header"),

@@ -85,6 +85,20 @@ fn has_key(document: &Value, schema: &Value, names: &[&str]) -> bool {
         .any(|schema| names.iter().any(|name| schema.get(name).is_some()))
 }
 
+/// `conditions_of_every_read_are_evaluated` provokes these errors.
+#[test]
+fn every_read_describes_the_errors_of_conditions() {
+    let document = committed();
+    for (path, calls) in document["paths"].as_object().unwrap() {
+        let Some(read) = calls.get("get") else { continue };
+        for (status, code) in [("400", "invalid_header"), ("412", "precondition_failed")] {
+            let examples = "/content/application~1problem+json/examples";
+            let response = &read["responses"][status];
+            assert!(response.pointer(examples).unwrap().get(code).is_some(), "{path} {status}");
+        }
+    }
+}
+
 #[test]
 fn every_operation_is_described_with_an_example() {
     const EXAMPLE: [&str; 2] = ["example", "examples"];

@@ -4,6 +4,7 @@ mod admin;
 mod agreement;
 mod authorization;
 mod batch;
+mod compare;
 mod conditions;
 pub mod description;
 mod history;

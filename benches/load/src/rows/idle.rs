@@ -1,6 +1,5 @@
 //! Reads beside ten thousand open connections, each idle after one request.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use anyhow::ensure;
@@ -65,22 +64,13 @@ fn format_note(setup: &str, figures: &Figures) -> String {
 
 /// A connection that has served one request.
 fn connect_and_check(port: u16) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    let mut stream = http::connect(port)?;
     check_health(&mut stream)?;
     Ok(stream)
 }
 
 fn check_health(stream: &mut TcpStream) -> anyhow::Result<()> {
-    stream.write_all(&http::get("/healthz"))?;
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(response) = http::parse(&bytes).map_err(anyhow::Error::msg)? {
-            ensure!(response.ok, "{}", String::from_utf8_lossy(&bytes));
-            return Ok(());
-        }
-        let mut chunk = [0; 1_024];
-        let read = stream.read(&mut chunk)?;
-        ensure!(read > 0, "an idle connection was closed");
-        bytes.extend_from_slice(&chunk[..read]);
-    }
+    let (status, body) = http::exchange(stream, &http::get("/healthz"))?;
+    ensure!(status == 200, "an idle connection: {status} {}", String::from_utf8_lossy(&body));
+    Ok(())
 }

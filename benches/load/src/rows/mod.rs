@@ -1,6 +1,7 @@
 //! The measurements: each row has a reference and a subject, measured one after the other.
 
 mod callbacks;
+mod compare;
 mod idle;
 mod reads;
 mod row;
@@ -47,7 +48,7 @@ macro_rules! row {
 }
 
 /// All rows, in the order in which they are measured.
-pub const ALL: [RowDefinition; 27] = [
+pub const ALL: [RowDefinition; 28] = [
     row!(
         "get_cached",
         Goal::AtLeast(0.80),
@@ -131,6 +132,12 @@ pub const ALL: [RowDefinition; 27] = [
         Goal::AtMost(1.15),
         SingleClient::cold_gets(Reference::Statement),
         "`session/get` by one client over 50,000 sessions without a cache; likewise"
+    ),
+    row!(
+        "compare",
+        Goal::AtLeast(0.3),
+        compare::Compare::default(),
+        "`/v1/sessions/compare` of 200,000 pairs; beside the same look-ups in SQL, 2,000 in a statement, on one connection. Ratio of pairs in a second"
     ),
     row!(
         "callbacks",

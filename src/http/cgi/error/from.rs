@@ -24,11 +24,13 @@ impl From<Error> for CgiError {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::without_values(Errcode::SessionUnknown, errmsg)
             }
-            // No endpoint of this API causes this error or the next two.
+            // No endpoint of this API causes this error or the next three.
             Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
-            Error::TimeNotSettled { .. } => Self::new(Errcode::BadRequest, error.to_string()),
+            Error::VersionNotReached { .. } | Error::TimeNotSettled { .. } => {
+                Self::new(Errcode::BadRequest, error.to_string())
+            }
             Error::MemberNotFound => {
                 Self::new(Errcode::BadRequest, "member: not a member of the session")
             }
@@ -45,6 +47,8 @@ impl From<Error> for CgiError {
             }
             Error::Overloaded { wait } => Self::unavailable(error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
+            // This API has no comparisons.
+            Error::TooManyComparisons { .. } => Self::unavailable(error.to_string()),
             Error::StatementTimeout(error) => {
                 Self::unavailable(error_text::STATEMENT_TIMEOUT).with_cause(&error)
             }

@@ -2,6 +2,7 @@
 //! use case and renders the result.
 
 pub(super) mod batch;
+pub(super) mod compare;
 pub(super) mod diff;
 pub(super) mod docs;
 pub(super) mod events;

@@ -1,4 +1,5 @@
-//! The extractor of every endpoint that needs an API key.
+//! The extractor of every endpoint that needs an API key. That of a body with many lines is
+//! [`super::streamed`].
 //!
 //! The extractor authenticates the caller by the header, then reads the body, then the
 //! [`RequestPart`]s. An error of the body comes before one of the caller. This order decides which
@@ -15,6 +16,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::conditions;
 use super::part::RequestPart;
 use crate::domain::{MessageForm, Permission, Permissions, SessionId};
+use crate::http::auth::authenticate::AuthRejection;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::Body;
@@ -31,20 +33,37 @@ use crate::wire::ApiKey;
 pub(crate) struct Authorized<N, P = ()> {
     pub(crate) caller: Caller,
     pub(crate) parts: P,
-    /// The log entry, for facts that only the handler learns.
-    pub(crate) log: RequestLog,
+    /// The record of the request, for facts that only the handler learns.
+    pub(crate) record: RequestRecord,
     /// The memory of the body, until the request ends: the parts hold what was in it.
     _in_flight: Option<BytesInFlight>,
     permission: PhantomData<N>,
 }
 
-/// The log entry of a request.
-pub(crate) struct RequestLog(HttpRequest);
+/// The record of a request: in the log, and in the request rate of its app.
+pub(crate) struct RequestRecord(HttpRequest);
 
-impl RequestLog {
+impl RequestRecord {
     /// Records the session of the request.
     pub(crate) fn set_session(&self, id: SessionId) {
         RequestContext::with(&self.0, |context| context.set_session(id));
+    }
+
+    /// Counts each of the `items` that a request has as a request of its app, before any is
+    /// executed. The request itself counts as the first one.
+    ///
+    /// # Errors
+    /// The app exceeds its request rate.
+    pub(crate) fn count_items(&self, caller: &Caller, items: usize) -> Result<(), Problem> {
+        let more = items.saturating_sub(1);
+        Ok(authenticate::count_more_requests(&self.0, caller.app(), more)?)
+    }
+
+    /// Counts each of the `sessions` of a page as a request of its app, after the page was read. The
+    /// request itself counts as the first one. The next request may have to wait, and this one is
+    /// served.
+    pub(crate) fn charge_page(&self, caller: &Caller, sessions: usize) {
+        authenticate::charge_requests(&self.0, caller.app(), sessions.saturating_sub(1));
     }
 }
 
@@ -65,8 +84,8 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
             }
             let Body { bytes, in_flight } = body;
             let parts = P::read(&request, &bytes)?;
-            let log = RequestLog(request);
-            Ok(Self { caller, parts, log, _in_flight: in_flight, permission: PhantomData })
+            let record = RequestRecord(request);
+            Ok(Self { caller, parts, record, _in_flight: in_flight, permission: PhantomData })
         })
     }
 }
@@ -99,8 +118,30 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
     }
 }
 
-async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
+/// Authenticates the caller of a request, who must have one of these permissions.
+pub(super) async fn authenticate(
+    request: &HttpRequest,
+    any_of: &[Permission],
+) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
+    permit(request, caller, any_of)
+}
+
+/// The same for a further part of a long request: the credential may be invalid by now. Waits until the
+/// rate of the app permits the part.
+pub(super) async fn authenticate_part(
+    request: &HttpRequest,
+    any_of: &[Permission],
+) -> Result<Caller, Problem> {
+    loop {
+        match authenticate::authenticate(request, bearer_token(request)?).await {
+            Err(AuthRejection::RateLimited { wait }) => tokio::time::sleep(wait).await,
+            authenticated => return permit(request, authenticated?, any_of),
+        }
+    }
+}
+
+fn permit(request: &HttpRequest, caller: Caller, any_of: &[Permission]) -> Result<Caller, Problem> {
     check_any_permission(caller.permissions(), any_of).map_err(|least| caller.missing(least))?;
     if any_of.contains(&Permission::SessionsWrite) {
         response_budget::check_room(request, caller.app().buin)?;

@@ -71,22 +71,36 @@ fn malformed(error: &serde_json::Error) -> Problem {
 
 /// A request without a content type counts as JSON. Types with the suffix `+json` are JSON too.
 fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
-    let unsupported = |field, reason| Problem::for_field(Code::UnsupportedMediaType, field, reason);
-    let is_json = match request.mime_type() {
+    check_media_type(request, "application/json", |suffix, kind, subtype| {
+        suffix == "json" || (kind == "application" && subtype == "json")
+    })
+}
+
+/// Checks that the media type of a body is accepted, or absent, and that the body is not compressed.
+/// `is_accepted` takes the suffix, the type and the subtype, in lower case.
+pub(super) fn check_media_type(
+    request: &HttpRequest,
+    expected: &str,
+    is_accepted: fn(&str, &str, &str) -> bool,
+) -> Result<(), Problem> {
+    let unsupported =
+        |field, reason: String| Problem::for_field(Code::UnsupportedMediaType, field, reason);
+    let is_expected = match request.mime_type() {
         Ok(None) => true,
         Ok(Some(kind)) => {
-            let is_json = |name: &str| name.eq_ignore_ascii_case("json");
-            kind.suffix().is_some_and(|suffix| is_json(suffix.as_str()))
-                || (kind.type_() == "application" && is_json(kind.subtype().as_str()))
+            let suffix = kind.suffix().map_or("", |suffix| suffix.as_str());
+            let names = [suffix, kind.type_().as_str(), kind.subtype().as_str()];
+            let [suffix, kind, subtype] = names.map(str::to_ascii_lowercase);
+            is_accepted(&suffix, &kind, &subtype)
         }
         Err(_) => false,
     };
-    if !is_json {
-        return Err(unsupported("Content-Type", "must be application/json"));
+    if !is_expected {
+        return Err(unsupported("Content-Type", format!("must be {expected}")));
     }
     match request.headers().get(CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(unsupported("Content-Encoding", "must not be compressed"))
+            Err(unsupported("Content-Encoding", "must not be compressed".to_owned()))
         }
         _ => Ok(()),
     }

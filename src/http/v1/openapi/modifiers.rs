@@ -1,19 +1,25 @@
 //! Changes of the whole description, for facts that belong to no single endpoint.
 
+use std::collections::btree_map::Entry;
 use std::mem;
 
 use serde_json::json;
-use utoipa::Modify;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, PathItem};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Object, OpenApi, RefOr, Required, Schema};
+use utoipa::openapi::{Object, OpenApi, RefOr, Required, Response, Schema};
+use utoipa::{IntoResponses as _, Modify};
 
+use crate::http::v1::extract::conditions::ReadConditions;
 use crate::http::v1::extract::parameter::standard_header;
+use crate::http::v1::problem::ErrorResponses;
 
 /// Adds the API key, as the security scheme.
 pub(super) struct ApiKeyScheme;
+
+/// Adds the errors of conditions to every read: `conditions::evaluate_read` ignores no condition.
+pub(super) struct ConditionErrors;
 
 /// Adds `X-Request-Id` to every request and every response.
 pub(super) struct RequestIdHeader;
@@ -34,6 +40,34 @@ impl Modify for ApiKeyScheme {
             .build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("apiKey", SecurityScheme::Http(scheme));
+    }
+}
+
+impl Modify for ConditionErrors {
+    fn modify(&self, document: &mut OpenApi) {
+        let errors = ErrorResponses::<ReadConditions>::responses();
+        for read in document.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
+            for (status, response) in &errors {
+                match read.responses.responses.entry(status.clone()) {
+                    Entry::Vacant(missing) => {
+                        missing.insert(response.clone());
+                    }
+                    Entry::Occupied(described) => add_examples(described.into_mut(), response),
+                }
+            }
+        }
+    }
+}
+
+/// Adds the examples of `more` that a response of the same kind lacks.
+fn add_examples(response: &mut RefOr<Response>, more: &RefOr<Response>) {
+    let (RefOr::T(response), RefOr::T(more)) = (response, more) else { return };
+    for (media_type, more) in &more.content {
+        let Some(RefOr::T(content)) = response.content.get_mut(media_type) else { continue };
+        let RefOr::T(more) = more else { continue };
+        for (name, example) in &more.examples {
+            content.examples.entry(name.clone()).or_insert_with(|| example.clone());
+        }
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, ETAG, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
@@ -13,7 +11,7 @@ use utoipa::ToSchema;
 use super::code::Code;
 use crate::domain::{Invalid, Version};
 use crate::http::endpoint::ApiError;
-use crate::http::middleware::request_context::{ApiStatus, ErrorReport, RequestContext};
+use crate::http::middleware::request_context::{ApiStatus, ErrorReport};
 use crate::http::shared::{error_text, retry_after};
 use crate::telemetry::cause_chain;
 
@@ -35,6 +33,8 @@ struct ProblemFields {
     limit: Option<i64>,
     got: Option<i64>,
     current: Option<Version>,
+    /// The line of the body, from 1.
+    line: Option<u64>,
     /// The allowed methods, if the request used another one.
     allow: Option<String>,
     /// Seconds to wait before the next attempt, if a retry can help.
@@ -75,6 +75,10 @@ pub(crate) struct ProblemBody<'a> {
     #[schema(nullable = false, example = 2)]
     #[serde(skip_serializing_if = "Option::is_none")]
     current_version: Option<i64>,
+    /// The line of the body, from 1, if the body has a JSON object in each line.
+    #[schema(nullable = false, example = 3)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
     /// The `X-Request-Id` of the response. The log contains it.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,12 +87,20 @@ pub(crate) struct ProblemBody<'a> {
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        let (limit, got) = (None, None);
-        let (field, current, allow, cause) = (None, None, None, None);
-        let (detail, retry_after) = (detail.into(), None);
-        let fields =
-            ProblemFields { code, detail, field, limit, got, current, allow, retry_after, cause };
-        Self(Box::new(fields))
+        let (limit, got, line, retry_after) = (None, None, None, None);
+        let (field, current, allow, cause, detail) = (None, None, None, None, detail.into());
+        Self(Box::new(ProblemFields {
+            code,
+            detail,
+            field,
+            limit,
+            got,
+            current,
+            line,
+            allow,
+            retry_after,
+            cause,
+        }))
     }
 
     /// A problem with one field, parameter or header. The detail begins with its name.
@@ -137,7 +149,7 @@ impl Problem {
     }
 
     /// States the limit of a value whose size is not known.
-    pub(super) fn with_max(mut self, max: impl TryInto<i64>) -> Self {
+    pub(crate) fn with_max(mut self, max: impl TryInto<i64>) -> Self {
         self.0.limit = max.try_into().ok();
         self
     }
@@ -146,6 +158,13 @@ impl Problem {
     pub(crate) fn with_limit(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
         self.0.limit = limit.try_into().ok();
         self.0.got = got.try_into().ok();
+        self
+    }
+
+    /// States the line of the body. The detail begins with it.
+    pub(crate) fn at_line(mut self, line: u64) -> Self {
+        self.0.detail = format!("line {line}: {}", self.0.detail);
+        self.0.line = Some(line);
         self
     }
 
@@ -186,7 +205,7 @@ impl Problem {
 
     /// The JSON body of the response.
     pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> ProblemBody<'a> {
-        let ProblemFields { code, detail, field, limit, got, current, .. } = &*self.0;
+        let ProblemFields { code, detail, field, limit, got, current, line, .. } = &*self.0;
         ProblemBody {
             r#type: format!("urn:muster:problem:{}", code.name()),
             title: code.title(),
@@ -197,11 +216,13 @@ impl Problem {
             limit: *limit,
             got: *got,
             current_version: current.map(Version::get),
+            line: *line,
             request_id,
         }
     }
 
-    fn answer(&self, request_id: Option<&str>) -> HttpResponse {
+    /// The response, with the id of its request if that is known.
+    pub(super) fn answer(&self, request_id: Option<&str>) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self.0.code {
             // The rest of the body is not read, so the connection must close.
@@ -224,41 +245,19 @@ impl Problem {
             response.insert_header((ETAG, format!("\"{current}\"")));
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
-        let status = ApiStatus::Code(self.0.code.name());
-        response.extensions_mut().insert(ErrorReport {
-            status,
-            cause: self.0.cause.clone(),
-            reason: None,
-        });
+        response.extensions_mut().insert(self.report());
         response
     }
-}
 
-/// Reports the first internal cause among `problems` to the log. This is for a response that is no
-/// error itself but contains problems, such as that of a batch.
-pub(crate) fn report_causes<'a>(
-    mut problems: impl Iterator<Item = &'a Problem>,
-    response: &mut HttpResponse,
-) {
-    if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
-        let status = ApiStatus::Code(problem.0.code.name());
-        response.extensions_mut().insert(ErrorReport {
-            status,
-            cause: problem.0.cause.clone(),
+    /// The report for the log and the metrics.
+    pub(super) fn report(&self) -> ErrorReport {
+        ErrorReport {
+            status: ApiStatus::Code(self.0.code.name()),
+            is_refusal: self.0.code.is_refusal(),
+            cause: self.0.cause.clone(),
             reason: None,
-        });
+        }
     }
-}
-
-/// Adds the request id to a response that is a problem.
-pub(crate) fn with_request_id(
-    response: ServiceResponse<impl MessageBody + 'static>,
-) -> ServiceResponse<BoxBody> {
-    let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
-    let Some(problem) = problem else { return response.map_into_boxed_body() };
-    let context = RequestContext::from_request(response.request());
-    let answer = problem.answer(context.as_ref().map(|context| context.request_id_str()));
-    response.into_response(answer)
 }
 
 impl fmt::Display for Problem {
@@ -305,17 +304,5 @@ mod tests {
         }
         let problem = Problem::new(Code::Internal, "delMember").rename_field(&names);
         assert_eq!((problem.body(None).field, problem.body(None).detail), (None, "delMember"));
-    }
-
-    #[test]
-    fn first_internal_cause_is_logged() {
-        let problems = ["one", "two"].map(|text| Problem::internal(&std::io::Error::other(text)));
-        let mut response = HttpResponse::Ok().finish();
-        report_causes([&Problem::new(Code::NotAMember, "no")].into_iter(), &mut response);
-        assert!(response.extensions().get::<ErrorReport>().is_none());
-        report_causes(problems.iter(), &mut response);
-        let outcome = response.extensions().get::<ErrorReport>().cloned().unwrap();
-        assert_eq!(outcome.cause.as_deref(), Some("one"));
-        assert!(matches!(outcome.status, ApiStatus::Code("internal_error")));
     }
 }

@@ -29,6 +29,11 @@ macro_rules! codes {
                 StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
+            /// Whether the service is away or busy and has refused the request.
+            pub(crate) fn is_refusal(self) -> bool {
+                self.status() == StatusCode::SERVICE_UNAVAILABLE
+            }
+
             /// The text that all problems with this code share.
             pub(crate) fn title(self) -> &'static str {
                 match self { $(Self::$code => $title),* }
@@ -99,6 +104,8 @@ codes! {
         "If-Match: expected 1, the current version is 2"
     PreconditionFailed "precondition_failed" 412 "A condition of the request does not hold"
         "If-None-Match: the current version is 2"
+    VersionNotReached "version_not_reached" 412 "The session has only an earlier version"
+        "Muster-Min-Version: must be at most 2, the version of the session"
     BodyTooLarge "body_too_large" 413 "The body is too large"
         "body: at most 1048576 bytes"
     UriTooLong "uri_too_long" 414 "The path and query are too long"

@@ -14,6 +14,9 @@ use crate::http::shared::retry_after::retry_after_seconds;
 use crate::http::uri::UriTooLong;
 use crate::service::{AuthError, Error};
 
+/// The header whose condition [`Error::VersionNotReached`] violates.
+const MIN_VERSION: &str = "Muster-Min-Version";
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
@@ -24,6 +27,11 @@ impl From<Error> for Problem {
             }
             Error::VersionNotFound => {
                 Self::for_field(Code::VersionNotFound, "version", "the session has no such version")
+            }
+            Error::VersionNotReached { current } => {
+                let reason = format!("must be at most {current}, the version of the session");
+                Self::for_field(Code::VersionNotReached, MIN_VERSION, reason)
+                    .with_current_version(current)
             }
             Error::TimeNotSettled { settled_until } => {
                 let until = settled_until.to_rfc3339_opts(SecondsFormat::Micros, true);
@@ -46,6 +54,10 @@ impl From<Error> for Problem {
                 .with_cause(&error),
             Error::Overloaded { wait } => Self::new(Code::Overloaded, error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
+            Error::TooManyComparisons { max } => {
+                let detail = format!("{error}, try again when one has ended");
+                Self::new(Code::TooManyRequests, detail).with_max(max).with_retry_after(1)
+            }
             Error::StatementTimeout(error) => {
                 Self::new(Code::Unavailable, error_text::STATEMENT_TIMEOUT)
                     .with_retry_after(1)

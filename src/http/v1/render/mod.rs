@@ -1,4 +1,6 @@
-//! Responses that hold a session: its JSON, its headers, and the same in the API's description.
+//! Responses that hold a session: its JSON, its headers, and the same in the API's description; and
+//! responses that are made while they are sent.
 
+pub(super) mod line_stream;
 pub(super) mod response;
 pub(super) mod view;

@@ -11,7 +11,7 @@ use utoipa::{IntoResponses, ToSchema as _};
 use super::view::{SessionView, WrittenView};
 use crate::domain::{Session, Version};
 use crate::http::shared::idempotency::{REPLAYED, REPLAYED_NAME};
-use crate::http::v1::extract::authorized::RequestLog;
+use crate::http::v1::extract::authorized::RequestRecord;
 use crate::http::v1::extract::parameter::text;
 use crate::service::{WriteOptions, WriteOutcome};
 
@@ -28,11 +28,11 @@ pub(crate) fn updated(outcome: &WriteOutcome, options: &WriteOptions) -> HttpRes
 /// The response to a create. The request context records the id here: a new session had no id
 /// before.
 pub(crate) fn created(
-    log: &RequestLog,
+    record: &RequestRecord,
     outcome: &WriteOutcome,
     options: &WriteOptions,
 ) -> HttpResponse {
-    log.set_session(outcome.session_id);
+    record.set_session(outcome.session_id);
     if options.dry_run {
         return updated(outcome, options);
     }

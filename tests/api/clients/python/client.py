@@ -1,5 +1,7 @@
 """A client that openapi-python-client generates, as the package `muster_client`."""
 
+import io
+import json
 import os
 import time
 from http import HTTPStatus
@@ -10,6 +12,7 @@ from muster_client.api.members import add_member
 from muster_client.api.service import get_limits
 from muster_client.api.sessions import (
     batch_sessions,
+    compare_sessions,
     create_session,
     dissolve_session,
     get_session,
@@ -36,7 +39,7 @@ from muster_client.models import (
     SessionPatch,
     SessionState,
 )
-from muster_client.types import UNSET, Unset
+from muster_client.types import UNSET, File, Unset
 
 CLIENT = AuthenticatedClient(base_url=os.environ["MUSTER_URL"], token=os.environ["MUSTER_API_KEY"])
 MARK = f"openapi-python-client {time.time_ns()}"
@@ -49,6 +52,7 @@ def main() -> None:
     session = create_and_replay()
     change(session)
     batch(session)
+    compare(session)
     pages()
     history(session)
     gone(session)
@@ -101,6 +105,19 @@ def batch(session: Session) -> None:
     assert [item.status for item in outcome.items] == [201, 412]
     error = outcome.items[1].error
     assert isinstance(error, Problem) and error.code == Code.VERSION_CONFLICT
+
+
+def compare(session: Session) -> None:
+    copy = json.dumps({"sessionId": session.session_id, "version": 1}) + "\n"
+    answer = compare_sessions.sync(client=CLIENT, body=File(payload=io.BytesIO(copy.encode())))
+    assert isinstance(answer, File)
+    lines = [json.loads(line) for line in answer.payload]
+    changed = {"sessionId": session.session_id, "state": "changed", "version": 2}
+    assert lines == [changed, {"compared": 1, "differing": 1}], lines
+    seen = get_session.sync(session.session_id, client=CLIENT, muster_min_version="2")
+    assert isinstance(seen, Session) and seen.version == 2
+    ahead = get_session.sync(session.session_id, client=CLIENT, muster_min_version="3")
+    assert isinstance(ahead, Problem) and ahead.code == Code.VERSION_NOT_REACHED
 
 
 def pages() -> None:

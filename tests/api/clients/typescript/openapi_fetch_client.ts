@@ -74,6 +74,21 @@ assert.deepEqual(batch.data?.items.map((item) => item.status), [201, 201, 200, 4
 assert.equal(batch.data.items[2]?.session?.title, `${mark} 1`);
 assert.equal(batch.data.items[3]?.error?.code, "version_conflict");
 
+// A copy with an old version. The body is text with an object in each line.
+const compared = await client.POST("/v1/sessions/compare", {
+  headers: { "Content-Type": "application/x-ndjson" },
+  body: `${JSON.stringify({ ...path, version: 2 })}\n`,
+  bodySerializer: (lines) => lines,
+  parseAs: "text",
+});
+const lines = compared.data?.trim().split("\n").map((line): unknown => JSON.parse(line));
+const changed = { sessionId: session.sessionId, state: "changed", version: 3 };
+assert.deepEqual(lines, [changed, { compared: 1, differing: 1 }]);
+const seen = { params: { path, header: { "Muster-Min-Version": "4" } } };
+const ahead = await client.GET("/v1/sessions/{sessionId}", seen);
+assert.equal(ahead.response.status, 412);
+assert.equal(ahead.error?.code, "version_not_reached");
+
 // All pages of a list.
 const found: string[] = [];
 let cursor: string | null = null;

@@ -194,7 +194,9 @@ pub(crate) async fn batch_sessions(
     request: BatchRequest,
 ) -> Result<HttpResponse, Problem> {
     let (.., Json(batch)) = request.parts;
-    let groups = by_session(batch.try_into()?);
+    let items: Vec<_> = batch.try_into()?;
+    request.record.count_items(&request.caller, items.len())?;
+    let groups = by_session(items);
     let groups =
         groups.into_iter().map(|group| run_sequentially(&sessions, &request.caller, group));
     let results: Vec<_> = stream::iter(groups).buffer_unordered(CONCURRENCY).collect().await;

@@ -143,6 +143,7 @@ pub(crate) async fn get(
 ) -> Result<HttpResponse, Problem> {
     let (_, Json(body)) = request.parts;
     let ids = UniqueSessionIds::try_from(body)?;
+    request.record.count_items(&request.caller, ids.0.len())?;
     let found = sessions.get_many(&request.caller, &ids.0).await?;
     Ok(HttpResponse::Ok().json(BatchGetResponse::new(&ids, &found)))
 }

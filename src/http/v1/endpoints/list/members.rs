@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::domain::Member;
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::min_version::MinVersion;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::path::{MemberPath, SessionPath};
 use crate::http::v1::extract::query::{NoParams, Query};
@@ -15,8 +16,8 @@ use crate::http::v1::extract::text::AccountText;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::service::{MembersQuery, Sessions};
 
-type ListMembersRequest = Authorized<CanRead, (SessionPath, Query<ListMembersQuery>)>;
-type MemberRequest = Authorized<CanRead, (SessionPath, MemberPath, Query<NoParams>)>;
+type ListMembersRequest = Authorized<CanRead, (SessionPath, Query<ListMembersQuery>, MinVersion)>;
+type MemberRequest = Authorized<CanRead, (SessionPath, MemberPath, Query<NoParams>, MinVersion)>;
 
 /// The query: a page of the members.
 #[derive(Deserialize, IntoParams)]
@@ -104,12 +105,12 @@ pub(crate) async fn list(
     sessions: web::Data<Sessions>,
     request: ListMembersRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), Query(params)) = request.parts;
+    let (SessionPath(id), Query(params), MinVersion(min)) = request.parts;
     let size = page::size(params.limit)?;
     let cursor = params.cursor.as_deref();
     let query =
         MembersQuery::new(id, size, cursor).map_err(|error| page::invalid_cursor(error, cursor))?;
-    let members = sessions.members(&request.caller, &query).await?;
+    let members = sessions.members(&request.caller, &query, min).await?;
     let items = members.items.iter().map(MemberView::from).collect();
     Ok(HttpResponse::Ok().json(MemberPage { items, next_cursor: members.next }))
 }
@@ -132,7 +133,7 @@ pub(crate) async fn get(
     sessions: web::Data<Sessions>,
     request: MemberRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), MemberPath(account), _) = request.parts;
-    let member = sessions.member(&request.caller, id, &account).await?;
+    let (SessionPath(id), MemberPath(account), _, MinVersion(min)) = request.parts;
+    let member = sessions.member(&request.caller, id, &account, min).await?;
     Ok(HttpResponse::Ok().json(MemberView::from(&member)))
 }

@@ -190,6 +190,7 @@ pub(crate) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let Query(params) = request.parts;
     let found = sessions.list(&request.caller, &params.try_into()?).await?;
+    request.record.charge_page(&request.caller, found.items.len());
     let items = found.items.iter().map(SessionView::from).collect();
     let complete_until = found.complete_until.map(rfc3339);
     Ok(HttpResponse::Ok().json(SessionPage { items, next_cursor: found.next, complete_until }))

@@ -86,5 +86,5 @@ pub(crate) async fn create(
     let (Query(query), IdempotencyKeyHeader(key), Json(body)) = request.parts;
     let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
     let outcome = sessions.create(&request.caller, body.try_into()?, &options).await?;
-    Ok(response::created(&request.log, &outcome, &options))
+    Ok(response::created(&request.record, &outcome, &options))
 }

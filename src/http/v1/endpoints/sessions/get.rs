@@ -11,6 +11,7 @@ use crate::domain::{Session, Version};
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::conditions::ReadConditions;
+use crate::http::v1::extract::min_version::MinVersion;
 use crate::http::v1::extract::parameter::standard_header;
 use crate::http::v1::extract::part::RequestPart;
 use crate::http::v1::extract::path::SessionPath;
@@ -19,10 +20,10 @@ use crate::http::v1::extract::query::Query;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response;
 use crate::http::v1::render::response::SessionResponse;
-use crate::service::Sessions;
+use crate::service::{Freshness, Sessions};
 
 type GetSessionRequest =
-    Authorized<CanRead, (SessionPath, Query<AsOfQuery>, ReadConditions, NoCache)>;
+    Authorized<CanRead, (SessionPath, Query<AsOfQuery>, ReadConditions, (NoCache, MinVersion))>;
 
 /// The query: a version or a time. Without both, the session as it is now.
 #[derive(Deserialize, IntoParams)]
@@ -115,14 +116,20 @@ pub(crate) async fn get(
     sessions: web::Data<Sessions>,
     request: GetSessionRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), Query(as_of), _, NoCache(no_cache)) = request.parts;
+    let (SessionPath(id), Query(as_of), _, (NoCache(no_cache), min)) = request.parts;
     let caller = &request.caller;
     let respond = |session: &Session| response::session(session);
     Ok(match as_of.try_into()? {
-        AsOf::Now if no_cache => respond(&**sessions.get_uncached(caller, id).await?),
-        AsOf::Now => respond(&**sessions.get(caller, id).await?),
-        AsOf::Version(version) => respond(&sessions.at_version(caller, id, version).await?),
+        AsOf::Now => {
+            let freshness = Freshness { no_cache, min_version: min.0 };
+            respond(&**sessions.get_fresh(caller, id, freshness).await?)
+        }
+        AsOf::Version(version) => {
+            min.refuse_beside("version")?;
+            respond(&sessions.at_version(caller, id, version).await?)
+        }
         AsOf::Time(at) => {
+            min.refuse_beside("at")?;
             let past = sessions.at_time(caller, id, at).await;
             respond(&past.map_err(|error| Problem::from(error).rename_field(&[("version", "at")]))?)
         }
