@@ -1,6 +1,7 @@
 //! Secrets as arguments: as text, from a file, or from standard input. Every user of the machine can
 //! see the arguments of a process, so only the last two keep a secret.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -43,11 +44,13 @@ pub(super) struct CallbackTokenArgs {
     callback_token_file: Option<PathBuf>,
 }
 
-/// A secret as an argument.
+/// A secret as an argument. The parser of the arguments accepts any text, because its error would show
+/// the text.
 #[derive(Clone)]
 enum Given<T> {
-    Value(T),
+    Text(Zeroizing<String>),
     StandardInput,
+    Value(T),
 }
 
 /// A secret that can be read from text.
@@ -78,11 +81,12 @@ impl Secret for CallbackToken {
     }
 }
 
-fn given<T: Secret>(text: &str) -> Result<Given<T>, String> {
-    if text == STANDARD_INPUT {
-        return Ok(Given::StandardInput);
-    }
-    T::read(text).map(Given::Value)
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a parser of arguments")]
+fn given<T: Secret>(text: &str) -> Result<Given<T>, Infallible> {
+    Ok(match text {
+        STANDARD_INPUT => Given::StandardInput,
+        text => Given::Text(Zeroizing::new(text.to_owned())),
+    })
 }
 
 impl AesKeyArgs {
@@ -134,7 +138,7 @@ impl<T> Given<T> {
     fn into_value(self) -> Option<T> {
         match self {
             Self::Value(secret) => Some(secret),
-            Self::StandardInput => None,
+            Self::Text(_) | Self::StandardInput => None,
         }
     }
 }
@@ -155,8 +159,13 @@ fn read_secret<T: Secret>(
     given: &mut Option<Given<T>>,
     file: Option<PathBuf>,
 ) -> anyhow::Result<()> {
-    let (name, text) = match (&given, file) {
-        (Some(Given::Value(_)), _) | (None, None) => return Ok(()),
+    let (name, text) = match (given.take(), file) {
+        (None, None) => return Ok(()),
+        (value @ Some(Given::Value(_)), _) => {
+            *given = value;
+            return Ok(());
+        }
+        (Some(Given::Text(text)), _) => (name.to_owned(), text),
         (None, Some(path)) if path != Path::new(STANDARD_INPUT) => {
             let name = format!("{name}-file {}", path.display());
             let text = File::open(&path).and_then(read_line);

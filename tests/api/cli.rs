@@ -426,7 +426,9 @@ async fn error_texts_name_the_mistake_and_a_remedy() {
             &["--callback-url", "169.254.169.254: a link-local address is never permitted"],
         ),
     ] {
-        home.run(&[&["app", "create"][..], arguments].concat()).fails(2, parts);
+        let output = home.run(&[&["app", "create"][..], arguments].concat());
+        output.fails(2, parts);
+        assert!(!output.stderr.contains("c2hvcnQ="), "a wrong key is secret too: {output:?}");
     }
     home.run(&["flap"]).fails(2, &["flap", "--help"]);
     home.run(&["app"]).fails(2, &["create", "rotate-key"]);

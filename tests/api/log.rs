@@ -62,6 +62,12 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
     );
     assert_eq!(get(format!("/cgi/session/update?accessToken={token}")).await, 405);
     assert_eq!(get(format!("/cgi/session/nothing?accessToken={token}")).await, 404);
+    // An account in the path.
+    let id = plain["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    for path in [format!("/v1/sessions/{id}/members/{ACCOUNT}"), format!("/v1/members/{ACCOUNT}")] {
+        let request = client.request(reqwest::Method::GET, &path).bearer_auth(&api_key);
+        assert!([200, 404].contains(&request.send().await.unwrap().status().as_u16()));
+    }
     // The question mark is missing or encoded.
     assert_eq!(get(format!("/cgi/session/get&accessToken={token}")).await, 404);
     assert_eq!(get(format!("/cgi/session/get%3FaccessToken%3D{api_key}")).await, 404);

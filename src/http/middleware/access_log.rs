@@ -2,7 +2,8 @@
 //!
 //! The line holds data of the [`request_context`](super::request_context) and of the response. The
 //! query is never written, because it holds access tokens. A path may be written only in part: a
-//! caller that forgets the question mark puts the token into the path.
+//! caller that forgets the question mark puts the token into the path, and the path of a member ends
+//! with its account.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
@@ -50,12 +51,14 @@ pub(crate) fn write(
     }
 }
 
-/// The beginning of a path, up to the first part that may be a secret or is unusual; "…" stands for
-/// the rest.
+/// The beginning of a path, up to the first part that may be a secret or an account, or is unusual;
+/// "…" stands for the rest.
 fn redact_path(path: &str) -> String {
     const BRACES: [&str; 4] = ["%7B", "%7b", "%7D", "%7d"];
     /// Access tokens are longer; the segments of real paths are not.
     const MAX_SEGMENT: usize = 64;
+    /// An account follows this segment.
+    const MEMBERS: &str = "members/";
     let mut end = 0;
     let mut segment = 0;
     while let Some(next) = path[end..].chars().next() {
@@ -68,6 +71,9 @@ fn redact_path(path: &str) -> String {
             _ => break,
         };
         if next == '/' {
+            if &path[segment..end] == MEMBERS {
+                break;
+            }
             segment = end;
         } else if end - segment > MAX_SEGMENT {
             end = segment;
@@ -162,6 +168,9 @@ mod tests {
             ("/cgi/session/get&accessToken=abc", "/cgi/session/get…"),
             ("/cgi/session/get%3FaccessToken", "/cgi/session/get…"),
             ("/cgi/msk_abc/more", "/cgi/…"),
+            ("/v1/sessions/1/members", "/v1/sessions/1/members"),
+            ("/v1/sessions/1/members/alice", "/v1/sessions/1/members/…"),
+            ("/v1/nothing/members/alice/", "/v1/nothing/members/…"),
             ("/a\u{1b}[31m", "/a…"),
             ("/项目", "/…"),
             (&format!("/cgi/{long}/more"), "/cgi/…"),
