@@ -101,7 +101,7 @@ impl Client {
         let (message, tail) = plain[20..].split_at(length);
         assert_eq!(tail, self.app_id.as_bytes(), "the tail is not the app id");
         let message = std::str::from_utf8(message).unwrap();
-        message.trim_end_matches([' ', '\t']).to_owned()
+        message.trim_end_matches([' ', '\t', '\n', '\r']).to_owned()
     }
 
     /// Decrypts whole blocks with the IV from the key, without a check.
