@@ -92,6 +92,14 @@ SwaggerUIBundle({
   operationsSorter: (one, other) => rank(one) - rank(other),
   // The validator would send the address of the description to another server.
   validatorUrl: null,
+  // The page fills in lines of JSON as one JSON text.
+  requestInterceptor: (request) => {
+    const type = request.headers?.["Content-Type"] ?? "";
+    if (type.includes("ndjson") && request.body.startsWith('"')) {
+      request.body = JSON.parse(request.body);
+    }
+    return request;
+  },
 });
 "##;
 
