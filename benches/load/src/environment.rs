@@ -2,11 +2,12 @@
 //! the same settings and tables.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use muster::wire::Envelope;
 use serde_json::Value;
 
@@ -47,12 +48,27 @@ pub struct Environment {
     subscriber: Option<Subscriber>,
 }
 
+/// The files of the measured program. `benches/run` passes them.
+#[derive(Args)]
+pub struct EnvironmentOptions {
+    /// The measured program
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub muster: PathBuf,
+    /// The directory of the compiler's query data
+    #[arg(long, value_name = "DIRECTORY", hide = true)]
+    sqlx: PathBuf,
+    /// An empty directory for all files
+    #[arg(long, value_name = "DIRECTORY", hide = true)]
+    work: PathBuf,
+}
+
 impl Environment {
-    /// Starts Muster with a new database below `work`.
+    /// Starts Muster with a new database below the working directory of `options`.
     ///
     /// # Errors
     /// If it does not get ready.
-    pub fn start(muster: &Path, sqlx: &Path, work: &Path, time: Duration) -> anyhow::Result<Self> {
+    pub fn start(options: &EnvironmentOptions, time: Duration) -> anyhow::Result<Self> {
+        let EnvironmentOptions { muster, sqlx, work } = options;
         let statements = Statements::read(sqlx)?;
         let server = server::start_muster(muster, work, "muster", &[])?;
         let socket = work.join("data/postgres");

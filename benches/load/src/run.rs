@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentOptions};
 use crate::footprint;
 use crate::report::{self, RowResult};
 use crate::results;
@@ -30,15 +30,8 @@ pub struct Options {
     /// Rounds, each with a reference and a subject
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
-    /// The measured program
-    #[arg(long, value_name = "FILE", hide = true)]
-    muster: PathBuf,
-    /// The directory of the compiler's query data
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    sqlx: PathBuf,
-    /// An empty directory for all files
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    work: PathBuf,
+    #[command(flatten)]
+    environment: EnvironmentOptions,
 }
 
 /// Measures and reports. Fails at the end if an answer was wrong or a row could not be measured.
@@ -49,7 +42,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let selected = select_rows(options)?;
     let started_at = Instant::now();
     let time = Duration::from_secs(options.seconds);
-    let mut env = Environment::start(&options.muster, &options.sqlx, &options.work, time)?;
+    let mut env = Environment::start(&options.environment, time)?;
     let mut results = Vec::new();
     for definition in selected {
         let mut row = (definition.row)();

@@ -15,7 +15,7 @@ use super::held::{Behavior, HeldConnections, raise_file_limit};
 use super::memory_group::MemoryGroup;
 use super::neighbors;
 use super::probe::ProbeAnswers;
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentOptions};
 use crate::report::{self, number};
 use crate::server::Server;
 use crate::{http, results, usage};
@@ -50,15 +50,8 @@ pub struct Options {
     /// Changes of the session with the long history
     #[arg(long, value_name = "N", default_value_t = 600)]
     changes: usize,
-    /// The measured program
-    #[arg(long, value_name = "FILE", hide = true)]
-    muster: PathBuf,
-    /// The directory of the compiler's query data
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    sqlx: PathBuf,
-    /// An empty directory for all files
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    work: PathBuf,
+    #[command(flatten)]
+    environment: EnvironmentOptions,
 }
 
 /// Measures and reports. Fails if the server ended, took more than the limit, or refused the neighbor.
@@ -68,13 +61,12 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let started_at = Instant::now();
     let files = raise_file_limit();
-    let mut env =
-        Environment::start(&options.muster, &options.sqlx, &options.work, Duration::from_secs(1))?;
+    let mut env = Environment::start(&options.environment, Duration::from_secs(1))?;
     let (data, probe) = neighbors::prepare(&env, options.changes)?;
     // The group ends after its process.
     let group = MemoryGroup::create(LIMIT);
     let mut server = match &group {
-        Ok(group) => env.start_with_command(group.command(&options.muster), &[])?,
+        Ok(group) => env.start_with_command(group.command(&options.environment.muster), &[])?,
         Err(error) => {
             eprintln!("no limit, because this machine cannot make a group of processes: {error:#}");
             env.start_another_server(&[])?

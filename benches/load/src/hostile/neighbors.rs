@@ -12,7 +12,7 @@ use super::enterprise::Enterprise;
 use super::held::raise_file_limit;
 use super::loads::{self, LoadData, LoadDefinition};
 use super::probe::{Probe, ProbeAnswers};
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentOptions};
 use crate::report::{self, number};
 use crate::results;
 
@@ -47,15 +47,8 @@ pub struct Options {
     /// Changes of the session with the long history
     #[arg(long, value_name = "N", default_value_t = 600)]
     changes: usize,
-    /// The measured program
-    #[arg(long, value_name = "FILE", hide = true)]
-    muster: PathBuf,
-    /// The directory of the compiler's query data
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    sqlx: PathBuf,
-    /// An empty directory for all files
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    work: PathBuf,
+    #[command(flatten)]
+    environment: EnvironmentOptions,
 }
 
 /// The rounds of one load.
@@ -76,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let started_at = Instant::now();
     let time = Duration::from_secs(options.seconds);
     raise_file_limit();
-    let mut env = Environment::start(&options.muster, &options.sqlx, &options.work, time)?;
+    let mut env = Environment::start(&options.environment, time)?;
     let (data, mut probe) = prepare(&env, options.changes)?;
     env.vacuum()?;
     let mut measured = Vec::new();
