@@ -11,6 +11,18 @@ pub struct SessionVersion {
     pub version: Version,
 }
 
+#[cfg(test)]
+impl SessionVersion {
+    /// The sessions with these numbers as ids, at these versions.
+    pub(crate) fn list_for_tests(versions: &std::collections::BTreeMap<u8, i64>) -> Vec<Self> {
+        let item = |(id, version): (&u8, &i64)| Self {
+            id: SessionId::new(uuid::Uuid::from_u128((*id).into())),
+            version: Version::new(*version).unwrap(),
+        };
+        versions.iter().map(item).collect()
+    }
+}
+
 /// The difference between a session and its copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
@@ -78,14 +90,6 @@ mod tests {
 
     use super::*;
 
-    fn list(versions: &BTreeMap<u8, i64>) -> Vec<SessionVersion> {
-        let item = |(id, version): (&u8, &i64)| SessionVersion {
-            id: SessionId::new(Uuid::from_u128((*id).into())),
-            version: Version::new(*version).unwrap(),
-        };
-        versions.iter().map(item).collect()
-    }
-
     #[test]
     fn each_difference_has_a_name() {
         let version = |number| Version::new(number).unwrap();
@@ -106,7 +110,7 @@ mod tests {
             copied in proptest::collection::btree_map(0_u8..40, 1_i64..4, 0..40),
             current in proptest::collection::btree_map(0_u8..40, 1_i64..4, 0..40),
         ) {
-            let found = compare_ranges(&list(&copied), &list(&current));
+            let found = compare_ranges(&SessionVersion::list_for_tests(&copied), &SessionVersion::list_for_tests(&current));
             let ids: BTreeSet<u8> = copied.keys().chain(current.keys()).copied().collect();
             let expected: Vec<_> = ids
                 .into_iter()

@@ -161,20 +161,9 @@ impl VersionScan {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::Version;
-
-    fn list(versions: &BTreeMap<u8, i64>) -> Vec<SessionVersion> {
-        let item = |(id, version): (&u8, &i64)| SessionVersion {
-            id: SessionId::new(Uuid::from_u128((*id).into())),
-            version: Version::new(*version).unwrap(),
-        };
-        versions.iter().map(item).collect()
-    }
 
     proptest! {
         /// The pages of the sessions and the parts of the copy have any sizes.
@@ -185,7 +174,7 @@ mod tests {
             part_len in 1_usize..8,
             page_len in 1_usize..8,
         ) {
-            let (copied, current) = (list(&copied), list(&current));
+            let (copied, current) = (SessionVersion::list_for_tests(&copied), SessionVersion::list_for_tests(&current));
             let mut scan = VersionScan::new();
             let read_page = |scan: &mut VersionScan| {
                 if !scan.is_last && scan.compared == scan.page.len() {
