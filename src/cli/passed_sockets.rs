@@ -15,8 +15,8 @@ pub(super) struct PassedSockets {
 }
 
 impl PassedSockets {
-    /// Takes the sockets of this process. There are none without `LISTEN_FDS`, or if `LISTEN_PID` is
-    /// another process.
+    /// Takes the sockets of this process. Without `LISTEN_FDS`, or if `LISTEN_PID` is another process,
+    /// no socket was passed.
     ///
     /// # Errors
     /// A passed file is not a TCP socket, or there are more than two.

@@ -67,7 +67,7 @@ impl Request {
 }
 
 impl Action {
-    /// Whether the action has nothing to change, whatever the session is.
+    /// Whether the action changes nothing in any session.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Update(update) if *update == Update::default())

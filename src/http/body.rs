@@ -33,7 +33,7 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024;
 #[derive(Default)]
 pub(crate) struct Body {
     pub(crate) bytes: Bytes,
-    /// Counts the bytes as in flight; `None` if there are none.
+    /// Counts the bytes as in flight; `None` for an empty body.
     pub(crate) in_flight: Option<BytesInFlight>,
 }
 

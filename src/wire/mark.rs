@@ -16,10 +16,11 @@ const JSON_BLANKS: [u8; 4] = *b" \t\n\r";
 /// The blanks at the end of each message that Muster seals for an app. They fill a block together
 /// with the beginning of the app id, or with the whole app id and one byte of padding.
 ///
-/// A text that ends with the last blocks of a message of Muster has the mark, unless the block of the
-/// mark is its second block, or no block of it. The attacker would have to know the mark to choose
-/// that second block. So the blanks are chosen by the key if an object fits beside the app id. After
-/// the block of the mark, each block has so much of the app id that no object fits.
+/// A text that ends with the last blocks of a message of Muster has the mark if it has a block before
+/// that of the mark. Two other cases remain. The text may begin with the block of the mark: an
+/// attacker who knows the mark could then choose all of this block, so the key chooses the blanks if an
+/// object fits beside the app id. The text may begin behind the mark: no object fits there, because
+/// the app id has eleven bytes or more.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
     bytes: [u8; AES_BLOCK],

@@ -400,7 +400,7 @@ async fn errors_of_the_sealed_form_echo_nothing() {
 }
 
 /// The interquartile range, and the noise of the median that follows from it: about the 95 % interval
-/// of a median of so many samples.
+/// of a median of this number of samples.
 fn spread(sorted: &[Duration]) -> (Duration, Duration) {
     let at = |part: usize| sorted[sorted.len() * part / 100];
     let range = at(75) - at(25);

@@ -15,7 +15,7 @@ pub struct StoredHistory {
     pub created_at: DateTime<Utc>,
     /// The number of versions.
     pub versions: i64,
-    /// Version 2 adds so many accounts, version 3 removes them, and so on.
+    /// The number of accounts that version 2 adds and version 3 removes, and so on.
     pub toggled_accounts: usize,
     /// The length of each of these accounts, in bytes of at most 256.
     pub account_bytes: usize,

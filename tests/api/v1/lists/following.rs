@@ -1,5 +1,5 @@
-//! Clients that follow changes with `updatedSince`: no change is lost, whichever change commits first
-//! and whatever the clocks of the servers say. Changes have the time of the database here.
+//! Clients that follow changes with `updatedSince`: no change is lost in any order of commits and
+//! with any clocks of the servers. Changes have the time of the database here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -178,7 +178,7 @@ async fn follower_sees_the_changes_of_servers_with_wrong_clocks() {
     signals.iter().for_each(|signal| signal.stop());
 }
 
-/// The time of a change is that of the database, whatever the clock of the server says.
+/// The time of a change is that of the database. The clock of the server has no effect on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_of_a_server_with_a_fast_clock_is_listed_at_once() {
     let app = spawn_app_with_clock(Clock::wrong_by(TimeDelta::hours(1))).await;
