@@ -16,7 +16,7 @@ create table app (
     callback_url   text,
     callback_token text,
     created_at     timestamptz not null,
-    -- Set while the app is disabled. Apps are never deleted, because the history names them.
+    -- Set while the app is disabled. An app that the history names is never deleted.
     disabled_at    timestamptz,
 
     constraint app_pkey primary key (buin, app_id),

@@ -4,9 +4,9 @@
 -- The seal has no MAC, so an app that does not need it is safer without it. An app whose messages must
 -- never cross the network in the clear can forbid the plain form.
 --
--- `both` is what every app could do before this migration. The default stays, so that an `insert`
+-- Before this migration, every app could use `both`. The default stays, so that an `insert`
 -- without the column has the same meaning. PostgreSQL adds a column with a constant default at once,
--- whatever the size of the table.
+-- for every size of the table.
 
 alter table app
     add column forms text not null default 'both'

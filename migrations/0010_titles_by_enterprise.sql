@@ -1,17 +1,18 @@
 -- Lets the search by title read only the titles of one enterprise.
 --
--- Before, the index gave the titles of all enterprises that have the searched pairs of characters. A
--- search read and dropped those of the others, and a page could end before the own ones were reached.
+-- The old index found the titles of all enterprises that have the searched pairs of characters. A
+-- search read the titles of other enterprises and dropped them, so a page could end before the search
+-- reached a title of its own enterprise.
 --
--- An index of the type gin can hold several columns, and uses any of them. It has no operator class
--- for a bigint without an extension, hence the array of one element. A statement that names only grams,
--- as earlier releases do, uses the new index as well, so it replaces the old one: each change of a
--- title then still writes one index of this type.
+-- An index of the type gin can have several columns, and a search can use some of them. Without an
+-- extension, such an index cannot hold a bigint, but it can hold an array of bigint. Statements of
+-- earlier releases name only grams and use the new index as well, so the old index is dropped. A change
+-- of a title therefore still writes one index of this type.
 --
--- New entries wait in a list until they are sorted into the index, and every search reads that list,
--- with the entries of all enterprises. Four megabytes, the default, take a search 12 ms, and let the
--- planner read the whole table instead. A quarter of that bounds both, and sorts many entries at once
--- still.
+-- PostgreSQL first adds new entries to a list, and later sorts the list into the index. Every search
+-- reads the whole list, with the entries of all enterprises. The default limit of the list is 4 MB: a
+-- search then takes 12 ms, or the planner reads the whole table instead. With a limit of 1 MB, a search
+-- is fast, and PostgreSQL still sorts many entries at once.
 --
 -- PostgreSQL reads all titles to build the index, and writes of titles wait meanwhile. The duration
 -- grows with the number of sessions.

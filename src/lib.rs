@@ -2,7 +2,7 @@
 //! its history. Apps of an enterprise create, read and change sessions over HTTP.
 //!
 //! The table lists the modules from top to bottom. Imports point down only;
-//! `tests/api/architecture` checks this. `docs/development/architecture.md` shows the path of a
+//! `tests/api/architecture` checks this. `docs/development/request.md` shows the path of a
 //! request through the modules.
 //!
 //! | module | holds |

@@ -32,7 +32,7 @@ pub fn body(data: &[u8]) {
 
 fn check_json(data: &[u8]) {
     let expected = serde_json::from_slice::<Value>(data);
-    let object = match JsonObject::parse(data) {
+    let object = match JsonObject::parse(data, &FIELDS) {
         Ok(object) => object,
         Err(why) => {
             assert_short(&why.to_string());
@@ -78,8 +78,9 @@ fn check_readers(object: &JsonObject<'_>, field: &str, value: &Value) {
         account(value).as_ref(),
     );
 
-    let accounts =
-        object.accounts(field, |place, text| Ok::<_, FieldError>((place, text.to_owned())));
+    let convert = |place, text: &str| Ok::<_, FieldError>((place, text.to_owned()));
+    let too_many = |error| panic!("{error}");
+    let accounts = object.accounts(field, usize::MAX, convert, too_many);
     let expected: Option<Vec<_>> = value
         .as_array()
         .and_then(|items| items.iter().map(account).collect::<Option<Vec<_>>>())
@@ -155,7 +156,7 @@ fn check_values(text: &str) {
 /// A form is an object of text.
 fn check_form(data: &[u8]) {
     let pairs: Vec<_> = form_urlencoded::parse(data).collect();
-    match JsonObject::from_form(pairs.iter().cloned()) {
+    match JsonObject::from_form(pairs.iter().cloned(), &FIELDS) {
         Ok(object) => {
             for field in FIELDS {
                 let expected = pairs.iter().find(|(name, _)| name == field);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use muster::delivery::{RetryDecision, RetrySchedule, decide, parse_retry_after};
-use muster::wire::{CallbackEvent, Message, is_acknowledgement, sign};
+use muster::wire::{CallbackEvent, JsonObject, Message, is_acknowledgement, sign};
 use serde_json::Value;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -40,7 +40,9 @@ fn check_acknowledgement(data: &[u8]) {
     let expected = named(text)
         || serde_json::from_str::<String>(text).is_ok_and(|text| named(text.trim()))
         || serde_json::from_str::<Value>(text)
-            .is_ok_and(|json| json.is_object() && json["errcode"].as_f64() == Some(0.0));
+            .is_ok_and(|json| json.is_object() && json["errcode"].as_f64() == Some(0.0))
+            // No field of the object appears twice.
+            && JsonObject::parse(text.as_bytes(), &["errcode"]).is_ok();
     assert_eq!(accepted, expected);
 }
 

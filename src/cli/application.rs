@@ -6,28 +6,30 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::callbacks::worker;
 use super::certificate::Certificate;
 use super::crypto::install_crypto_provider;
 use super::listeners::Listeners;
-use super::options::{auth_options, session_options};
+use super::options::{auth_options, server_options, session_options};
 use super::shutdown_signal::ShutdownSignal;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::Worker;
 use crate::http::{
-    self, MetricsListener, MetricsServer, Options, RequestAuth, ResponseBudget, Server, Services,
+    self, MetricsListener, MetricsServer, RequestAuth, ResponseBudget, Server, Services,
     ShutdownHandle,
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::repository::Pool;
 use crate::repository::app_notifications::AppListener;
+use crate::repository::migrations::MigrationList;
 use crate::service::{
-    AppDirectory, AuditRetention, Authenticator, ChangeNotifier, MetricsInputs, MetricsSource,
-    Readiness, Sessions, TokenOptions,
+    AppDirectory, AuditRetention, Authenticator, BackgroundThreads, ChangeNotifier, MetricsInputs,
+    MetricsSource, Readiness, Sessions, TokenOptions,
 };
 use crate::telemetry::Traces;
 
@@ -60,7 +62,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Builds the service on a database whose schema is current. `shutdown_signal` stops it later.
+    /// Builds the service on a database whose schema it can use. `shutdown_signal` stops it later.
     ///
     /// # Errors
     /// The database fails, or the system refuses the socket.
@@ -71,6 +73,24 @@ impl Application {
         keyring: Arc<Keyring>,
         clock: Clock,
         shutdown_signal: ShutdownSignal,
+    ) -> anyhow::Result<Self> {
+        let migrations = MigrationList::own();
+        Self::build_with(settings, listeners, pool, keyring, clock, shutdown_signal, migrations)
+            .await
+    }
+
+    /// The same as a program that has these migrations: another release.
+    ///
+    /// # Errors
+    /// Those of [`Self::build`].
+    pub async fn build_with(
+        settings: &Settings,
+        listeners: Listeners,
+        pool: Pool,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+        shutdown_signal: ShutdownSignal,
+        migrations: MigrationList,
     ) -> anyhow::Result<Self> {
         let Listeners { api: listener, metrics: metrics_listener, certificate } = listeners;
         let address = listener.address()?;
@@ -94,13 +114,14 @@ impl Application {
                 clock.clone(),
                 session_options(settings),
                 metrics.clone(),
+                BackgroundThreads::start().context("cannot start the threads of large reads")?,
             ),
             auth: Arc::new(RequestAuth::new(
                 auth_options(settings),
                 clock.clone(),
                 metrics.clone(),
             )),
-            readiness: Arc::new(Readiness::new(pool.clone())),
+            readiness: Arc::new(Readiness::open(pool.clone(), migrations).await?),
             responses: Arc::new(ResponseBudget::new(
                 settings.limits.max_response_bytes_in_flight,
                 metrics.clone(),
@@ -124,23 +145,7 @@ impl Application {
             }
             false => None,
         };
-        let options = Options {
-            workers: settings.server.workers,
-            max_body_bytes: settings.limits.max_body_bytes,
-            max_body_bytes_in_flight: settings.limits.max_body_bytes_in_flight,
-            max_uri_bytes: settings.limits.max_uri_bytes,
-            max_header_bytes: settings.limits.max_header_bytes,
-            max_headers: settings.limits.max_headers,
-            max_connections: settings.server.max_connections,
-            max_connections_per_address: settings.server.max_connections_per_address,
-            header_timeout: settings.server.header_timeout,
-            body_timeout: settings.server.body_timeout,
-            write_timeout: settings.server.write_timeout,
-            keep_alive_timeout: settings.server.keep_alive_timeout,
-            request_timeout: settings.server.request_timeout,
-            shutdown_timeout: settings.server.shutdown_timeout,
-            hsts_max_age: settings.server.tls.as_ref().and(settings.server.hsts_max_age),
-        };
+        let options = server_options(settings);
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, shutdown) = http::serve(listener, services, options, tls)?;
         let metrics_source = Arc::new(MetricsSource::new(MetricsInputs {
@@ -224,20 +229,28 @@ impl Application {
         let Self { certificate, registry, tls_reload_interval, clock, .. } = self;
         let metrics_task =
             metrics.map(|server| (server.shutdown_handle(), tokio::spawn(server.run())));
-        let directory_task = directory.clone();
-        let directory_task = tokio::spawn(async move { directory_task.run(app_listener).await });
-        let idempotency_task = tokio::spawn({
+        let mut tasks = JoinSet::new();
+        tasks.spawn({
+            let directory = directory.clone();
+            async move { directory.run(app_listener).await }
+        });
+        tasks.spawn({
             let sessions = sessions.clone();
             async move { sessions.run_pruner().await }
         });
-        let retention_task = tokio::spawn(audit_retention.run());
-        let invalidation_task = tokio::spawn(async move { sessions.run_invalidation().await });
-        let certificate_task = tokio::spawn(async move {
-            match certificate {
-                Some(certificate) => certificate.watch(tls_reload_interval, clock, registry).await,
-                None => std::future::pending().await,
-            }
+        tasks.spawn(audit_retention.run());
+        tasks.spawn({
+            let sessions = sessions.clone();
+            async move { sessions.run_sequencer().await }
         });
+        tasks.spawn({
+            let sessions = sessions.clone();
+            async move { sessions.run_feed_hub().await }
+        });
+        tasks.spawn(async move { sessions.follow_changes().await });
+        if let Some(certificate) = certificate {
+            tasks.spawn(certificate.watch(tls_reload_interval, clock, registry));
+        }
         let (stop_worker, worker_stopped) = oneshot::channel::<()>();
         let worker_task = worker.map(|worker| {
             let worker_stopped = async move { drop(worker_stopped.await) };
@@ -266,12 +279,7 @@ impl Application {
             tracing::warn!("stopping with callbacks still in flight");
             worker_task.abort();
         }
-        directory_task.abort();
-        idempotency_task.abort();
-        retention_task.abort();
-        invalidation_task.abort();
-        certificate_task.abort();
-        let _ = tokio::join!(directory_task, idempotency_task, retention_task, invalidation_task);
+        tasks.shutdown().await;
         if let Some((shutdown, metrics_task)) = metrics_task {
             shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, shutdown.stop()).await;
             metrics_task.abort();

@@ -86,7 +86,7 @@ fn row(entry: AuditEntry) -> [String; 5] {
     };
     let sudo = entry.sudo_user.map_or_else(String::new, |user| format!(" (sudo by {user})"));
     let actor = format!("{}@{}[{}]{sudo}", entry.actor, entry.host, entry.pid);
-    let at = entry.at.format("%Y-%m-%d %H:%M:%S").to_string();
+    let at = output::time(entry.at);
     [at, entry.action, subject, actor, entry.details.to_string()]
 }
 

@@ -19,7 +19,7 @@ use crate::service::admin::copies::{self, Manifest};
 pub(super) struct BackupArgs {
     /// A new or an empty directory; only its owner can read it afterwards
     dir: PathBuf,
-    /// Include the master key: anyone with this backup can then open all of its secrets
+    /// Include the master key: the backup alone then suffices to open all of its secrets
     #[arg(long)]
     with_key: bool,
     #[command(flatten)]
@@ -61,7 +61,7 @@ async fn backup(
     Ok(())
 }
 
-/// What an operator must know about a backup, one line each.
+/// The facts that an operator must know about a backup, one line each.
 fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     let rows = |table| manifest.rows(table);
     let backed_up = format!(
@@ -76,13 +76,13 @@ fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     );
     let Some(id) = &manifest.master_key else {
         return format!(
-            "{backed_up}\nIts secrets are not sealed, and it has no signature: store it where no one \
-             else can read or write it"
+            "{backed_up}\nIts secrets are not sealed, and it has no signature: store it where no other \
+             user can read or write it"
         );
     };
     if manifest.master_key_included {
         return format!(
-            "{backed_up}\nWARNING: the master key {id} is included. Anyone who can read this directory \
+            "{backed_up}\nWARNING: the master key {id} is included. A user who can read this directory \
              has every AES key and callback token: protect it like a key"
         );
     }

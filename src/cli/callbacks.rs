@@ -16,6 +16,10 @@ use crate::metrics::Metrics;
 use crate::repository::Pool;
 use crate::service::AppDirectory;
 
+/// The time by which a lease outlasts the longest attempt: the worker must write the result, and
+/// the clocks of several servers differ.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);
+
 /// The worker that sends callbacks, built from the configuration.
 ///
 /// # Errors
@@ -59,7 +63,3 @@ pub(super) fn sender(settings: &Settings) -> anyhow::Result<CallbackSender> {
         CallbackTimeouts { connect: delivery.connect_timeout, attempt: delivery.attempt_timeout };
     CallbackSender::new(network_policy, timeouts).context("cannot send callbacks")
 }
-
-/// The time by which a lease outlasts the longest attempt: the worker must write the result, and
-/// the clocks of several servers differ.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);

@@ -9,6 +9,9 @@ use super::args::Output;
 use super::output;
 use crate::config::{self, EffectiveSetting, SettingSource, SettingValue};
 
+/// The column of the origins, at most.
+const MAX_WIDTH: usize = 60;
+
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     /// Print the settings in force, and whether each comes from the default, the file or the
@@ -65,9 +68,6 @@ pub(super) fn show(
     });
     output::text(&std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n"))
 }
-
-/// The column of the origins, at most.
-const MAX_WIDTH: usize = 60;
 
 fn to_json(setting: &EffectiveSetting) -> Value {
     json!({

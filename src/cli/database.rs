@@ -1,27 +1,27 @@
 //! The database of a command or a server, configured or embedded, and its master keys. This file
 //! builds the pool, the keyring and the embedded PostgreSQL. It runs no statement.
 
-use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use sqlx::postgres::PgConnectOptions;
-
-use super::actor;
 use super::args::CreateDatabase;
 use super::explain::{explain, unreachable};
-use super::misconfigured::Misconfigured;
+use super::external_database::{self, NoPrimary};
 use super::postgres_supervisor::PostgresSupervisor;
 use super::shutdown_signal::ShutdownSignal;
+use super::{actor, master_keys};
 use crate::clock::Clock;
-use crate::config::{DatabaseUrl, KeyText, Settings};
-use crate::keyring::{KeyFile, Keyring};
+use crate::config::{DatabaseUrl, Settings};
+use crate::keyring::Keyring;
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, StartupTimeouts};
-use crate::repository::{Pool, pool};
+use crate::repository::{Pool, connections::pool};
 use crate::service::admin::{AdminContext, schema};
-use crate::wire::MasterKey;
+use crate::telemetry::cause_chain;
+
+/// The limit for the regular stop of the embedded PostgreSQL by a command.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit for the end of the connections.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open database, and the keys to its secrets.
 pub(super) struct Database {
@@ -52,7 +52,7 @@ impl Database {
         let (timeouts, stop) = (StartupTimeouts::SERVER, shutdown_signal.requested());
         if settings.database.url.is_some() {
             return tokio::select! {
-                database = Self::open_with_timeouts(settings, timeouts) => database.map(Some),
+                database = Self::open_primary(settings, timeouts) => database.map(Some),
                 () = stop => Ok(None),
             };
         }
@@ -62,6 +62,31 @@ impl Database {
             Some(embedded) => Self::on_embedded(embedded, settings, timeouts).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Connects to the primary of an external database, and waits for one while only standbys
+    /// answer.
+    async fn open_primary(settings: &Settings, timeouts: StartupTimeouts) -> anyhow::Result<Self> {
+        external_database::wait_for_primary(timeouts.ready, async || {
+            let database = Self::open_with_timeouts(settings, timeouts).await?;
+            match pool::check_primary(&database.pool).await {
+                Err(error) if error.is_read_only() => {
+                    database.close().await;
+                    Err(NoPrimary::new(&error).into())
+                }
+                // Any other error is found again by the first statement.
+                Ok(()) | Err(_) => Ok(database),
+            }
+        })
+        .await
+    }
+
+    /// A database that is not asked for anything yet, for a diagnosis of its servers.
+    pub(super) fn unchecked(settings: &Settings, url: &DatabaseUrl) -> anyhow::Result<Self> {
+        let pool =
+            external_database::configured_pool(&settings.database, url, pool_limits(settings))?;
+        let keyring = Arc::new(master_keys::keyring(settings));
+        Ok(Self { pool, keyring, embedded: None })
     }
 
     /// Connects for a diagnosis, which has shorter timeouts than a command and downloads nothing.
@@ -79,7 +104,9 @@ impl Database {
     ) -> anyhow::Result<Self> {
         if let Some(url) = &settings.database.url {
             let timeout = settings.database.acquire_timeout.min(timeouts.ready);
-            return Self::checked(external_options(url)?, None, settings, timeout).await;
+            let pool =
+                external_database::configured_pool(&settings.database, url, pool_limits(settings))?;
+            return Self::checked(pool, None, settings, timeout).await;
         }
         let options = embedded::Options { timeouts, ..embedded_options(settings) };
         let embedded = EmbeddedPostgres::start(&options).await?;
@@ -91,26 +118,27 @@ impl Database {
         settings: &Settings,
         timeouts: StartupTimeouts,
     ) -> anyhow::Result<Self> {
-        let options = embedded.connect_options();
+        let pool = pool::connect(embedded.connect_options(), pool_limits(settings));
         let server = EmbeddedServer::Unsupervised(Box::new(embedded));
-        Self::checked(options, Some(server), settings, timeouts.ready).await
+        Self::checked(pool, Some(server), settings, timeouts.ready).await
     }
 
     /// Checks that Muster can use the database.
     async fn checked(
-        options: PgConnectOptions,
+        pool: Pool,
         embedded: Option<EmbeddedServer>,
         settings: &Settings,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let pool = pool::connect(options, pool_limits(settings));
-        let database = Self { pool, keyring: Arc::new(keyring(settings)), embedded };
-        match pool::check_usable(&database.pool.connect_options(), timeout).await {
+        let database = Self { pool, keyring: Arc::new(master_keys::keyring(settings)), embedded };
+        match pool::check_usable(&database.pool, timeout).await {
             Ok(()) => Ok(database),
             Err(error) => {
                 database.close().await;
                 Err(if error.is_unsupported_encoding() {
                     UnsupportedEncoding(error.to_string()).into()
+                } else if error.is_read_only() {
+                    NoPrimary::new(&error).into()
                 } else {
                     unreachable(error)
                 })
@@ -132,7 +160,7 @@ impl Database {
     }
 
     /// Like [`Database::open`] if `flag` is given, else like [`Database::open_existing`]: a command in
-    /// the wrong directory would otherwise make a second database without a word.
+    /// the wrong directory would otherwise create a second database without an error.
     pub(super) async fn open_with(
         settings: &Settings,
         flag: CreateDatabase,
@@ -193,6 +221,12 @@ impl Database {
 
     /// Disconnects, and stops the embedded PostgreSQL unless another process uses it.
     pub(super) async fn close(self) {
+        self.close_within(STOP_TIMEOUT).await;
+    }
+
+    /// The same, with a limit for the regular stop of PostgreSQL. A silent database may take 3 s more:
+    /// to disconnect, and for a stop at once.
+    pub(super) async fn close_within(self, timeout: Duration) {
         // The supervisor ends first. It would otherwise restart PostgreSQL for connections that are
         // closed.
         let embedded = match self.embedded {
@@ -200,11 +234,11 @@ impl Database {
             Some(EmbeddedServer::Unsupervised(embedded)) => Some(*embedded),
             None => None,
         };
-        self.pool.close().await;
+        let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, self.pool.close()).await;
         if let Some(embedded) = embedded
-            && let Err(error) = embedded.stop().await
+            && let Err(error) = embedded.stop_within(timeout).await
         {
-            tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL did not stop");
+            tracing::error!(error = %cause_chain(&error), "PostgreSQL did not stop");
         }
     }
 }
@@ -219,46 +253,9 @@ impl UnsupportedEncoding {
         `create database NAME encoding 'UTF8' template template0`, and use that one";
 }
 
-/// The host of a database, if the link to it may cross a network without TLS.
-pub(super) fn plaintext_host(url: &DatabaseUrl) -> Option<String> {
-    pool::plaintext_host(&external_options(url).ok()?).map(str::to_owned)
-}
-
-/// The options of a configured database.
-fn external_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
-    let wrong = || Misconfigured(format!("database.url: {url} cannot be used"));
-    let options = PgConnectOptions::from_str(url.expose()).with_context(wrong)?;
-    pool::check_tls_files(&options).map_err(|error| {
-        let text = Misconfigured(format!("database.url: {error}"));
-        anyhow::Error::from(error.source).context(text)
-    })?;
-    Ok(options)
-}
-
 /// A pool for a database other than the configured one. It connects on first use.
 pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Result<Pool> {
-    let options = PgConnectOptions::from_str(url.expose())
-        .with_context(|| format!("{url} cannot be used"))?;
-    Ok(pool::connect(options, pool_limits(settings)))
-}
-
-/// The master keys, from the configuration.
-pub(super) fn keyring(settings: &Settings) -> Keyring {
-    let secrets = &settings.secrets;
-    let key = |text: &KeyText| MasterKey::new(*text.bytes());
-    let file = match (&secrets.master_key_file, &settings.database.url) {
-        (Some(path), _) => Some(KeyFile { path: path.clone(), create: false }),
-        (None, None) => Some(KeyFile { path: own_key_file(settings), create: true }),
-        // Other servers of the database would not have a key that is generated here.
-        (None, Some(_)) => None,
-    };
-    let (first, last) = (secrets.master_key.as_ref(), secrets.previous_master_key.as_ref());
-    Keyring::new(first.map(key), file, last.map(key))
-}
-
-/// The file of master keys of an embedded database.
-pub(super) fn own_key_file(settings: &Settings) -> PathBuf {
-    settings.data_dir.join("master.key")
+    Ok(pool::connect(external_database::servers(url)?, pool_limits(settings)))
 }
 
 /// The limits of the pool, from the configuration. A request must get a connection and its

@@ -140,13 +140,13 @@ async fn list(
         .iter()
         .map(|delivery| {
             let due = match delivery.state {
-                DeliveryState::Pending | DeliveryState::Leased => time(delivery.due_at),
+                DeliveryState::Pending | DeliveryState::Leased => output::time(delivery.due_at),
                 DeliveryState::Delivered | DeliveryState::Failed => "-".to_owned(),
             };
             let (state, attempts) = (delivery.state.to_string(), delivery.attempts.to_string());
             let receiver = delivery.receiver.clone().unwrap_or_else(|| "-".to_owned());
             let error = delivery.last_error.as_deref().map_or_else(|| "-".to_owned(), shorten);
-            let (changed, id) = (time(delivery.created_at), delivery.id.to_string());
+            let (changed, id) = (output::time(delivery.created_at), delivery.id.to_string());
             [state, attempts, changed, due, receiver, error, id]
         })
         .collect();
@@ -173,19 +173,19 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
         format!("buin          {}", delivery.buin),
         format!("receiver      {}", delivery.receiver.as_deref().unwrap_or("-")),
         format!("state         {}", delivery.state),
-        format!("changed       {} UTC", time(delivery.created_at)),
+        format!("changed       {} UTC", output::time(delivery.created_at)),
     ];
     if let Some(reason) = withheld {
         lines.push(format!("withheld      {reason}"));
     }
     match (delivery.state, delivery.finished_at) {
         (DeliveryState::Pending, _) => {
-            lines.push(format!("next attempt  {} UTC", time(delivery.due_at)));
+            lines.push(format!("next attempt  {} UTC", output::time(delivery.due_at)));
         }
         (DeliveryState::Leased, _) => {
-            lines.push(format!("leased until  {} UTC", time(delivery.due_at)));
+            lines.push(format!("leased until  {} UTC", output::time(delivery.due_at)));
         }
-        (_, Some(at)) => lines.push(format!("finished      {} UTC", time(at))),
+        (_, Some(at)) => lines.push(format!("finished      {} UTC", output::time(at))),
         _ => {}
     }
     for number in 1..=delivery.attempts {
@@ -268,7 +268,7 @@ fn attempt_line(record: &AttemptRecord) -> String {
     format!(
         "attempt {}: {} UTC, {} ms{status}: {error}{response}",
         record.attempt,
-        time(record.started_at),
+        output::time(record.started_at),
         record.duration_ms
     )
 }
@@ -279,8 +279,4 @@ fn shorten(error: &str) -> String {
         Some((end, _)) => format!("{}…", &error[..end]),
         None => error.to_owned(),
     }
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S").to_string()
 }

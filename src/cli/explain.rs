@@ -38,6 +38,9 @@ pub(super) fn explain(error: admin::Error) -> anyhow::Error {
             };
             anyhow::anyhow!("{error}: `muster {command} list` lists those that exist")
         }
+        Error::ConsumerNotFound(_) => {
+            anyhow::anyhow!("{error}: `muster feed list` lists those that exist")
+        }
         Error::AppIdNotFound(_) => {
             anyhow::anyhow!("{error}: `muster app list` lists those that exist")
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::output;
 use crate::config::{ServerConfig, Settings};
+use crate::http::FINGERPRINT_HEADER;
 
 /// The time limit of a probe. `/readyz` itself waits one second for the database.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -16,6 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Health {
     service: String,
     pub(super) version: String,
+    /// The fingerprint of the server, from a header.
+    #[serde(skip)]
+    pub(super) fingerprint: Option<String>,
 }
 
 /// The common part of the responses of `/healthz` and `/readyz`.
@@ -44,7 +48,7 @@ pub(super) async fn run(settings: &Settings, live: bool) -> anyhow::Result<()> {
     if let Some(bind) = metrics.bind.as_ref().filter(|bind| !bind.ends_with(":0"))
         && response.as_ref().is_err_and(reqwest::Error::is_timeout)
     {
-        response = client()?.get(format!("http://{}{path}", loopback_address(bind))).send().await;
+        response = client()?.get(format!("{}{path}", metrics_url(bind))).send().await;
     }
     let response = response.with_context(no_answer)?;
     let is_success = response.status().is_success();
@@ -56,16 +60,17 @@ pub(super) async fn run(settings: &Settings, live: bool) -> anyhow::Result<()> {
 
 /// The Muster at `url`, if one answers.
 pub(super) async fn find_running(url: &str) -> Option<Health> {
-    let url = format!("{url}/healthz");
-    let health: Health = client().ok()?.get(url).send().await.ok()?.json().await.ok()?;
-    (health.service == "muster").then_some(health)
+    let response = client().ok()?.get(format!("{url}/healthz")).send().await.ok()?;
+    let fingerprint = response.headers().get(FINGERPRINT_HEADER);
+    let fingerprint = fingerprint.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let health: Health = response.json().await.ok()?;
+    (health.service == "muster").then_some(Health { fingerprint, ..health })
 }
 
 /// Whether a running Muster serves its metrics at `bind`.
 pub(super) async fn serves_metrics(bind: &str) -> bool {
     let fetch = async || {
-        let response =
-            client()?.get(format!("http://{}/metrics", loopback_address(bind))).send().await?;
+        let response = client()?.get(format!("{}/metrics", metrics_url(bind))).send().await?;
         response.text().await
     };
     fetch().await.is_ok_and(|text| text.contains("muster_build_info"))
@@ -81,6 +86,11 @@ fn client() -> reqwest::Result<reqwest::Client> {
 /// The URL of the server on this machine.
 pub(super) fn url(server: &ServerConfig) -> String {
     format!("{}://{}", server.scheme(), loopback_address(&server.bind))
+}
+
+/// The URL of the metrics on this machine.
+pub(super) fn metrics_url(bind: &str) -> String {
+    format!("http://{}", loopback_address(bind))
 }
 
 fn loopback_address(bind: &str) -> String {

@@ -26,7 +26,7 @@ impl Listeners {
     pub fn open(settings: &Settings) -> anyhow::Result<Self> {
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let bind = &settings.server.bind;
-        let passed = PassedSockets::take()?;
+        let passed = PassedSockets::from_env()?;
         let is_passed = passed.api.is_some();
         let api = match passed.api {
             Some(socket) => Listener::from_shared(socket),

@@ -1,7 +1,9 @@
 //! `muster migrate`.
 
-use clap::Subcommand;
-use serde_json::json;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::args::{CreateDatabase, Output};
 use super::database::Database;
@@ -10,7 +12,8 @@ use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::AdminContext;
-use crate::service::admin::schema::{self, SchemaState};
+use crate::service::admin::schema::{self, SchemaChanges, SchemaState};
+use crate::service::admin::schema_plan::{self, PlannedMigration, PlannedStatement};
 
 #[derive(Subcommand)]
 pub(super) enum MigrateCommand {
@@ -21,20 +24,36 @@ pub(super) enum MigrateCommand {
     },
 }
 
+#[derive(Args, Clone, Copy)]
+pub(super) struct MigrateArgs {
+    /// Show the statements, their locks and estimated durations, and change nothing
+    #[arg(long)]
+    plan: bool,
+    /// Also apply migrations that remove parts which this release does not use; programs of the previous
+    /// release cannot use the database afterwards
+    #[arg(long)]
+    contract: bool,
+    #[command(flatten)]
+    create_database: CreateDatabase,
+    #[command(flatten)]
+    output: Output,
+}
+
 pub(super) async fn run(
     settings: &Settings,
     command: Option<MigrateCommand>,
-    create_database: CreateDatabase,
-    output: Output,
+    args: MigrateArgs,
     clock: &Clock,
 ) -> anyhow::Result<()> {
+    let MigrateArgs { plan: is_plan, contract, create_database, output } = args;
     let database = match command {
-        None => Database::open_with(settings, create_database).await?,
-        Some(MigrateCommand::Status { .. }) => Database::open_existing(settings).await?,
+        None if !is_plan => Database::open_with(settings, create_database).await?,
+        None | Some(MigrateCommand::Status { .. }) => Database::open_existing(settings).await?,
     };
     let admin = database.admin(clock);
     let result = match command {
-        None => apply(&admin, output).await,
+        None if is_plan => plan(&admin, contract, output).await,
+        None => apply(&admin, contract, output).await,
         Some(MigrateCommand::Status { output: own }) => {
             status(&admin, Output { json: output.json || own.json }).await
         }
@@ -43,17 +62,120 @@ pub(super) async fn run(
     result
 }
 
-async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
-    let applied = schema::migrate(admin).await.map_err(explain)?;
+async fn apply(admin: &AdminContext, with_contracts: bool, output: Output) -> anyhow::Result<()> {
+    let changes = match with_contracts {
+        true => schema::migrate_all(admin).await,
+        false => schema::migrate(admin).await,
+    };
+    let SchemaChanges { applied, is_repaired } = changes.map_err(explain)?;
+    let waiting = match schema::state(admin).await.map_err(explain)? {
+        SchemaState::ContractsPending(waiting) => waiting,
+        _ => 0,
+    };
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
-        return Ok(output::json(&json!({ "applied": applied }))?);
+        let mut printed = json!({ "applied": applied });
+        if is_repaired {
+            printed["repaired"] = json!(true);
+        }
+        if waiting > 0 {
+            printed["contractsPending"] = json!(waiting);
+        }
+        return Ok(output::json(&printed)?);
     }
     for migration in &applied {
         output::text(&format!("applied {:04} {}", migration.version, migration.description))?;
     }
-    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" })?;
+    if is_repaired {
+        output::text("repaired the sequences, which a copy of the database had left out")?;
+    }
+    if waiting > 0 {
+        output::text(&format!(
+            "{waiting} of the kind contract pending: run `muster migrate --contract` after the last \
+             server of the previous release has stopped"
+        ))?;
+    }
+    let is_changed = is_repaired || !applied.is_empty();
+    output::text(if is_changed { "the database is up to date" } else { "nothing to do" })?;
     Ok(())
+}
+
+async fn plan(admin: &AdminContext, with_contracts: bool, output: Output) -> anyhow::Result<()> {
+    let planned = schema_plan::plan(admin, with_contracts).await.map_err(explain)?;
+    if output.json {
+        let migrations: Vec<Value> = planned.iter().map(planned_json).collect();
+        return Ok(output::json(&migrations)?);
+    }
+    if planned.is_empty() {
+        return Ok(output::text("nothing to do")?);
+    }
+    for PlannedMigration { migration, statements } in &planned {
+        let kind = migration.kind.unwrap_or("stops all servers");
+        output::text(&format!("{:04} {} ({kind})", migration.version, migration.description))?;
+        for (number, statement) in (1..).zip(statements) {
+            output::text(&planned_text(number, statement))?;
+        }
+    }
+    let all = planned.iter().flat_map(|migration| &migration.statements);
+    let total: Duration =
+        all.filter(|statement| !statement.is_done).map(|statement| statement.duration).sum();
+    output::text(&format!("about {} in all; nothing was changed", seconds(total)))?;
+    Ok(())
+}
+
+/// The lines of a statement in a plan.
+fn planned_text(number: usize, statement: &PlannedStatement) -> String {
+    let PlannedStatement { sql, is_done, mode, lock, waiting, table, rows, duration, .. } =
+        statement;
+    let mode = match *mode {
+        "batches" => "in batches",
+        "alone" => "without a transaction",
+        _ => "in a transaction",
+    };
+    let locked = match table {
+        Some(table) => format!("{lock} on {table} of {rows} rows, {waiting} wait"),
+        None => "no table in use".to_owned(),
+    };
+    let duration =
+        if *is_done { "done".to_owned() } else { format!("about {}", seconds(*duration)) };
+    format!("  {number}. {}\n     {mode}; {locked}; {duration}", shortened(sql))
+}
+
+fn planned_json(PlannedMigration { migration, statements }: &PlannedMigration) -> Value {
+    let statements = statements.iter().map(|statement| {
+        let PlannedStatement { sql, is_done, mode, lock, waiting, table, rows, bytes, duration } =
+            statement;
+        json!({
+            "sql": sql,
+            "done": is_done,
+            "mode": mode,
+            "lock": lock,
+            "waiting": waiting,
+            "table": table,
+            "rows": rows,
+            "bytes": bytes,
+            "estimatedMs": u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        })
+    });
+    json!({
+        "version": migration.version,
+        "description": migration.description,
+        "kind": migration.kind,
+        "statements": statements.collect::<Vec<_>>(),
+    })
+}
+
+/// The beginning of a statement.
+fn shortened(sql: &str) -> String {
+    const SHOWN_CHARS: usize = 100;
+    match sql.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &sql[..end]),
+        None => sql.to_owned(),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
 }
 
 async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
@@ -67,6 +189,7 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
                 json!({
                     "version": migration.version,
                     "description": migration.description,
+                    "kind": migration.kind,
                     "appliedAt": migration.applied_at,
                 })
             })
@@ -75,14 +198,23 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     } else {
         for migration in &list {
             let state = match migration.applied_at {
-                Some(at) => format!("applied {}", at.format("%Y-%m-%d %H:%M:%S UTC")),
+                Some(at) => format!("applied {} UTC", output::time(at)),
                 None => "pending".to_owned(),
             };
             output::text(&format!("{:04} {}: {state}", migration.version, migration.description))?;
         }
     }
     match found {
-        SchemaState::Current | SchemaState::Pending(_) => Ok(()),
+        SchemaState::Current | SchemaState::ContractsPending(_) | SchemaState::Pending(_) => Ok(()),
+        SchemaState::Extended(found) => {
+            if !output.json {
+                let text = "added by a newer Muster; this program can use the database";
+                for version in found {
+                    output::text(&format!("{version:04}: {text}"))?;
+                }
+            }
+            Ok(())
+        }
         SchemaState::Newer(found) => {
             anyhow::bail!(
                 "the database is newer than this program: it has unknown migrations {found:?}"

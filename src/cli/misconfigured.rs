@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// What is wrong with which key or argument, as an error or as the context of one. Its exit code is
-/// that of a wrong configuration.
+/// The mistake and its key or argument, as an error or as the context of one. Its exit code is that of
+/// a wrong configuration.
 #[derive(Debug)]
 pub(super) struct Misconfigured(pub(super) String);
 

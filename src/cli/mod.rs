@@ -18,11 +18,16 @@ mod database;
 mod delivery;
 mod doctor;
 mod explain;
+mod external_database;
+mod feed;
+mod feed_consumers;
+mod feed_tail;
 mod first_app;
 mod health;
 mod key;
 mod listeners;
 mod manual;
+mod master_keys;
 mod migrate;
 mod misconfigured;
 mod move_to;
@@ -54,9 +59,9 @@ pub use callbacks::worker;
 pub use database::pool_limits;
 pub use listeners::Listeners;
 pub use options::session_options;
-pub use shutdown_signal::ShutdownSignal;
+pub use shutdown_signal::{STOP_ALLOWANCE, ShutdownSignal};
 
-use self::args::{CreateDatabase, Output};
+use self::args::Output;
 use self::certificate::CertificateError;
 use self::crypto::install_crypto_provider;
 use self::misconfigured::Misconfigured;
@@ -94,9 +99,7 @@ enum Command {
         #[command(subcommand)]
         command: Option<migrate::MigrateCommand>,
         #[command(flatten)]
-        create_database: CreateDatabase,
-        #[command(flatten)]
-        output: Output,
+        args: migrate::MigrateArgs,
     },
     /// Manage apps, the callers of the API: create, list, change, disable
     #[command(subcommand)]
@@ -120,6 +123,9 @@ enum Command {
     /// Copy everything into another PostgreSQL and print the next steps; the servers must be
     /// stopped
     MoveTo(move_to::MoveToArgs),
+    /// Manage the feed of changes and its consumers: list, show, reset, release, tail, new-epoch
+    #[command(subcommand)]
+    Feed(feed::FeedCommand),
     /// Check configuration, database, disk, clock, secrets, certificate and ports, and print a
     /// remedy for each problem
     Doctor {
@@ -179,7 +185,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints the help, the version, or what is wrong with the command line.
+/// Prints the help, the version, or the mistake in the command line.
 fn explain_usage(usage: &clap::Error) -> ExitCode {
     match output::usage(usage) {
         // A message on standard error that cannot be written has no other place.
@@ -217,11 +223,15 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init(&log_settings(&settings, &command))?;
+    // A report names the mistake itself, and a probe needs no key.
+    if !matches!(command, Command::Doctor { .. } | Command::Health { .. }) {
+        master_keys::check_file(&settings)?;
+    }
     let clock = Clock::system();
     match command {
         Command::Serve => serve::run(&settings, clock).await?,
-        Command::Migrate { command, create_database, output } => {
-            migrate::run(&settings, command, create_database, output, &clock).await?;
+        Command::Migrate { command, args } => {
+            migrate::run(&settings, command, args, &clock).await?;
         }
         Command::App(command) => app::run(&settings, command, &clock).await?,
         Command::Key(command) => key::run(&settings, command, &clock).await?,
@@ -231,6 +241,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(&settings, args, &clock).await?,
         Command::Restore(args) => restore::run(&settings, args, &clock).await?,
         Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
+        Command::Feed(command) => feed::run(&settings, command, &clock).await?,
         Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await?),
         Command::Health { live } => health::run(&settings, live).await?,
         Command::Config { .. }

@@ -5,10 +5,18 @@
 //! library panic then, so this file does not use them. The surprise: a closed pipe is no failure,
 //! because its reader wanted no more, so the command continues and keeps its exit code. Only a new
 //! secret must reach its reader.
+//!
+//! A closed standard output has no error: the standard library opens `/dev/null` in its place before
+//! `main`, for reading and writing. A shell opens `> /dev/null` for writing only.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
+use chrono::{DateTime, Utc};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
 use serde::Serialize;
+
+use crate::telemetry;
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +26,11 @@ pub(super) struct OutputError(#[from] io::Error);
 /// Prints a result for people.
 pub(super) fn text(text: &str) -> Result<(), OutputError> {
     unless_closed(write_line(stdout(), text))
+}
+
+/// A time in the output for people, without its zone, which is UTC.
+pub(super) fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Prints a result for programs.
@@ -30,12 +43,26 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<String, OutputError> {
     Ok(serde_json::to_string_pretty(value).map_err(io::Error::from)?)
 }
 
-/// Prints a new secret. A closed pipe is a failure here: the secret is lost.
+/// Prints a new secret. A closed pipe is a failure here: the secret is lost. So is a closed standard
+/// output.
 pub(super) fn secret(text: &str) -> Result<(), OutputError> {
-    Ok(write_line(stdout(), text)?)
+    let out = stdout();
+    if is_substitute(&out)? {
+        return Err(OutputError(io::Error::other("it is closed, or /dev/null that can be read")));
+    }
+    Ok(write_line(out, text)?)
 }
 
-/// Prints the help, the version, or what is wrong with the command line.
+/// Whether a descriptor is `/dev/null`, opened for reading and writing: the substitute for a closed
+/// one.
+fn is_substitute(out: impl AsFd) -> io::Result<bool> {
+    let (found, null) = (fstat(&out)?, stat("/dev/null")?);
+    let is_null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && found.st_rdev == null.st_rdev;
+    Ok(is_null && fcntl_getfl(&out)? & OFlags::RWMODE == OFlags::RDWR)
+}
+
+/// Prints the help, the version, or the mistake in the command line.
 pub(super) fn usage(usage: &clap::Error) -> Result<(), OutputError> {
     unless_closed(usage.print())
 }
@@ -52,7 +79,7 @@ pub(super) fn error(error: &anyhow::Error) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where commands print")]
-fn stdout() -> impl Write {
+fn stdout() -> impl Write + AsFd {
     io::stdout().lock()
 }
 
@@ -77,13 +104,8 @@ fn unless_closed(written: io::Result<()>) -> Result<(), OutputError> {
 /// The texts of an error and its causes. A cause is left out if an earlier text contains it,
 /// because some libraries repeat their cause.
 pub(super) fn causes(error: &anyhow::Error) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !texts.iter().any(|before| before.contains(&cause)) {
-            texts.push(cause);
-        }
-    }
-    texts
+    let error: &(dyn std::error::Error + 'static) = error.as_ref();
+    telemetry::causes(error)
 }
 
 /// A table: rows under a header, each column as wide as its widest cell.
@@ -104,7 +126,18 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
+
+    #[test]
+    fn substitute_is_told_from_other_outputs() {
+        let open = |path, read| OpenOptions::new().read(read).write(true).open(path).unwrap();
+        assert!(is_substitute(open("/dev/null", true)).unwrap());
+        assert!(!is_substitute(open("/dev/null", false)).unwrap());
+        assert!(!is_substitute(open("/dev/full", true)).unwrap());
+        assert!(!is_substitute(tempfile::tempfile().unwrap()).unwrap());
+    }
 
     #[test]
     fn only_a_closed_pipe_is_ignored() {

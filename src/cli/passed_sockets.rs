@@ -20,7 +20,7 @@ impl PassedSockets {
     ///
     /// # Errors
     /// A passed file is not a TCP socket, or there are more than two.
-    pub(super) fn take() -> anyhow::Result<Self> {
+    pub(super) fn from_env() -> anyhow::Result<Self> {
         let mut passed = ListenFd::from_env();
         if passed.len() > 2 {
             let message = format!(

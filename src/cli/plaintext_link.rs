@@ -1,9 +1,10 @@
-//! The warning of a link to a database that may cross a network without TLS.
+//! The warnings of a link to a database that may cross a network: without TLS, or with a
+//! certificate that is not checked.
 
-use super::database::plaintext_host;
+use super::external_database::{plaintext_host, unverified_host};
 use crate::config::DatabaseUrl;
 
-/// Such a link.
+/// A link without TLS.
 pub(super) struct PlaintextLink {
     host: String,
 }
@@ -17,8 +18,15 @@ impl PlaintextLink {
         Some(Self { host: plaintext_host(url)? })
     }
 
-    /// What is wrong. `key` names the URL.
+    /// The finding. `key` names the URL.
     pub(super) fn finding(&self, key: &str) -> String {
         format!("{key} permits connections to {} without TLS", self.host)
     }
+}
+
+/// The finding if the link to the database of this URL has TLS, but the certificate of the server is
+/// not checked. `key` names the URL.
+pub(super) fn unverified(url: &DatabaseUrl, key: &str) -> Option<String> {
+    let host = unverified_host(url).filter(|_| plaintext_host(url).is_none())?;
+    Some(format!("{key} does not check the certificate of {host}"))
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::shutdown_signal::ShutdownSignal;
 use crate::postgres::embedded::EmbeddedPostgres;
+use crate::telemetry::cause_chain;
 
 /// The delay before the second attempt in a row. Each further attempt waits twice as long.
 const MIN_DELAY: Duration = Duration::from_secs(1);
@@ -63,7 +64,7 @@ async fn supervise(postgres: &mut EmbeddedPostgres) {
             match postgres.restart().await {
                 Ok(()) => break,
                 Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %cause_chain(&error),
                     delay_seconds = delay.as_secs(),
                     "PostgreSQL could not be started again: the next attempt follows after the delay"
                 ),

@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::{self, Database, embedded_options};
+use super::database::{Database, embedded_options};
 use super::explain::explain;
-use super::output;
+use super::{master_keys, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::Error;
@@ -18,7 +18,7 @@ use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, Restored};
 pub(super) struct RestoreArgs {
     /// The directory that `muster backup` wrote
     dir: PathBuf,
-    /// Restore a backup that no master key of this machine vouches for: one without a signature, or
+    /// Restore a backup that no master key of this machine has signed: one without a signature, or
     /// one that only the key inside of it verifies. Any user who could write to DIR may have put
     /// apps, API keys and sessions into it
     #[arg(long)]
@@ -50,8 +50,8 @@ pub(super) async fn run(
 
 /// Opens the backup. The key in it may become the key of this data directory if none is configured.
 fn open(settings: &Settings, args: &RestoreArgs) -> anyhow::Result<CheckedBackup> {
-    let keyring = database::keyring(settings);
-    let own = database::own_key_file(settings);
+    let keyring = master_keys::keyring(settings);
+    let own = master_keys::own_key_file(settings);
     let is_unconfigured = settings.database.url.is_none()
         && settings.secrets.master_key.is_none()
         && settings.secrets.master_key_file.is_none();
@@ -60,13 +60,13 @@ fn open(settings: &Settings, args: &RestoreArgs) -> anyhow::Result<CheckedBackup
     let opened = copies::open_backup(&args.dir, &keys, args.accept_unauthenticated);
     opened.map_err(|error| match error {
         Error::BackupNotSigned(_) | Error::BackupVouchesForItself(_) => anyhow::anyhow!(
-            "{error}. Nothing was restored. If you know where the backup comes from, and that no one \
-             else could write to it, add --accept-unauthenticated"
+            "{error}. Nothing was restored. If you know where the backup comes from, and that no other \
+             user could write to it, add --accept-unauthenticated"
         ),
         Error::BackupKeyMissing { id, available, included } => {
             let ids = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let found = if ids.is_empty() {
-                "none is available here".to_owned()
+                "no key is available here".to_owned()
             } else {
                 format!("only {ids} is available here")
             };

@@ -70,9 +70,8 @@ struct CallbackToken(String);
 impl Secret for CallbackToken {
     fn read(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
-            return Err(
-                "must not be empty: with an empty token anyone could sign a callback".to_owned()
-            );
+            return Err("must not be empty: every client can sign a callback with an empty token"
+                .to_owned());
         }
         if text.contains(['\n', '\r', '\0']) {
             return Err("must be one line".to_owned());

@@ -15,13 +15,19 @@ use super::explain::explain;
 use super::listeners::Listeners;
 use super::plaintext_link::PlaintextLink;
 use super::server_record::ServerRecord;
-use super::shutdown_signal::ShutdownSignal;
+use super::shutdown_signal::{STOP_ALLOWANCE, ShutdownSignal};
 use super::{doctor, first_app, open_files, output, service_manager};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin;
 use crate::service::admin::schema::{self, SchemaState};
 use crate::service::admin::secrets;
+use crate::telemetry::cause_chain;
+
+/// A signal within this time after another one counts as the same signal.
+const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
+/// The time limit of a stop after the second signal.
+const FORCED_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
     // Signals are handled before the start of anything that must stop in order.
@@ -35,8 +41,10 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     if settings.database.url.is_none() {
         doctor::warn_about_space(&settings.data_dir);
     }
-    if let Some(link) = settings.database.url.as_ref().and_then(PlaintextLink::find) {
-        tracing::warn!("{}: {}", link.finding("database.url"), PlaintextLink::REMEDY);
+    for (key, url) in settings.database.used_urls() {
+        if let Some(link) = PlaintextLink::find(url) {
+            tracing::warn!("{}: {}", link.finding(key), PlaintextLink::REMEDY);
+        }
     }
     let Some(database) = Database::open_for_server(settings, &shutdown_signal).await? else {
         return Ok(());
@@ -51,8 +59,8 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
         () = shutdown_signal.requested() => {
             // No request was taken, so there is nothing to drain.
             shutdown_signal.end_drain();
-            let limit = settings.server.shutdown_timeout;
-            shutdown_signal.unless_forced(limit, database.close()).await;
+            let time = shutdown_signal.database_time(settings.server.shutdown_timeout);
+            shutdown_signal.unless_forced(time + STOP_ALLOWANCE, database.close_within(time)).await;
             return Ok(());
         }
     };
@@ -60,7 +68,8 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
         Ok(application) => application.run().await,
         Err(error) => Err(error),
     };
-    database.close().await;
+    let time = shutdown_signal.database_time(settings.server.shutdown_timeout);
+    database.close_within(time).await;
     result
 }
 
@@ -92,15 +101,21 @@ async fn start(
     }
     match schema::state(&admin).await.map_err(explain)? {
         SchemaState::Current => {}
+        SchemaState::ContractsPending(pending) => tracing::info!(
+            pending,
+            "migrations of the kind contract wait for `muster migrate --contract`, to be run after the \
+             last server of the previous release has stopped"
+        ),
+        SchemaState::Extended(migrations) => tracing::warn!(
+            ?migrations,
+            "a newer Muster has extended the database: this program uses it without the additions"
+        ),
         SchemaState::Pending(_) => anyhow::bail!(
             "migrations are pending and database.migrate is false: run `muster migrate` first"
         ),
         SchemaState::Newer(_) | SchemaState::Broken(_) => {
             return Err(explain(admin::Error::ForeignSchema));
         }
-    }
-    if !settings.database.migrate {
-        schema::warn_of_copy(&admin).await.map_err(explain)?;
     }
     secrets::verify(&admin).await.map_err(explain)?;
     let credentials = match database.is_embedded() {
@@ -114,8 +129,8 @@ async fn start(
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
     if let Err(error) = output::text(&welcome(url, credentials.as_deref())) {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "the welcome was not printed; the server runs without it");
+        let error = cause_chain(&error);
+        tracing::warn!(%error, "the welcome was not printed; the server runs without it");
     }
     service_manager::ready();
     Ok(application)
@@ -179,11 +194,6 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal, drain_timeout: Duration) -> 
     });
     Ok(())
 }
-
-/// A signal within this time after another one counts as the same signal.
-const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
-/// The time limit of a stop after the second signal.
-const FORCED_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The URL of the server for clients on this machine.
 fn url(scheme: &str, address: SocketAddr) -> String {

@@ -2,7 +2,9 @@
 //! `NOTIFY_SOCKET` no notification is sent.
 
 use std::io::{self, IsTerminal as _};
+use std::time::Duration;
 
+use crate::telemetry::cause_chain;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,9 +29,16 @@ pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
+/// Reports that the start waits for `reason`, and takes up to `extension` longer.
+pub(super) fn waiting(reason: &str, extension: Duration) {
+    let extension = u32::try_from(extension.as_micros()).unwrap_or(u32::MAX);
+    let status = format!("waiting: {reason}");
+    notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extension)]);
+}
+
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        let error: &dyn std::error::Error = &error;
-        tracing::warn!(error, "the supervisor cannot be notified (NOTIFY_SOCKET)");
+        let error = cause_chain(&error);
+        tracing::warn!(%error, "the supervisor cannot be notified (NOTIFY_SOCKET)");
     }
 }

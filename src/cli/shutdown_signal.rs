@@ -1,12 +1,24 @@
 //! The signal that stops a service: after a drain, gracefully or by force.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The time that a stop may take after the drain and `server.shutdown_timeout`: for traces, the
+/// database, and other parts that do not answer.
+pub const STOP_ALLOWANCE: Duration = Duration::from_secs(10);
+/// The minimum time for the regular stop of the embedded PostgreSQL.
+const MIN_DATABASE_TIME: Duration = Duration::from_secs(2);
 
 /// Stops one service. A clone stops the same service.
 #[derive(Clone, Debug)]
-pub struct ShutdownSignal(watch::Sender<ShutdownStage>);
+pub struct ShutdownSignal {
+    stage: watch::Sender<ShutdownStage>,
+    /// The end of the drain.
+    drained_at: Arc<OnceLock<Instant>>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ShutdownStage {
@@ -18,7 +30,7 @@ enum ShutdownStage {
 
 impl Default for ShutdownSignal {
     fn default() -> Self {
-        Self(watch::channel(ShutdownStage::Run).0)
+        Self { stage: watch::channel(ShutdownStage::Run).0, drained_at: Arc::default() }
     }
 }
 
@@ -31,6 +43,7 @@ impl ShutdownSignal {
 
     /// Ends the drain.
     pub fn end_drain(&self) {
+        self.drained_at.get_or_init(Instant::now);
         self.raise(ShutdownStage::Stop);
     }
 
@@ -42,7 +55,7 @@ impl ShutdownSignal {
     /// Whether a stop was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
-        *self.0.borrow() >= ShutdownStage::Drain
+        *self.stage.borrow() >= ShutdownStage::Drain
     }
 
     /// Waits until a stop is requested.
@@ -63,6 +76,12 @@ impl ShutdownSignal {
         self.reached(ShutdownStage::Stop).await;
     }
 
+    /// The time for the regular stop of the database: the rest of `shutdown_timeout`, and at least 2 s.
+    pub(super) fn database_time(&self, shutdown_timeout: Duration) -> Duration {
+        let used = self.drained_at.get().map_or(Duration::ZERO, Instant::elapsed);
+        shutdown_timeout.saturating_sub(used).max(MIN_DATABASE_TIME)
+    }
+
     /// Waits for `work` until `timeout` has passed or a forced stop is requested. Returns whether
     /// `work` finished.
     pub(super) async fn unless_forced(
@@ -79,7 +98,7 @@ impl ShutdownSignal {
     }
 
     fn raise(&self, to: ShutdownStage) {
-        self.0.send_if_modified(|stage| {
+        self.stage.send_if_modified(|stage| {
             let is_later = *stage < to;
             *stage = to.max(*stage);
             is_later
@@ -88,7 +107,7 @@ impl ShutdownSignal {
 
     async fn reached(&self, target: ShutdownStage) {
         // The wait fails only if all senders are dropped, and `self` is a sender.
-        let _ = self.0.subscribe().wait_for(|stage| *stage >= target).await;
+        let _ = self.stage.subscribe().wait_for(|stage| *stage >= target).await;
     }
 }
 
@@ -119,6 +138,22 @@ mod tests {
             "a forced stop stays forced"
         );
         assert!(signal.unless_forced(LONG, async {}).await, "a finished step counts");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn database_gets_the_rest_of_the_time() {
+        let signal = ShutdownSignal::default();
+        let time =
+            |signal: &ShutdownSignal| signal.database_time(Duration::from_secs(10)).as_secs();
+        tokio::time::advance(LONG).await;
+        assert_eq!(time(&signal), 10, "the server failed by itself");
+        signal.clone().end_drain();
+        assert_eq!(time(&signal), 10);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        signal.end_drain();
+        assert_eq!(time(&signal), 3);
+        tokio::time::advance(LONG).await;
+        assert_eq!(time(&signal), 2);
     }
 
     #[tokio::test(start_paused = true)]

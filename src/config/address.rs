@@ -2,6 +2,10 @@
 
 use std::net::SocketAddr;
 
+/// The distance between a port and the one beside it. Neighboring ports are those that people give to
+/// further servers, so the distance is large.
+const PORT_DISTANCE: u16 = 10_000;
+
 /// Whether `text` is an address to listen on. Host names are resolved only when the server binds.
 pub(super) fn is_address(text: &str) -> bool {
     if text.parse::<SocketAddr>().is_ok() {
@@ -15,16 +19,16 @@ pub(super) fn is_address(text: &str) -> bool {
     port_is_good && is_host_name(host)
 }
 
-/// An address of this machine alone, with the port after that of `bind`: two servers with different
-/// ports get two different addresses. A free port stays one.
+/// An address of this machine alone, with a port far from that of `bind`: two servers with neighboring
+/// ports, or with different loopback addresses, get different addresses. A free port stays one.
 pub(super) fn local_address_beside(bind: &str) -> String {
-    let port = bind.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
-    let beside = match port.unwrap_or_default() {
+    let (host, port) = bind.rsplit_once(':').unwrap_or_default();
+    let beside = match port.parse::<u16>().unwrap_or_default() {
         0 => 0,
-        u16::MAX => u16::MAX - 1,
-        port => port + 1,
+        port => port.checked_add(PORT_DISTANCE).unwrap_or_else(|| port - PORT_DISTANCE),
     };
-    format!("127.0.0.1:{beside}")
+    let host = bind.parse::<SocketAddr>().is_ok_and(|it| it.ip().is_loopback()).then_some(host);
+    format!("{}:{beside}", host.unwrap_or("127.0.0.1"))
 }
 
 /// Whether an address to listen on is one of this machine only. Of the names only `localhost` is.

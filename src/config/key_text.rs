@@ -16,7 +16,7 @@ impl KeyText {
          prints such";
 
     /// Parses standard base64 with padding, or hexadecimal digits, of 32 bytes. Other text is
-    /// rejected, even a key with blanks around it: such a text is probably not the intended key.
+    /// refused, even a key with blanks around it: such a text is probably not the intended key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(match text.len() {

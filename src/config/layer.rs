@@ -1,5 +1,5 @@
 //! The layers of the configuration. Each is a flat map from keys such as `server.bind` to a value
-//! and its origin. Keys that the defaults do not have are rejected here.
+//! and its origin. Keys that the defaults do not have are refused here.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -279,7 +279,7 @@ fn quoted(part: &str) -> String {
 fn kind(value: &DeValue<'_>) -> ValueKind {
     match value {
         DeValue::String(text) => ValueKind::String(text.to_string()),
-        // A number that needs more than 64 bits stays text, which `Reader::number` rejects.
+        // A number that needs more than 64 bits stays text, which `Reader::number` refuses.
         DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
             .map_or_else(|_| ValueKind::String(digits.as_str().to_owned()), ValueKind::I64),
         DeValue::Float(digits) => digits.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float),

@@ -29,7 +29,12 @@ pub struct LimitsConfig {
     /// The maximum number of requests of an app per second; 0 = no limit.
     pub requests_per_second: u32,
     /// The maximum number of requests of an app at once after a pause; 0 = as many as in a second.
-    pub burst: u32,
+    pub max_burst: u32,
+    /// The maximum number of streams and waiting requests of an app; at least 1 and at most
+    /// [`LimitsConfig::max_streams_per_enterprise`].
+    pub max_streams_per_app: usize,
+    /// The maximum number of streams and waiting requests of an enterprise.
+    pub max_streams_per_enterprise: usize,
     /// The maximum number of failed authentication attempts of an address; 0 = no limit.
     pub max_failed_attempts: u32,
 }
@@ -49,7 +54,10 @@ impl LimitsConfig {
             max_response_bytes_in_flight: reader
                 .number("limits.max_response_bytes_in_flight", 1_048_576..=1_099_511_627_776),
             requests_per_second: reader.number("limits.requests_per_second", 0..=1_000_000),
-            burst: reader.number("limits.burst", 0..=1_000_000),
+            max_burst: reader.number("limits.max_burst", 0..=1_000_000),
+            max_streams_per_app: reader.number("limits.max_streams_per_app", 1..=100_000),
+            max_streams_per_enterprise: reader
+                .number("limits.max_streams_per_enterprise", 1..=100_000),
             max_failed_attempts: reader.number("limits.max_failed_attempts", 0..=1_000_000),
         };
         if limits.max_body_bytes_in_flight / 2 < limits.max_body_bytes {
@@ -61,6 +69,13 @@ impl LimitsConfig {
         }
         if limits.max_uri_bytes > limits.max_header_bytes as usize {
             reader.add_contradiction("limits.max_uri_bytes", "at most", "limits.max_header_bytes");
+        }
+        if limits.max_streams_per_app > limits.max_streams_per_enterprise {
+            reader.add_contradiction(
+                "limits.max_streams_per_app",
+                "at most",
+                "limits.max_streams_per_enterprise",
+            );
         }
         if limits.min_members > limits.max_members {
             reader.add_contradiction("limits.min_members", "at most", "limits.max_members");

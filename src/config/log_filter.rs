@@ -56,7 +56,7 @@ impl LogFilter {
     /// The filter for a subscriber.
     #[must_use]
     pub fn to_env_filter(&self) -> EnvFilter {
-        // `parse` has rejected every text of which this would drop a part.
+        // `parse` has refused every text of which this would drop a part.
         EnvFilter::builder().parse_lossy(self.with_quiet())
     }
 

@@ -8,7 +8,7 @@ pub struct PolicyConfig {
     /// The members that may remove other members from a session.
     pub remove_members: RemoveMembers,
     /// How far members may leave or be removed.
-    pub removal: RemovalLimit,
+    pub remaining_members: RemovalLimit,
     /// Whether a sealed create or update that was received before is refused.
     pub refuse_replayed_writes: bool,
 }
@@ -40,8 +40,8 @@ impl PolicyConfig {
                 "policy.remove_members",
                 &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
             ),
-            removal: reader.choice(
-                "policy.removal",
+            remaining_members: reader.choice(
+                "policy.remaining_members",
                 &[
                     ("keep_minimum", RemovalLimit::KeepMinimum),
                     ("down_to_one", RemovalLimit::DownToOne),

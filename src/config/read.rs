@@ -13,7 +13,7 @@ use super::address::{is_address, local_address_beside};
 use super::effective::SettingValue;
 use super::key_text::KeyText;
 use super::log_filter::{DIRECTIVES, LogFilter};
-use super::url::{DatabaseUrl, redact};
+use super::url::{DatabaseUrl, redact, redact_query};
 use super::{ConfigProblem, duration};
 
 /// The maximum length of a value in a message, in characters.
@@ -146,9 +146,9 @@ impl<'a> Reader<'a> {
         self.text(key, expected, |text| is_address(text).then(|| text.to_owned()))
     }
 
-    /// `HOST:PORT`; empty = `None`; "auto" = on this machine, with the port after that of `other`.
+    /// `HOST:PORT`; empty = `None`; "auto" = on this machine, with a port far from that of `other`.
     pub(super) fn address_beside(&mut self, key: &str, other: &str) -> Option<String> {
-        let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
+        let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:17080\", or nothing";
         let address = self.optional(key, expected, str::to_owned, |text| match text {
             "auto" => Some(local_address_beside(other)),
             text => is_address(text).then(|| text.to_owned()),
@@ -159,21 +159,24 @@ impl<'a> Reader<'a> {
         address
     }
 
-    /// A URL, converted by `parse`; empty = `None`.
+    /// A URL of HTTP, converted by `parse`; empty = `None`. No message shows its query.
     pub(super) fn optional_url<T>(
         &mut self,
         key: &str,
         expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        self.optional(key, expected, redact, parse)
+        self.optional(key, expected, redact_query, parse)
     }
 
     /// A PostgreSQL URL; empty = `None`.
     pub(super) fn database_url(&mut self, key: &str) -> Option<DatabaseUrl> {
-        let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \
-                        percent-encoded, or nothing for the embedded database";
-        self.optional_url(key, expected, DatabaseUrl::parse)
+        let problem = match self.find(key).map(|value| &value.kind) {
+            Some(ValueKind::String(text)) => DatabaseUrl::parse(text).err(),
+            _ => None,
+        };
+        let expected = problem.map_or_else(|| "expected text".to_owned(), |text| text.to_string());
+        self.optional(key, &expected, redact, |text| DatabaseUrl::parse(text).ok())
     }
 
     /// Directives of a log filter.

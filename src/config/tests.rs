@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::duration::HOUR;
 use super::*;
 
 type Env<'a> = &'a [(&'a str, &'a str)];
@@ -58,6 +59,8 @@ const OTHERS: Env<'_> = &[
     ("server.request_timeout", "1m"),
     ("server.trusted_proxies", "10.2.0.0/16"),
     ("database.url", "postgres://u:12345@db/muster"),
+    ("database.pooler", "transaction"),
+    ("database.direct_url", "postgres://u:67890@db2/muster"),
     ("database.embedded", "false"),
     ("database.max_connections", "40"),
     ("database.max_batch", "1"),
@@ -85,10 +88,12 @@ const OTHERS: Env<'_> = &[
     ("limits.max_queued", "5"),
     ("limits.max_response_bytes_in_flight", "1048576"),
     ("limits.requests_per_second", "6"),
-    ("limits.burst", "7"),
+    ("limits.max_burst", "7"),
+    ("limits.max_streams_per_app", "9"),
+    ("limits.max_streams_per_enterprise", "6000"),
     ("limits.max_failed_attempts", "8"),
     ("policy.remove_members", "member"),
-    ("policy.removal", "down_to_one"),
+    ("policy.remaining_members", "down_to_one"),
     ("policy.refuse_replayed_writes", "true"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
@@ -137,7 +142,9 @@ fn others() -> Settings {
             trusted_proxies: vec!["10.2.0.0/16".parse().unwrap()],
         },
         database: DatabaseConfig {
-            url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
+            url: DatabaseUrl::parse("postgres://u:12345@db/muster").ok(),
+            pooler: PoolerMode::Transaction,
+            direct_url: DatabaseUrl::parse("postgres://u:67890@db2/muster").ok(),
             embedded: false,
             max_connections: 40,
             max_batch: 1,
@@ -167,12 +174,14 @@ fn others() -> Settings {
             max_queued: 5,
             max_response_bytes_in_flight: 1_048_576,
             requests_per_second: 6,
-            burst: 7,
+            max_burst: 7,
+            max_streams_per_app: 9,
+            max_streams_per_enterprise: 6_000,
             max_failed_attempts: 8,
         },
         policy: PolicyConfig {
             remove_members: RemoveMembers::Member,
-            removal: RemovalLimit::DownToOne,
+            remaining_members: RemovalLimit::DownToOne,
             refuse_replayed_writes: true,
         },
         cache: CacheConfig { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
@@ -205,7 +214,7 @@ fn others() -> Settings {
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
     let ServerConfig { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
-    // Because of TLS, the first header section may take half a second more. After a rejected body
+    // Because of TLS, the first header section may take half a second more. After a refused body
     // the connection stays open for up to a second.
     let slowest = header_timeout + body_timeout + 3 * SECOND / 2;
     assert!(slowest < 10 * SECOND, "{slowest:?}");
@@ -242,6 +251,8 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
             },
             database: DatabaseConfig {
                 url: None,
+                pooler: PoolerMode::None,
+                direct_url: None,
                 embedded: true,
                 max_connections: 10,
                 max_batch: 64,
@@ -269,12 +280,14 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
                 max_queued: 4_096,
                 max_response_bytes_in_flight: 268_435_456,
                 requests_per_second: 0,
-                burst: 0,
+                max_burst: 0,
+                max_streams_per_app: 2_000,
+                max_streams_per_enterprise: 5_000,
                 max_failed_attempts: 10,
             },
             policy: PolicyConfig {
                 remove_members: RemoveMembers::Owner,
-                removal: RemovalLimit::KeepMinimum,
+                remaining_members: RemovalLimit::KeepMinimum,
                 refuse_replayed_writes: false,
             },
             cache: CacheConfig {
@@ -298,7 +311,7 @@ fn the_defaults_are_valid_and_have_the_documented_values() {
                 delivered_retention: 7 * DAY,
                 failed_retention: 30 * DAY,
             },
-            metrics: MetricsConfig { bind: Some("127.0.0.1:7081".to_owned()) },
+            metrics: MetricsConfig { bind: Some("127.0.0.1:17080".to_owned()) },
             tracing: TracingConfig { otlp_endpoint: None, sample_one_in: 1 },
             log: LogConfig { level: LogFilter::default(), format: LogFormat::Pretty },
         }
@@ -341,7 +354,8 @@ fn the_environment_sets_every_key() {
         let is_named = |setting: &&(&str, &str)| names.iter().any(|name| setting.0.ends_with(name));
         env.iter().filter(is_named).copied().collect()
     };
-    let pairs = [of(["TLS_CERT", "TLS_KEY"]), of(["__URL", "__EMBEDDED"])];
+    let pairs =
+        [of(["TLS_CERT", "TLS_KEY"]), of(["__URL", "__EMBEDDED"]), of(["__URL", "__POOLER"])];
     let singly = env
         .iter()
         .filter(|setting| !pairs.concat().contains(setting) || setting.0.ends_with("__URL"));
@@ -467,7 +481,7 @@ fn variables_of_other_programs_are_ignored() {
 }
 
 #[test]
-fn every_refusal_names_key_value_origin_and_what_was_expected() {
+fn every_refusal_names_key_value_origin_and_expectation() {
     let duration = "in seconds or as text such as \"90s\"";
     let address = "expected HOST:PORT, such as \"127.0.0.1:7080\", \"[::1]:7080\" or \
                    \"localhost:7080\"";
@@ -506,7 +520,7 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("limits.min_members = 0", "expected a whole number from 1 to 100000"),
         ("limits.max_members = 100001", "expected a whole number from 1 to 100000"),
         ("policy.remove_members = \"Owner\"", "expected \"owner\" or \"member\""),
-        ("policy.removal = \"one\"", "expected \"keep_minimum\" or \"down_to_one\""),
+        ("policy.remaining_members = \"one\"", "expected \"keep_minimum\" or \"down_to_one\""),
         ("log.format = \"xml\"", "expected \"pretty\" or \"json\""),
     ] {
         let message = problem(&line.replace("a list", "[1]"), &[]);
@@ -566,10 +580,17 @@ fn misspelled_log_levels_are_refused() {
 #[test]
 fn metrics_address_follows_the_api_address() {
     for (bind, expected) in [
-        ("127.0.0.1:7080", "127.0.0.1:7081"),
-        ("127.0.0.1:7081", "127.0.0.1:7082"),
-        ("0.0.0.0:9000", "127.0.0.1:9001"),
-        ("[::1]:65535", "127.0.0.1:65534"),
+        ("127.0.0.1:7080", "127.0.0.1:17080"),
+        ("127.0.0.1:7081", "127.0.0.1:17081"),
+        ("127.0.0.2:7080", "127.0.0.2:17080"),
+        ("[::1]:7080", "[::1]:17080"),
+        ("0.0.0.0:9000", "127.0.0.1:19000"),
+        ("[::]:9000", "127.0.0.1:19000"),
+        ("10.0.0.7:9000", "127.0.0.1:19000"),
+        ("127.0.0.1:55535", "127.0.0.1:65535"),
+        ("127.0.0.1:55536", "127.0.0.1:45536"),
+        ("[::1]:65535", "[::1]:55535"),
+        ("localhost:1", "127.0.0.1:10001"),
         ("localhost:0", "127.0.0.1:0"),
     ] {
         let settings = load(Some(&format!("server.bind = \"{bind}\"")), &[]).unwrap();
@@ -577,6 +598,20 @@ fn metrics_address_follows_the_api_address() {
     }
     let set = "server.bind = \"127.0.0.1:9000\"\nmetrics.bind = \"127.0.0.1:7081\"";
     assert_eq!(load(Some(set), &[]).unwrap().metrics.bind.as_deref(), Some("127.0.0.1:7081"));
+}
+
+#[test]
+fn servers_on_neighboring_ports_do_not_meet() {
+    let addresses = |port: u16| {
+        let bind = format!("server.bind = \"127.0.0.1:{port}\"");
+        let settings = load(Some(&bind), &[]).unwrap();
+        [settings.server.bind, settings.metrics.bind.unwrap()]
+    };
+    for first in [1, 1024, 7080, 17_080, 45_530, 55_530, 65_500] {
+        let all: Vec<String> = (first..first + 30).flat_map(addresses).collect();
+        let different: BTreeSet<&String> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{first}");
+    }
 }
 
 #[test]
@@ -590,7 +625,7 @@ fn metrics_address_differs_from_the_api_address() {
          server.bind, which is \"127.0.0.1:7080\" (the default)"
     );
     let bad = problem("metrics.bind = \"7081\"", &[]);
-    let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
+    let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:17080\", or nothing";
     assert!(bad.ends_with(expected), "{bad}");
 }
 
@@ -615,6 +650,15 @@ fn contradicting_values_are_reported_together() {
         problem("limits.max_header_bytes = 4096", &[]),
         "limits.max_uri_bytes = 8192 (the default): expected at most limits.max_header_bytes, which is \
          4096 (muster.toml, line 1)"
+    );
+}
+
+#[test]
+fn streams_of_an_app_are_at_most_those_of_its_enterprise() {
+    assert_eq!(
+        problem("limits.max_streams_per_enterprise = 1999", &[]),
+        "limits.max_streams_per_app = 2000 (the default): expected at most \
+         limits.max_streams_per_enterprise, which is 1999 (muster.toml, line 1)"
     );
 }
 
@@ -682,12 +726,14 @@ fn a_variable_may_name_a_file_that_holds_the_value() {
             let path = file("value", &format!("{value}{end}"));
             let in_file = match *key {
                 // The other key needs this one, and these are separate keys.
-                "database.embedded" => load(None, &[url, (&name, &path)]),
+                "database.embedded" | "database.pooler" => load(None, &[url, (&name, &path)]),
                 "server.tls_cert" | "server.tls_key" | "secrets.master_key" => continue,
                 _ => load(None, &[(&name, &path)]),
             };
             let direct = match *key {
-                "database.embedded" => load(None, &[url, (&variable(key), value)]),
+                "database.embedded" | "database.pooler" => {
+                    load(None, &[url, (&variable(key), value)])
+                }
                 _ => load(None, &[(&variable(key), value)]),
             };
             assert_eq!(in_file.unwrap(), direct.unwrap(), "{name}");
@@ -926,7 +972,7 @@ fn no_secret_is_explained() {
     let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (&**name, *value)).collect();
     let settings = explained(None, &env);
     let shown = format!("{settings:?}");
-    for secret in ["AAECAwQF", "ff010203", "12345"] {
+    for secret in ["AAECAwQF", "ff010203", "12345", "67890"] {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert!(shown.contains("postgres://u:***@db/muster"), "{shown}");

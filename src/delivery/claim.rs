@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::single_flight::connect_deadline;
 use crate::repository;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 use crate::repository::deliveries::{self, AppCapacity, ClaimBatch, Lease};
 
 /// Claims up to `max` deliveries, and for each app as many as its capacity allows.

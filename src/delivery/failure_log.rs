@@ -76,7 +76,7 @@ impl FailureLog {
         });
     }
 
-    /// Forgets the apps that `keep` rejects, because nothing is sent to them any more.
+    /// Forgets the apps that `keep` refuses, because nothing is sent to them any more.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&(Buin, AppId)) -> bool) {
         self.apps.retain(|app, _| keep(app));
     }

@@ -50,23 +50,26 @@ impl InFlight {
         max.saturating_sub(quick).min(sockets)
     }
 
-    /// Whether the circuit of `app` is open, so that only a few attempts are made.
-    pub(super) fn is_circuit_open(&self, app: &AppKey) -> bool {
-        self.circuit_breakers.get(app).is_some_and(|(_, circuit)| circuit.is_open())
+    /// Whether the circuit breaker of `app` is open, so that only a few attempts are made.
+    pub(super) fn is_circuit_breaker_open(&self, app: &AppKey) -> bool {
+        self.circuit_breakers.get(app).is_some_and(|(_, circuit_breaker)| circuit_breaker.is_open())
     }
 
-    /// Removes the circuits of apps without callbacks, and of apps whose receiver was changed since
+    /// Removes the circuit breakers of apps without callbacks, and of apps whose receiver was changed since
     /// it failed.
-    pub(super) fn retain_circuits(&mut self, directory: &AppDirectory) {
+    pub(super) fn retain_circuit_breakers(&mut self, directory: &AppDirectory) {
         self.circuit_breakers.retain(|(buin, app_id), (failed, _)| {
             let current = directory.subscriber(*buin, app_id);
             current.is_some_and(|current| current.has_receiver_of(failed))
         });
     }
 
-    /// The number of apps whose circuit is open.
-    pub(super) fn open_circuits(&self) -> usize {
-        self.circuit_breakers.values().filter(|(_, circuit)| circuit.is_open()).count()
+    /// The number of apps whose circuit breaker is open.
+    pub(super) fn open_circuit_breakers(&self) -> usize {
+        self.circuit_breakers
+            .values()
+            .filter(|(_, circuit_breaker)| circuit_breaker.is_open())
+            .count()
     }
 
     /// The number of running attempts to `app`.
@@ -74,9 +77,9 @@ impl InFlight {
         self.per_app.get(app).copied().unwrap_or_default()
     }
 
-    /// The approximate number of acknowledgements per second of `app`; 0 while its circuit is open.
+    /// The approximate number of acknowledgements per second of `app`; 0 while its circuit breaker is open.
     pub(super) fn ack_rate(&mut self, app: &AppKey) -> usize {
-        if self.is_circuit_open(app) {
+        if self.is_circuit_breaker_open(app) {
             return 0;
         }
         self.ack_rates.get_mut(app).map_or(0, |rate| rate.per_second(Instant::now()))
@@ -92,8 +95,10 @@ impl InFlight {
         free: usize,
         now: DateTime<Utc>,
     ) -> usize {
-        let permits =
-            self.circuit_breakers.get(app).map_or(max, |(_, circuit)| circuit.permits(max, now));
+        let permits = self
+            .circuit_breakers
+            .get(app)
+            .map_or(max, |(_, circuit_breaker)| circuit_breaker.permits(max, now));
         let in_flight = self.in_flight_for(app);
         let fair = if in_flight == 0 { free.div_ceil(2) } else { free / 2 };
         permits.saturating_sub(in_flight).min(fair)
@@ -171,18 +176,22 @@ impl InFlight {
         if let Some(error) = record.error.as_deref() {
             ack_rate.record_failure();
             self.failures.record_failure(app, error, *next_state == NextState::Failed);
-            let (failing, circuit) = self
+            let (failing, circuit_breaker) = self
                 .circuit_breakers
                 .entry(app.clone())
                 .or_insert_with(|| (context.clone(), CircuitBreaker::default()));
-            if failing.has_receiver_of(context) && circuit.record_failure(id.session_id, now) {
+            if failing.has_receiver_of(context)
+                && circuit_breaker.record_failure(id.session_id, now)
+            {
                 tracing::warn!(buin, app_id, error, "callbacks fail steadily: sending fewer");
             }
             return;
         }
         ack_rate.record_ack(finished_at);
-        let closed =
-            self.circuit_breakers.remove(app).is_some_and(|(_, circuit)| circuit.is_open());
+        let closed = self
+            .circuit_breakers
+            .remove(app)
+            .is_some_and(|(_, circuit_breaker)| circuit_breaker.is_open());
         if self.failures.record_ack(app) || closed {
             tracing::info!(buin, app_id, "callbacks arrive again");
         }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::single_flight::connect_deadline;
 use crate::repository;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 use crate::repository::deliveries::{self, CompletedAttempt, Lease, ReleasedDelivery};
 
 /// The number of results that do not wait for more. The fixed cost of a statement is that of six

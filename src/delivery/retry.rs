@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+/// The longest wait that a receiver may request.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(4 * 60 * 60);
+/// Waits are randomly up to this share longer or shorter, so that deliveries that failed together
+/// are not retried together.
+const JITTER: f64 = 0.2;
+
 /// The waits after failed attempts, and the time limit of all attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySchedule {
@@ -22,12 +28,6 @@ pub enum RetryDecision {
     /// The delivery is given up.
     GiveUp,
 }
-
-/// The longest wait that a receiver may request.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(4 * 60 * 60);
-/// Waits are randomly up to this share longer or shorter, so that deliveries that failed together
-/// are not retried together.
-const JITTER: f64 = 0.2;
 
 /// Decides after the failed attempt number `attempt` (from 1) of a round that began at
 /// `first_tried_at`. `retry_after` is the wait that the receiver requested; `jitter` is a random

@@ -17,6 +17,7 @@ use super::kept_connection::{ObserveConnects, observe, was_closed};
 use super::{NetworkPolicy, parse_retry_after};
 use crate::service::AppContext;
 use crate::telemetry::Trace;
+use crate::telemetry::cause_chain;
 use crate::wire::{Message, callback_body, is_acknowledgement, sign};
 
 /// The bytes of a response that are read. A longer response acknowledges nothing.
@@ -88,7 +89,7 @@ impl CallbackSender {
             Ok(client) => (client, true),
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %cause_chain(&error),
                     "callbacks to https URLs will fail: install this system's CA certificates"
                 );
                 (build(usize::MAX, false)?, false)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 
 /// The maximum wait for a connection. Callbacks are not urgent, but must not wait forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ const NO_SESSION: &str = "{00000000-0000-0000-0000-000000000000}";
 /// The result of a test callback.
 #[derive(Clone, Debug)]
 pub struct TestCallback {
-    /// The URL to which the callback was sent.
+    /// The URL to which the callback was sent, without its user, password and query.
     pub url: String,
     /// The outcome of the attempt.
     pub outcome: AttemptOutcome,
@@ -36,7 +36,7 @@ pub async fn send_test_callback(
     clock: &Clock,
 ) -> Result<TestCallback, NoCallbackUrl> {
     let context = AppContext::from(registered);
-    let url = context.app.callback.as_ref().ok_or(NoCallbackUrl)?.url.clone();
+    let url = context.app.callback.as_ref().ok_or(NoCallbackUrl)?.public_url();
     let now = clock.now();
     // Each test has a new id, because receivers ignore an id that they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());

@@ -20,12 +20,13 @@ use super::result_buffer::ResultBuffer;
 use super::single_flight::SingleFlight;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::pool::PoolLimits;
 use crate::repository::deliveries::{AppCapacity, ClaimBatch, Lease};
-use crate::repository::pool::PoolLimits;
 use crate::repository::{self, Pool};
 use crate::service::{AppDirectory, ChangeNotifier};
 use crate::telemetry::Traces;
+use crate::telemetry::cause_chain;
 
 /// Deliveries that may be claimed before they have a slot, in total.
 const PREFETCH: usize = 256;
@@ -128,7 +129,9 @@ impl Worker {
         self.in_flight.log_failures(self.clock.now());
         let callbacks = &self.metrics.callbacks;
         callbacks.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
-        callbacks.open_circuits.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
+        callbacks
+            .open_circuit_breakers
+            .store(self.in_flight.open_circuit_breakers() as u64, Ordering::Relaxed);
     }
 
     /// Sends everything that is due now, or becomes due by sending it, and waits for the end.
@@ -166,7 +169,7 @@ impl Worker {
             if let Err(error) = self.next_event().await {
                 // The leases end, and the callbacks are sent again: at least once.
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %cause_chain(&error),
                     "cannot store the results of callbacks that were sent"
                 );
                 self.results = ResultBuffer::default();
@@ -265,7 +268,7 @@ impl Worker {
             return;
         }
         self.poll_due = false;
-        self.in_flight.retain_circuits(&self.directory);
+        self.in_flight.retain_circuit_breakers(&self.directory);
         let now = self.clock.now();
         let free = self.in_flight.free_slots(self.options.max_concurrency);
         let max = (free + PREFETCH).saturating_sub(self.prefetched.len());
@@ -280,7 +283,7 @@ impl Worker {
             let slots = if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
             if slots > 0 {
                 let in_flight = self.in_flight.in_flight_for(&app) + buffered;
-                let probing = self.in_flight.is_circuit_open(&app);
+                let probing = self.in_flight.is_circuit_breaker_open(&app);
                 let (buin, app_id) = app;
                 capacities.push(AppCapacity { buin, app_id, in_flight, slots, probing });
             }

@@ -7,6 +7,9 @@ use zeroize::Zeroize as _;
 
 use super::{AllowedForms, AppId, Buin};
 
+/// The place of a part that may be secret.
+const HIDDEN: &str = "…";
+
 /// An app of an enterprise, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
@@ -24,7 +27,7 @@ pub struct App {
     pub callback: Option<Callback>,
     /// Whether callbacks are stored instead of sent.
     pub callbacks_paused: bool,
-    /// Whether the app is disabled: its tokens and keys are rejected.
+    /// Whether the app is disabled: its tokens and keys are refused.
     pub disabled: bool,
 }
 
@@ -74,6 +77,24 @@ impl Callback {
     pub fn origin(&self) -> Option<String> {
         url_origin(&self.url)
     }
+
+    /// The URL without its user, password and query, which may be secret.
+    #[must_use]
+    pub fn public_url(&self) -> String {
+        let Some(origin) = self.origin() else { return HIDDEN.to_owned() };
+        let after_scheme = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let (address, query) = match after_scheme.find(['?', '#']) {
+            Some(end) => after_scheme.split_at(end),
+            None => (after_scheme, ""),
+        };
+        let path = address.find(['/', '\\']).map_or("", |begin| &address[begin..]);
+        match (path.contains('@'), query.is_empty()) {
+            // More than two slashes may begin a user and a password.
+            (true, _) => format!("{origin}/{HIDDEN}"),
+            (false, true) => format!("{origin}{path}"),
+            (false, false) => format!("{origin}{path}?{HIDDEN}"),
+        }
+    }
 }
 
 /// Scheme, host and port of a URL, without a user and a password; `None` for any other text.
@@ -93,7 +114,7 @@ impl Drop for Callback {
 
 impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callback").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Callback").field("url", &self.public_url()).finish_non_exhaustive()
     }
 }
 
@@ -211,6 +232,22 @@ mod tests {
             assert_eq!(callback.origin().as_deref(), Some(shown), "{url}");
         }
         assert_eq!(url_origin("s3cret"), None);
+    }
+
+    #[test]
+    fn public_url_has_no_user_password_and_query() {
+        for (url, shown) in [
+            ("https://a.example:8443/hook", "https://a.example:8443/hook"),
+            ("https://a.example", "https://a.example"),
+            ("http://user:s3cret@a.example/ok?token=s3cret", "http://a.example/ok?…"),
+            ("http://a.example?s3cret", "http://a.example?…"),
+            ("http://a.example/#s3cret", "http://a.example/?…"),
+            ("http:///user:s3cret@a.example/ok", "http:///…"),
+            ("http:user:s3cret@a.example", "…"),
+        ] {
+            let callback = Callback { url: url.to_owned(), token: "t".to_owned() };
+            assert_eq!(callback.public_url(), shown, "{url}");
+        }
     }
 
     #[test]

@@ -5,6 +5,10 @@ use serde_json::{Map, Value};
 
 use super::RuleViolation;
 
+/// The size of a map node, which has room for eleven entries and may be half full.
+const NODE_BYTES: usize = 640;
+const MIN_ENTRIES_PER_NODE: usize = 6;
+
 /// A JSON object of at most 16 KiB in compact form. Like every result of a merge patch, it has no
 /// `null` member at any depth of objects. Lists may contain `null`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,10 +92,6 @@ impl Attributes {
     }
 }
 
-/// The size of a map node, which has room for eleven entries and may be half full.
-const NODE_BYTES: usize = 640;
-const MIN_ENTRIES_PER_NODE: usize = 6;
-
 fn size_of_object(map: &Map<String, Value>) -> usize {
     let entries = map.iter().map(|(name, value)| name.len() + size_of_value(value));
     NODE_BYTES * map.len().div_ceil(MIN_ENTRIES_PER_NODE) + entries.sum::<usize>()
@@ -111,6 +111,12 @@ impl AttributesPatch {
     #[must_use]
     pub fn new(patch: Map<String, Value>) -> Self {
         Self(patch)
+    }
+
+    /// The estimated memory, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of_object(&self.0)
     }
 
     /// The patch as a map.

@@ -410,9 +410,9 @@ mod tests {
         assert_eq!(to("a", "a", &[], &[]), Ok(None));
         let refusal = |act| Err(RuleViolation::OwnerOnly { act });
         assert_eq!(to("b", "b", &[], &[]), refusal(OwnerOnlyAction::HandOver));
-        let stranger = |owner| Err(RuleViolation::OwnerNotAMember { owner: account(owner) });
-        assert_eq!(to("a", "x", &[], &[]), stranger("x"));
-        assert_eq!(to("a", "b", &["d"], &["b"]), stranger("b"));
+        let not_a_member = |owner| Err(RuleViolation::OwnerNotAMember { owner: account(owner) });
+        assert_eq!(to("a", "x", &[], &[]), not_a_member("x"));
+        assert_eq!(to("a", "b", &["d"], &["b"]), not_a_member("b"));
     }
 
     #[test]

@@ -73,12 +73,8 @@ impl FromStr for AppId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        text::check_length(text, Self::MAX)?;
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        match text.chars().find(|c| !allowed(*c)) {
-            Some(c) => Err(Invalid::Character(c)),
-            None => Ok(Self(text.into())),
-        }
+        text::check_identifier(text, Self::MAX)?;
+        Ok(Self(text.into()))
     }
 }
 

@@ -10,9 +10,11 @@ mod app;
 mod attributes;
 mod audit;
 mod comparison;
+mod consumer;
 mod decide;
 mod delivery;
 mod event;
+mod feed;
 mod find;
 mod id;
 mod idempotency;
@@ -31,11 +33,16 @@ pub use app::{
 pub use attributes::{Attributes, AttributesPatch};
 pub use audit::{Actor, AuditEntry, AuditFilter};
 pub use comparison::{Difference, DifferingSession, SessionVersion, compare_ranges, difference};
+pub use consumer::{
+    Consumer, ConsumerLease, ConsumerLimits, ConsumerMember, ConsumerName, ConsumerState,
+    InvalidLease, LeasedEvent, MemberLeases, ParkedEvent,
+};
 pub use decide::Change;
 pub use delivery::{
     AttemptRecord, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary, InvalidDeliveryId,
 };
 pub use event::{Changes, Event, EventKind, MissingEvents, Replay, UnknownEventKind};
+pub use feed::{FeedEvent, FeedFilter, FeedSeq, SessionRole};
 pub use find::{SessionFilter, Sort, SortKey, TitlePart};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use idempotency::IdempotencyKey;

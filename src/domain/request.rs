@@ -73,6 +73,16 @@ impl Action {
         matches!(self, Self::Update(update) if *update == Update::default())
     }
 
+    /// The estimated memory of the attributes in the action, in bytes.
+    #[must_use]
+    pub fn attributes_size(&self) -> usize {
+        match self {
+            Self::Update(update) => update.attributes.as_ref().map_or(0, AttributesPatch::size),
+            Self::Revert(session) => session.attributes.size(),
+            Self::Members(_) | Self::Dissolve | Self::Restore => 0,
+        }
+    }
+
     /// The number of accounts in the action.
     #[must_use]
     pub fn account_count(&self) -> usize {

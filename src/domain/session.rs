@@ -183,6 +183,29 @@ pub(super) fn dedup_stable(accounts: Vec<Account>) -> Vec<Account> {
 }
 
 #[cfg(test)]
+impl Session {
+    /// A session of these members, of whom the first one is the owner.
+    pub(crate) fn sample(number: u128, members: &[&str]) -> Self {
+        let rules = Rules {
+            min_members: 1,
+            min_remaining: 1,
+            max_members: 99_999,
+            remove_members: RemovePolicy::Owner,
+        };
+        let members: Vec<_> = members.iter().map(|name| Account::new(name).unwrap()).collect();
+        let new = NewSession {
+            title: Title::new("t").unwrap(),
+            creator: members[0].clone(),
+            members,
+            attributes: Attributes::default(),
+            reason: None,
+        };
+        let (id, buin) = (SessionId::new(uuid::Uuid::from_u128(number)), Buin::new(1).unwrap());
+        Self::create(id, buin, new, &rules, DateTime::UNIX_EPOCH).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -96,6 +96,16 @@ pub(super) fn check_length(text: &str, max: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Checks that a text is 1 to `max` of `A–Z a–z 0–9 . _ -`.
+pub(super) fn check_identifier(text: &str, max: usize) -> Result<(), Invalid> {
+    check_length(text, max)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match text.chars().find(|c| !allowed(*c)) {
+        Some(c) => Err(Invalid::Character(c)),
+        None => Ok(()),
+    }
+}
+
 /// Checks that a text has no control character.
 pub(super) fn check_no_control(text: &str) -> Result<(), Invalid> {
     match text.chars().find(|c| c.is_control()) {

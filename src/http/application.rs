@@ -8,6 +8,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
 use super::body::budget::{BodyBudget, SharedBodyBudget};
+use super::health::Fingerprint;
 use super::metrics_server::{MetricsListener, MetricsServer};
 use super::middleware::pipeline::Pipeline;
 use super::options::Options;
@@ -31,6 +32,8 @@ pub fn serve(
     let proxies = services.auth.client_ips().trusted_proxies().clone();
     let bodies = SharedBodyBudget::new(options.max_body_bytes_in_flight, metrics.clone());
     let bodies = Arc::new(bodies);
+    let fingerprint = Fingerprint::new(services.readiness.database(), listener.address()?.port());
+    let fingerprint = web::Data::new(fingerprint);
     let app = move || {
         let sessions = services.sessions.for_current_thread();
         let turns = sessions.work_turns().clone();
@@ -46,6 +49,7 @@ pub fn serve(
                 pipeline.clone().handle(request, next)
             }))
             .app_data(bodies)
+            .app_data(fingerprint.clone())
             .app_data(web::Data::from(drain.clone()))
             .configure(|app| router(app, &services, options))
     };
@@ -65,9 +69,12 @@ pub fn serve_metrics(
     options: Options,
 ) -> io::Result<MetricsServer> {
     let shutdown = api.shutdown().clone();
+    let fingerprint =
+        web::Data::new(Fingerprint::new(readiness.database(), listener.address()?.port()));
     listener.serve(source, options, move |app: &mut web::ServiceConfig| {
         app.app_data(web::Data::from(readiness.clone()))
             .app_data(web::Data::from(shutdown.clone()))
+            .app_data(fingerprint.clone())
             .configure(health::router);
     })
 }

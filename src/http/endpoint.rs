@@ -43,8 +43,8 @@ impl<E: ResponseError + 'static> IntoHttpResponse for Result<HttpResponse, E> {
 
 /// The errors of an API outside its handlers: a wrong method, or no response in time.
 pub(super) trait ApiError: ResponseError + From<NoResponse> + 'static {
-    /// The path has handlers for other methods only; `allow` lists them for the `Allow` header.
-    fn method_not_allowed(allow: String) -> Self;
+    /// The path has handlers for other methods than `got` only; `allow` lists them for the `Allow` header.
+    fn method_not_allowed(allow: String, got: &Method) -> Self;
 }
 
 /// A path of an API with errors `E`, and its handler for each method.
@@ -137,7 +137,7 @@ impl<E: ApiError> EndpointService<E> {
             None => {
                 let allow: Vec<&str> =
                     self.handlers.iter().map(|handler| handler.method.as_str()).collect();
-                HttpResponse::from_error(E::method_not_allowed(allow.join(", ")))
+                HttpResponse::from_error(E::method_not_allowed(allow.join(", "), request.method()))
             }
         };
         Ok(ServiceResponse::new(request, response))

@@ -17,15 +17,16 @@ use super::options::Options;
 use super::transport::{Listener, Server};
 use crate::metrics::Format;
 use crate::service::MetricsSource;
+use crate::telemetry::cause_chain;
+
+/// More connections than scrapers need.
+const MAX_CONNECTIONS: usize = 64;
 
 /// A bound socket for metrics.
 pub struct MetricsListener(Listener);
 
 /// A server of `/metrics` and health.
 pub struct MetricsServer(Server);
-
-/// More connections than scrapers need.
-const MAX_CONNECTIONS: usize = 64;
 
 impl MetricsListener {
     /// Binds the first free address of `address`, as `HOST:PORT`; port 0 selects a free port.
@@ -116,7 +117,7 @@ async fn metrics(request: HttpRequest, source: web::Data<MetricsSource>) -> Http
             HttpResponse::Ok().insert_header((CONTENT_TYPE, format.content_type())).body(text)
         }
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot render the metrics");
+            tracing::error!(error = %cause_chain(&error), "cannot render the metrics");
             HttpResponse::InternalServerError().finish()
         }
     }

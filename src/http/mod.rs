@@ -27,6 +27,7 @@ mod v1;
 
 pub use application::{serve, serve_metrics};
 pub use auth::{AuthOptions, RequestAuth};
+pub use health::FINGERPRINT_HEADER;
 pub use metrics_server::{MetricsListener, MetricsServer, MetricsShutdown};
 pub use middleware::response_budget::ResponseBudget;
 pub use options::Options;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use arc_swap::ArcSwap;
 
 pub use self::error::KeyringError;
+use crate::telemetry::cause_chain;
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// The master keys of this process.
@@ -89,8 +90,8 @@ impl Keyring {
         find_cached().or_else(|| {
             self.file.as_ref()?;
             if let Err(error) = self.load() {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the master keys cannot be read again");
+                let error = cause_chain(&error);
+                tracing::warn!(%error, "the master keys cannot be read again");
             }
             find_cached()
         })

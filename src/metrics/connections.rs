@@ -5,6 +5,16 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::{Counter, Gauge};
 
+const CLOSE_REASONS: [(CloseReason, &str); 7] = [
+    (CloseReason::Handshake, "handshake"),
+    (CloseReason::Header, "header"),
+    (CloseReason::Body, "body"),
+    (CloseReason::Write, "write"),
+    (CloseReason::Address, "address"),
+    (CloseReason::Evicted, "evicted"),
+    (CloseReason::Memory, "memory"),
+];
+
 /// The connections of a server.
 #[derive(Debug, Default)]
 pub struct Connections {
@@ -14,6 +24,8 @@ pub struct Connections {
     /// When the current certificate expires, as a Unix time; 0 without TLS.
     pub certificate_not_after: AtomicI64,
     closed: [Counter; CLOSE_REASONS.len()],
+    /// HTTP/2 requests that were refused or reset because they did not fit into the memory for them.
+    pub rejected_streams: Counter,
 }
 
 /// Why the server closed a connection: the step that was too slow, or that it has too many.
@@ -29,21 +41,11 @@ pub enum CloseReason {
     Write,
     /// No step: the address of the client has too many connections.
     Address,
-    /// No step: the connection was idle without a valid credential, and another one needed its place.
+    /// No step: the connection was idle, and another one needed its place.
     Evicted,
-    /// No step: the headers that the client sent did not fit into the memory for them.
+    /// No step: the headers or requests that the client sent did not fit into the memory for them.
     Memory,
 }
-
-const CLOSE_REASONS: [(CloseReason, &str); 7] = [
-    (CloseReason::Handshake, "handshake"),
-    (CloseReason::Header, "header"),
-    (CloseReason::Body, "body"),
-    (CloseReason::Write, "write"),
-    (CloseReason::Address, "address"),
-    (CloseReason::Evicted, "evicted"),
-    (CloseReason::Memory, "memory"),
-];
 
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]

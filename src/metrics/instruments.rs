@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::{
-    Connections, Counter, Histogram, HistoryStats, RequestBodies, Requests, ResponseStats,
-    StatementStats,
+    Connections, Counter, FeedStats, Histogram, HistoryStats, RequestBodies, Requests,
+    ResponseStats, StatementStats,
 };
 
 /// The instruments of one application.
@@ -37,6 +37,8 @@ pub struct Metrics {
     pub version_conflicts: Counter,
     /// Changes that were decided again because PostgreSQL resolved a deadlock.
     pub deadlocks: Counter,
+    /// The numbering of changes.
+    pub feed: FeedStats,
     /// Reads of histories.
     pub history: HistoryStats,
     /// Large responses that their clients have not read yet.
@@ -52,8 +54,8 @@ pub struct Metrics {
 pub struct SealedRejections {
     /// Texts that are not one JSON object sealed with the app's key.
     pub unopened: Counter,
-    /// Texts that were not looked at, because the app was held off at the address.
-    pub held_off: Counter,
+    /// Texts that were not looked at, because the app was throttled at the address.
+    pub throttled: Counter,
     /// Texts that were used before.
     pub replayed: Counter,
     /// Token requests with a wrong key or a wrong time.
@@ -76,7 +78,7 @@ pub struct Callbacks {
     /// The number of attempts that run now.
     pub in_flight: AtomicU64,
     /// The number of apps whose circuit is open now.
-    pub open_circuits: AtomicU64,
+    pub open_circuit_breakers: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -95,6 +97,7 @@ impl Default for Metrics {
             cache_evictions: Counter::default(),
             version_conflicts: Counter::default(),
             deadlocks: Counter::default(),
+            feed: FeedStats::default(),
             history: HistoryStats::default(),
             responses: ResponseStats::default(),
             sealed_rejections: SealedRejections::default(),
@@ -105,7 +108,7 @@ impl Default for Metrics {
                 failed: Counter::default(),
                 durations: Histogram::for_long_durations(),
                 in_flight: AtomicU64::new(0),
-                open_circuits: AtomicU64::new(0),
+                open_circuit_breakers: AtomicU64::new(0),
             },
         }
     }

@@ -10,6 +10,8 @@
 
 mod cells;
 mod connections;
+mod consumers;
+mod feed;
 mod history;
 mod instruments;
 mod page;
@@ -24,10 +26,12 @@ mod statements;
 
 pub use cells::{Counter, Gauge, Histogram};
 pub use connections::{CloseReason, Connections, OpenConnection};
+pub use consumers::ConsumerStats;
+pub use feed::FeedStats;
 pub use history::HistoryStats;
 pub use instruments::{Callbacks, Metrics, SealedRejections};
 pub use page::Format;
-pub use pool_wait::AcquireStats;
+pub use pool_wait::{AcquireStats, GivenUpStats};
 pub use process::Disk;
 pub use request_bodies::RequestBodies;
 pub use requests::{Requests, Route};

@@ -35,3 +35,14 @@ impl AcquireStats {
         acquired
     }
 }
+
+/// The statements that were given up because their answer did not come in time.
+#[derive(Debug, Default)]
+pub struct GivenUpStats {
+    /// All such statements.
+    pub given_up: Counter,
+    /// Those whose connection was ended at the server.
+    pub ended: Counter,
+    /// Those that could not be ended, mostly because the server was gone as well.
+    pub left: Counter,
+}

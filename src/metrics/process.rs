@@ -2,7 +2,10 @@
 //!
 //! They are read from `/proc`, which only Linux has: elsewhere these metrics are missing.
 
+use std::fmt;
 use std::path::Path;
+
+use super::page::{MetricsWriter, WriteMetrics};
 
 /// A file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,22 @@ pub(super) struct Process {
     pub(super) max_fds: Option<u64>,
     /// Seconds since 1970.
     pub(super) started_at_seconds: f64,
+}
+
+impl WriteMetrics for Process {
+    fn write(&self, writer: &mut MetricsWriter<'_>) -> fmt::Result {
+        writer.gauge("process_resident_memory_bytes", "Memory in use.", self.resident_bytes)?;
+        writer.counter("process_cpu_seconds", "Processor time.", self.cpu_seconds)?;
+        writer.gauge("process_threads", "Threads.", self.threads)?;
+        writer.gauge("process_open_fds", "Open file descriptors.", self.open_fds)?;
+        writer.gauge_if_known(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            self.max_fds,
+        )?;
+        let help = "Start of the process, as a Unix time.";
+        writer.gauge("process_start_time_seconds", help, self.started_at_seconds)
+    }
 }
 
 impl Process {

@@ -22,12 +22,11 @@ impl RequestBodies {
     pub(super) fn write(&self, writer: &mut MetricsWriter<'_>) -> fmt::Result {
         let help = "Bytes of bodies that running requests hold.";
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        writer.gauge("muster_request_body_bytes_in_flight", help, in_flight)?;
+        writer.gauge("muster_request_body_in_flight_bytes", help, in_flight)?;
         let help = "Maximum number of these bytes.";
         let max = self.max.load(Ordering::Relaxed);
-        writer.gauge("muster_request_body_bytes_max", help, max)?;
-        let help =
-            "Requests that were refused because their body did not fit into the memory for self.";
+        writer.gauge("muster_request_body_max_bytes", help, max)?;
+        let help = "Requests that were rejected because their body did not fit into the memory for bodies.";
         writer.counter("muster_request_bodies_rejected", help, self.rejected.value())
     }
 }

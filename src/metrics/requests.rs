@@ -14,7 +14,7 @@ use super::cells::Sharded;
 const METHODS: [&str; 8] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// More codes than exist. Further codes share one series.
-const CODES: usize = 64;
+const MAX_CODES: usize = 64;
 
 /// All requests.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ struct MethodStats {
 /// The number of responses with each code. Errors are rare, so a linear search is fast enough.
 #[derive(Debug)]
 pub(super) struct CodeCounters<K> {
-    slots: [OnceLock<(K, AtomicU64)>; CODES],
+    slots: [OnceLock<(K, AtomicU64)>; MAX_CODES],
     overflow: AtomicU64,
 }
 
@@ -186,7 +186,7 @@ mod tests {
             codes.count(code);
         }
         let all: Vec<_> = codes.all().collect();
-        assert_eq!(all.len(), CODES + 1);
-        assert_eq!((all[0], all[CODES]), ((Some(0), 2), (None, 72)));
+        assert_eq!(all.len(), MAX_CODES + 1);
+        assert_eq!((all[0], all[MAX_CODES]), ((Some(0), 2), (None, 72)));
     }
 }

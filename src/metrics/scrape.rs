@@ -46,10 +46,11 @@ impl WriteMetrics for Scrape {
         metrics.responses.write(page)?;
         pool(page, &snapshot.pool)?;
         cache(page, metrics, snapshot.cache)?;
+        metrics.feed.write(page)?;
         callbacks(page, &metrics.callbacks)?;
         database(page, snapshot)?;
         program(page)?;
-        Process::current().map_or(Ok(()), |current| process(page, &current))
+        Process::current().map_or(Ok(()), |process| process.write(page))
     }
 }
 
@@ -107,24 +108,30 @@ fn requests(writer: &mut MetricsWriter<'_>, metrics: &Metrics, in_flight: usize)
 fn sealed_texts(writer: &mut MetricsWriter<'_>, rejections: &SealedRejections) -> fmt::Result {
     let reasons = [
         ("unopened", &rejections.unopened),
-        ("held_off", &rejections.held_off),
+        ("throttled", &rejections.throttled),
         ("replayed", &rejections.replayed),
         ("token_request", &rejections.token_requests),
     ];
     let reasons = reasons.map(|(reason, count)| (label("reason", reason), count.value()));
-    writer.counters("muster_sealed_rejections", "Sealed texts of /cgi that were refused.", reasons)
+    writer.counters(
+        "muster_sealed_texts_rejected",
+        "Sealed texts of /cgi that were rejected.",
+        reasons,
+    )
 }
 
 fn connections(writer: &mut MetricsWriter<'_>, connections: &Connections) -> fmt::Result {
     writer.gauge("muster_connections", "Open connections.", connections.open.value())?;
     let help = "Maximum number of open connections; further ones wait.";
-    writer.gauge("muster_connections_max", help, connections.max())?;
+    writer.gauge("muster_max_connections", help, connections.max())?;
     let help = "When the TLS certificate expires, as a Unix time; 0 without TLS.";
     let not_after = connections.certificate_not_after();
     writer.gauge("muster_tls_certificate_not_after_timestamp_seconds", help, not_after)?;
     let closed = connections.closed().map(|(reason, count)| (label("reason", reason), count));
     let help = "Connections that were closed early: by the phase in which the client was too slow, or because there were too many.";
-    writer.counters("muster_connections_closed", help, closed)
+    writer.counters("muster_connections_closed", help, closed)?;
+    let help = "HTTP/2 requests that did not fit into the memory for open requests.";
+    writer.counter("muster_http2_requests_rejected", help, connections.rejected_streams.value())
 }
 
 fn statements(writer: &mut MetricsWriter<'_>, metrics: &Metrics) -> fmt::Result {
@@ -168,14 +175,20 @@ fn pool(writer: &mut MetricsWriter<'_>, pool: &PoolStats) -> fmt::Result {
     let states = states.map(|(state, count)| (label("state", state), count as u64));
     writer.gauges("muster_pool_connections", "Connections of the pool.", states)?;
     writer.gauge(
-        "muster_pool_connections_max",
+        "muster_pool_max_connections",
         "Maximum number of connections of the pool.",
         pool.max,
     )?;
     let help = "Time spent waiting for a connection of the pool, successful or not.";
     writer.histogram("muster_pool_wait_seconds", help, &pool.wait_stats.waits)?;
     let help = "Connections that the pool could not provide in time, or at all.";
-    writer.counter("muster_pool_acquire_failures", help, pool.wait_stats.failures.value())
+    writer.counter("muster_pool_acquire_failures", help, pool.wait_stats.failures.value())?;
+    let help = "Statements without an answer in time.";
+    writer.counter("muster_statements_given_up", help, pool.given_up.given_up.value())?;
+    let results = [("ended", &pool.given_up.ended), ("left", &pool.given_up.left)];
+    let results = results.map(|(result, count)| (label("result", result), count.value()));
+    let help = "Connections of statements that were given up, ended at the server or left there.";
+    writer.counters("muster_database_connections_given_up", help, results)
 }
 
 fn cache(
@@ -225,7 +238,7 @@ fn callbacks(writer: &mut MetricsWriter<'_>, callbacks: &Callbacks) -> fmt::Resu
     writer.gauge(
         "muster_circuit_breakers_open",
         help,
-        callbacks.open_circuits.load(Ordering::Relaxed),
+        callbacks.open_circuit_breakers.load(Ordering::Relaxed),
     )
 }
 
@@ -261,6 +274,9 @@ fn database(writer: &mut MetricsWriter<'_>, snapshot: &MetricsSnapshot) -> fmt::
         let oldest = deliveries.oldest_age.map_or(0.0, |age| age.as_secs_f64());
         writer.gauge("muster_oldest_delivery_age_seconds", help, oldest)?;
     }
+    if let Some(consumers) = &database.consumers {
+        consumers.write(writer)?;
+    }
     let disk = snapshot.data_dir;
     let help = "Free space in the file system of data_dir.";
     writer.gauge_if_known("muster_data_dir_free_bytes", help, disk.map(|disk| disk.free))?;
@@ -281,18 +297,4 @@ fn program(writer: &mut MetricsWriter<'_>) -> fmt::Result {
     )?;
     let help = "Lines of the log that could not be written.";
     writer.counter("muster_log_lines_dropped", help, telemetry::dropped_log_lines())
-}
-
-fn process(writer: &mut MetricsWriter<'_>, process: &Process) -> fmt::Result {
-    writer.gauge("process_resident_memory_bytes", "Memory in use.", process.resident_bytes)?;
-    writer.counter("process_cpu_seconds", "Processor time.", process.cpu_seconds)?;
-    writer.gauge("process_threads", "Threads.", process.threads)?;
-    writer.gauge("process_open_fds", "Open file descriptors.", process.open_fds)?;
-    writer.gauge_if_known(
-        "process_max_fds",
-        "Maximum number of open file descriptors.",
-        process.max_fds,
-    )?;
-    let help = "Start of the process, as a Unix time.";
-    writer.gauge("process_start_time_seconds", help, process.started_at_seconds)
 }

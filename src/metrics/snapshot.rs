@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AcquireStats, Disk};
+use super::{AcquireStats, ConsumerStats, Disk, GivenUpStats};
 
 /// The state of the service at one moment.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct PoolStats {
     pub max: u32,
     /// The waits for a connection.
     pub wait_stats: Arc<AcquireStats>,
+    /// The statements that were given up.
+    pub given_up: Arc<GivenUpStats>,
 }
 
 /// Sessions in memory.
@@ -63,6 +65,8 @@ pub struct DatabaseStats {
     pub size: Option<u64>,
     /// The callbacks in the database, if they are known.
     pub deliveries: Option<DeliveryStats>,
+    /// The consumers of the feed, if they are known.
+    pub consumers: Option<ConsumerStats>,
 }
 
 /// Callbacks in the database. Each number is counted up to a bound.

@@ -9,7 +9,7 @@ use super::{Counter, Gauge, Histogram};
 pub struct StatementStats {
     /// Requests that wait for the next statement.
     pub queued: Gauge,
-    /// Requests that were rejected because the queue was full, or because they waited too long in
+    /// Requests that were refused because the queue was full, or because they waited too long in
     /// it.
     pub rejected: Counter,
     pub(super) items: Histogram,

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgExecutor, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
@@ -24,8 +26,20 @@ const LISTENER_NAME: &str = "muster listener";
 /// The time limit to open a connection that listens. A silent server would take for ever.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that listens for changes.
-pub struct AppListener(DedicatedListener);
+/// The interval of reads while notifications arrive. One may be lost with its connection.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval of reads without notifications. A change is in force on each server within a second.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The time after which each server has a change that it finds by polling.
+const POLLED_AFTER: Duration = Duration::from_secs(1);
+
+/// A connection that listens for changes, or the interval at which they are polled: a connection
+/// through a pooler gets no notifications.
+pub struct AppListener {
+    listening: Option<DedicatedListener>,
+    /// Completes when the server of the connection must not be used any more.
+    generation_end: BoxFuture<'static, ()>,
+}
 
 impl AppListener {
     /// Starts to listen. Earlier changes are not reported.
@@ -33,16 +47,32 @@ impl AppListener {
     /// # Errors
     /// When the database fails.
     pub async fn listen(pool: &Pool) -> Result<Self, Error> {
-        Ok(Self(open_listener(pool, LISTENER_NAME, CHANGE_CHANNEL).await?))
+        let generation_end = pool.connector().generation_end().boxed();
+        let listening = match open_listener(pool, LISTENER_NAME, CHANGE_CHANNEL).await {
+            Err(Error::NoSession) => None,
+            listening => Some(listening?),
+        };
+        Ok(Self { listening, generation_end })
+    }
+
+    /// The interval at which the caller reads all apps and keys also without a notification.
+    #[must_use]
+    pub fn refresh_interval(&self) -> Duration {
+        if self.listening.is_some() { REFRESH_INTERVAL } else { POLL_INTERVAL }
     }
 
     /// Waits for a notification, and returns its token, if any. The caller must then read all apps
     /// and keys again: the connection, and notifications with it, may have been lost meanwhile.
     ///
     /// # Errors
-    /// When the connection is lost and cannot be restored.
+    /// When the connection is lost and cannot be restored, or another server of the database is
+    /// used.
     pub async fn recv(&mut self) -> Result<Option<AckToken>, Error> {
-        let notification = self.0.listener.try_recv().await?;
+        let Some(listening) = &mut self.listening else { return std::future::pending().await };
+        let notification = tokio::select! {
+            notification = listening.listener.try_recv() => notification?,
+            () = &mut self.generation_end => return Err(Error::Unavailable(sqlx::Error::PoolClosed)),
+        };
         let token = notification.map(|notification| notification.payload().to_owned());
         Ok(token.filter(|token| !token.is_empty()).map(AckToken))
     }
@@ -94,7 +124,8 @@ pub async fn acknowledge(pool: &Pool, token: &AckToken) -> Result<(), Error> {
 }
 
 /// Waits until every server has read all committed changes, and has `master_key` if it is given.
-/// Returns the number of servers that did not confirm this in time.
+/// Returns the number of servers that did not confirm this in time. Without a session of PostgreSQL no
+/// server is asked: the wait is as long as servers take that poll.
 ///
 /// # Errors
 /// When the database fails.
@@ -104,7 +135,13 @@ pub async fn wait_for_acks(
     master_key: Option<MasterKeyId>,
 ) -> Result<u64, Error> {
     let deadline = Instant::now() + timeout;
-    let mut listening = open_listener(pool, "muster", ACK_CHANNEL).await?;
+    let mut listening = match open_listener(pool, "muster", ACK_CHANNEL).await {
+        Err(Error::NoSession) if master_key.is_none() => {
+            tokio::time::sleep(POLLED_AFTER).await;
+            return Ok(0);
+        }
+        listening => listening?,
+    };
     let mut missing = count_servers(pool).await?;
     let token = AckToken::generate(master_key);
     notify(pool, CHANGE_CHANNEL, &token.0).await?;
@@ -135,7 +172,7 @@ impl Drop for DedicatedListener {
 }
 
 async fn open_listener(pool: &Pool, name: &str, channel: &str) -> Result<DedicatedListener, Error> {
-    let options = pool.connect_options().as_ref().clone().application_name(name);
+    let options = pool.session_options().await?.as_ref().clone().application_name(name);
     let own = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(LISTEN_TIMEOUT)

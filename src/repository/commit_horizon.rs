@@ -3,7 +3,7 @@
 //! The statement of a change takes its time from the clock of the database, after PostgreSQL has
 //! locked the tables that the statement writes. So a transaction that has taken a time and has not
 //! ended holds a lock of `session_event`, and began before that time. The horizon is the earliest
-//! begin of such a transaction, or the present time if no such transaction runs. The clocks of
+//! start of such a transaction, or the present time if no such transaction runs. The clocks of
 //! servers play no role.
 //!
 //! A statement that starts after the horizon was read sees every change up to the horizon. A
@@ -11,7 +11,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Error, Pool};
+use sqlx::PgExecutor;
+
+use super::Error;
 
 /// The commit horizon, and the present time by the same clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +27,11 @@ pub struct CommitHorizon {
 /// The times of one reading.
 struct RunningWrites {
     now: DateTime<Utc>,
-    /// The earliest begin of a running write.
+    /// The earliest start of a running write.
     started_at: Option<DateTime<Utc>>,
     /// The earliest time at which a running write was prepared for a commit in two phases.
     prepared_at: Option<DateTime<Utc>>,
-    /// Whether the begin of a running write is hidden: it belongs to a role whose activity this
+    /// Whether the start of a running write is hidden: it belongs to a role whose activity this
     /// role may not see, or PostgreSQL does not track activities.
     has_hidden: bool,
 }
@@ -39,11 +41,14 @@ impl CommitHorizon {
     const UNKNOWN_AGE: TimeDelta = TimeDelta::hours(2);
 
     /// Reads the horizon. `fixed_time` replaces the clock of the database in tests: changes then
-    /// have that time, and the begin of a transaction cannot be compared with it.
+    /// have that time, and the start of a transaction cannot be compared with it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn read(pool: &Pool, fixed_time: Option<DateTime<Utc>>) -> Result<Self, Error> {
+    pub async fn read(
+        executor: impl PgExecutor<'_>,
+        fixed_time: Option<DateTime<Utc>>,
+    ) -> Result<Self, Error> {
         if let Some(now) = fixed_time {
             return Ok(Self { now, settled_until: now });
         }
@@ -81,7 +86,7 @@ impl CommitHorizon {
             ) as activity on true
             "#
         )
-        .fetch_one(pool)
+        .fetch_one(executor)
         .await?;
         Ok(found.horizon())
     }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::statement;
+use super::connections::no_server::NoServer;
+use super::connections::statement;
 use crate::domain::{AppId, Buin, MissingEvents};
 use crate::keyring::KeyringError;
+use crate::telemetry::cause_chain;
 use crate::wire::MasterKeyId;
 
 /// A failure of the repository. Its text is for operators and logs, never for clients.
@@ -27,6 +29,9 @@ pub enum Error {
     /// the connection is closed.
     #[error("the database has not answered within {0:?}")]
     OutcomeUnknown(Duration),
+    /// The work needs a session of PostgreSQL, and the connection goes through a pooler.
+    #[error("this needs a session, but database.url leads to a pooler: set database.direct_url")]
+    NoSession,
     /// The database cannot store every text.
     #[error("the database has the encoding {0}, but Muster needs UTF8")]
     UnsupportedEncoding(String),
@@ -117,6 +122,13 @@ impl Error {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
+    /// Whether a server answers, but takes no writes: it is a standby or read-only. Nothing was
+    /// changed.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if is_read_only_refusal(error))
+    }
+
     /// Whether the database cannot store every text.
     #[must_use]
     pub fn is_unsupported_encoding(&self) -> bool {
@@ -126,10 +138,9 @@ impl Error {
     /// Logs the failure of a task that is repeated by itself. The line is a warning, or only for
     /// debugging if the database cannot be reached, because that has lines of its own.
     pub fn warn(&self, task: &str) {
-        let error = self as &dyn std::error::Error;
         match self {
-            Self::Unavailable(_) => tracing::debug!(error, "{task}"),
-            _ => tracing::warn!(error, "{task}"),
+            Self::Unavailable(_) => tracing::debug!(error = %cause_chain(self), "{task}"),
+            _ => tracing::warn!(error = %cause_chain(self), "{task}"),
         }
     }
 
@@ -151,15 +162,10 @@ impl Error {
         self.is_refusal() || matches!(self, Self::TimedOut(_))
     }
 
-    /// Whether PostgreSQL aborted the statement as the victim of a deadlock. It had no effect.
+    /// Whether PostgreSQL aborted the statement in favour of another transaction. It had no effect.
     #[must_use]
     pub fn is_deadlock(&self) -> bool {
-        match self {
-            Self::Failed(sqlx::Error::Database(database)) => {
-                database.code().as_deref() == Some("40P01")
-            }
-            _ => false,
-        }
+        matches!(self, Self::Failed(error) if is_deadlock(error))
     }
 
     /// Whether PostgreSQL refused a prepared statement because a table was altered since it was
@@ -216,9 +222,13 @@ impl From<sqlx::Error> for Error {
                 Self::Unavailable(error)
             }
             // 57P03 cannot_connect_now, 53300 too_many_connections: PostgreSQL did not accept the
-            // connection.
+            // connection. 57P05 idle_session_timeout, 25P03 idle_in_transaction_session_timeout:
+            // PostgreSQL closed it between two statements, and rolled back an open transaction.
             sqlx::Error::Database(database)
-                if matches!(database.code().as_deref(), Some("57P03" | "53300")) =>
+                if matches!(
+                    database.code().as_deref(),
+                    Some("57P03" | "53300" | "57P05" | "25P03")
+                ) =>
             {
                 Self::Unavailable(error)
             }
@@ -232,13 +242,23 @@ impl From<sqlx::Error> for Error {
             {
                 Self::Unavailable(error)
             }
-            // query_canceled: by statement_timeout. PostgreSQL has rolled back the statement.
-            sqlx::Error::Database(database) if database.code().as_deref() == Some("57014") => {
+            // 57014 query_canceled: by statement_timeout; 55P03 lock_not_available: by lock_timeout.
+            // PostgreSQL has rolled back the statement.
+            sqlx::Error::Database(database)
+                if matches!(database.code().as_deref(), Some("57014" | "55P03")) =>
+            {
                 Self::TimedOut(error)
             }
             _ => Self::Failed(error),
         }
     }
+}
+
+/// Whether PostgreSQL aborted the statement in favour of another transaction: 40P01 is the victim of
+/// a deadlock, 40001 a transaction whose snapshot is outdated.
+pub(super) fn is_deadlock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    matches!(code.as_deref(), Some("40P01" | "40001"))
 }
 
 /// Whether PostgreSQL closed the connection, or shut down, with this error.
@@ -248,12 +268,32 @@ pub(super) fn ends_connection(error: &dyn DatabaseError) -> bool {
         .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
+/// Whether a server refused to write, or a server was refused because it does not write. Nothing
+/// was executed.
+pub(super) fn is_read_only_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        // read_only_sql_transaction
+        sqlx::Error::Database(error) => {
+            error.code().as_deref() == Some("25006") && !ends_connection(&**error)
+        }
+        sqlx::Error::Io(error) => error
+            .get_ref()
+            .and_then(|reason| reason.downcast_ref::<NoServer>())
+            .is_some_and(|reason| reason.is_read_only),
+        _ => false,
+    }
+}
+
 /// For `map_err`: names the invalid stored value and the reason.
 pub(super) fn corrupt<E: std::fmt::Display>(
     table: &'static str,
     column: &'static str,
     value: impl std::fmt::Display,
 ) -> impl FnOnce(E) -> Error {
-    let value = value.to_string();
-    move |error| Error::Corrupt { table, column, value, reason: error.to_string() }
+    move |error| Error::Corrupt {
+        table,
+        column,
+        value: value.to_string(),
+        reason: error.to_string(),
+    }
 }

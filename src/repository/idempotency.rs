@@ -8,8 +8,8 @@ use sqlx::{Executor as _, FromRow};
 use uuid::Uuid;
 
 use super::Error;
+use super::connections::persistent;
 use super::error::corrupt;
-use super::persistent;
 use super::sessions::version;
 use crate::domain::{App, IdempotencyKey, SessionId, Version};
 use crate::repository::Pool;
@@ -100,6 +100,24 @@ pub async fn insert(
     .execute(pool)
     .await
     .map_err(Error::from_write)?;
+    Ok(())
+}
+
+/// Waits until every earlier commit is on the synchronous standbys, if the database has any. The
+/// stored outcome of a request is visible before that if its statement was canceled while it waited
+/// for a standby.
+///
+/// # Errors
+/// When the database fails, or the standbys do not answer in time.
+pub async fn wait_for_standbys(pool: &Pool) -> Result<(), Error> {
+    // Standbys confirm commits in the order of the log, so the commit of this message confirms all earlier
+    // ones.
+    sqlx::query(
+        "select case when current_setting('synchronous_standby_names') <> ''
+                     then pg_logical_emit_message(true, 'muster', '')::text end",
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

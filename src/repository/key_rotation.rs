@@ -164,7 +164,8 @@ pub struct RotationLock(#[expect(dead_code, reason = "held for its lock")] PgCon
 /// When the database fails.
 pub async fn try_lock(pool: &Pool) -> Result<Option<RotationLock>, Error> {
     // The lock belongs to the connection, which must therefore never go back to the pool.
-    let mut connection = pool.acquire().await?.detach();
+    let sessions = pool.session_pool().ok_or(Error::NoSession)?;
+    let mut connection = sessions.acquire().await?.detach();
     let acquired =
         sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "acquired!""#, ROTATION_LOCK_ID)
             .fetch_one(&mut connection)

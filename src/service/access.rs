@@ -19,6 +19,14 @@ use crate::clock::Clock;
 use crate::domain::App;
 use crate::wire::{ApiKey, Opened, SealedFingerprint, TOKEN_GRACE, TokenClaims, TokenError};
 
+/// The number of granted token requests that the server remembers, to refuse them a second time.
+const MAX_REMEMBERED_TOKEN_REQUESTS: usize = 131_072;
+/// The number of tried token requests that the server remembers. They have a memory of their own,
+/// because an attacker without the key can fill it.
+const MAX_REMEMBERED_ATTEMPTS: usize = 131_072;
+/// The number of tokens that a thread caches. A full cache is emptied.
+const TOKEN_CACHE_CAPACITY: usize = 1_024;
+
 /// The rules for issuing tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenOptions {
@@ -27,14 +35,6 @@ pub struct TokenOptions {
     /// The maximum difference between the time in a token request and the server's time.
     pub max_clock_skew: Duration,
 }
-
-/// The number of granted token requests that the server remembers, to refuse them a second time.
-const REMEMBERED_TOKEN_REQUESTS: usize = 131_072;
-/// The number of tried token requests that the server remembers. They have a memory of their own,
-/// because an attacker without the key can fill it.
-const REMEMBERED_ATTEMPTS: usize = 131_072;
-/// The number of tokens that a thread caches. A full cache is emptied.
-const TOKEN_CACHE_CAPACITY: usize = 1_024;
 
 /// Authenticates callers. A clone serves another thread and has its own token cache.
 pub struct Authenticator {
@@ -93,8 +93,8 @@ impl Authenticator {
     /// An authenticator for the apps of `directory`.
     #[must_use]
     pub fn new(directory: Arc<AppDirectory>, options: TokenOptions, clock: Clock) -> Self {
-        let granted = Arc::new(ReplayMemory::new(REMEMBERED_TOKEN_REQUESTS));
-        let tried = Arc::new(ReplayMemory::new(REMEMBERED_ATTEMPTS));
+        let granted = Arc::new(ReplayMemory::new(MAX_REMEMBERED_TOKEN_REQUESTS));
+        let tried = Arc::new(ReplayMemory::new(MAX_REMEMBERED_ATTEMPTS));
         Self { directory, granted, tried, options, clock, token_cache: RefCell::default() }
     }
 
@@ -243,13 +243,13 @@ impl Authenticator {
     /// A recorded proof could otherwise be used for ever: the time in it can be changed without the
     /// key. An attacker can also guess the end of any recorded message. It gives the first block
     /// behind a guess the form of a proof, which is valid if the guess is right. All guesses about a
-    /// message have the same fingerprint, so only the first one is opened.
+    /// message have its last block, so only the first one is opened.
     fn check_proof<T>(
         &self,
         sealed: &str,
         verify: impl FnOnce() -> Result<T, ProofFault>,
     ) -> Result<T, ProofFault> {
-        let fingerprint = SealedFingerprint::of(sealed).ok_or(ProofFault::Unopened)?;
+        let fingerprint = SealedFingerprint::from_sealed(sealed).ok_or(ProofFault::Unopened)?;
         if self.granted.contains(fingerprint) || !self.tried.remember(fingerprint) {
             return Err(ProofFault::Replayed);
         }

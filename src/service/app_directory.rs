@@ -24,13 +24,14 @@ use crate::repository::Pool;
 use crate::repository::app_notifications::{self, AckToken, AppListener};
 use crate::repository::keys::ApiKeyUse;
 use crate::repository::{self, apps, keys};
+use crate::telemetry::cause_chain;
 use crate::wire::ApiKeyHash;
 
 /// The minimum interval between two reads caused by failed lookups. It limits the cost of guessed
 /// credentials.
 const MISS_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
-/// The interval of reads without a notification, which may be lost with its connection.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval between two attempts to listen for notifications.
+const LISTEN_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval at which the use of keys is recorded.
 const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -145,13 +146,14 @@ impl AppDirectory {
                             error.warn(
                                 "cannot listen for changed apps; polling until that works again",
                             );
-                            tokio::time::sleep(REFRESH_INTERVAL).await;
+                            tokio::time::sleep(LISTEN_INTERVAL).await;
                         }
                     }
                     None
                 }
                 Some(connected) => {
-                    match tokio::time::timeout(REFRESH_INTERVAL, connected.recv()).await {
+                    let interval = connected.refresh_interval();
+                    match tokio::time::timeout(interval, connected.recv()).await {
                         Ok(Ok(ack_token)) => ack_token,
                         Ok(Err(error)) => {
                             error.warn(
@@ -192,7 +194,7 @@ impl AppDirectory {
             );
         } else if let Err(error) = app_notifications::acknowledge(&self.pool, ack_token).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %cause_chain(&error),
                 "cannot confirm that changed apps were read"
             );
         }
@@ -210,7 +212,7 @@ impl AppDirectory {
             && let Err(error) = keys::update_last_used(&self.pool, &used, self.clock.now()).await
         {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %cause_chain(&error),
                 "cannot record the use of {} keys",
                 used.len()
             );

@@ -1,4 +1,4 @@
-//! An authenticated app, and what its credential permits.
+//! An authenticated app, and the permissions of its credential.
 
 use std::net::IpAddr;
 use std::sync::Arc;

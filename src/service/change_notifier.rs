@@ -1,4 +1,4 @@
-//! Notifies the callback worker when this server changes a session.
+//! Notifies the callback worker when a session changes.
 
 use std::collections::HashSet;
 
@@ -27,6 +27,11 @@ impl ChangeNotifier {
     /// missed, so the caller must check for work once after it.
     pub fn set_interest(&self, buins: HashSet<Buin>) {
         self.interest.store(buins.into());
+    }
+
+    /// Whether any enterprise was chosen.
+    pub(super) fn has_interest(&self) -> bool {
+        !self.interest.load().is_empty()
     }
 
     /// Waits until a change is reported.

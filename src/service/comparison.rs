@@ -7,9 +7,11 @@
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::comparison_slots::ComparisonSlot;
+use super::owner_permits::OwnerPermit;
 use super::{Caller, Error, Sessions};
-use crate::domain::{DifferingSession, SessionId, SessionVersion, compare_ranges, difference};
+use crate::domain::{
+    Buin, DifferingSession, SessionId, SessionVersion, compare_ranges, difference,
+};
 use crate::repository::sessions;
 use crate::telemetry::trace_single_statement;
 
@@ -20,7 +22,7 @@ pub struct Comparison {
     caller: Caller,
     /// The sessions of the enterprise, if those are searched that the copy does not have.
     scan: Option<VersionScan>,
-    _slot: ComparisonSlot,
+    _slot: OwnerPermit<Buin>,
 }
 
 /// The sessions of an enterprise in the order of their ids, read page by page.
@@ -46,7 +48,7 @@ impl Sessions {
         caller: Caller,
         find_missing: bool,
     ) -> Result<Comparison, Error> {
-        let slot = self.shared().comparison_slots.take(caller.app().buin)?;
+        let slot = self.shared().comparison_slots.acquire(caller.app().buin)?;
         let scan = find_missing.then(VersionScan::new);
         Ok(Comparison { sessions: self.clone(), caller, scan, _slot: slot })
     }

@@ -25,17 +25,27 @@ pub enum Error {
     #[error("the session has no such version")]
     VersionNotFound,
     /// The session has not reached the version that the reader has seen.
-    #[error("the session has only version {current}")]
+    #[error("the session has only version {current}, the reader has seen {min}")]
     VersionNotReached {
         /// The version of the session.
         current: Version,
+        /// The version that the reader has seen.
+        min: Version,
     },
     /// A change up to the given time may still be committed.
-    #[error("changes are complete only until {settled_until}")]
+    #[error("changes are complete only until {settled_until}, the request asks for {at}")]
     TimeNotSettled {
         /// The time up to which every change is committed.
         settled_until: DateTime<Utc>,
+        /// The given time.
+        at: DateTime<Utc>,
     },
+    /// The history of the database is another one at the place of a cursor of the feed.
+    #[error("the cursor belongs to another history of the database")]
+    CursorExpired,
+    /// The database lacks changes up to a cursor of the feed.
+    #[error("the changes up to the cursor are not there yet")]
+    CursorNotReached,
     /// The account is not a member of the session.
     #[error("the account is not a member of the session")]
     MemberNotFound,
@@ -54,11 +64,37 @@ pub enum Error {
         /// The estimated time until the waiting requests are done.
         wait: Duration,
     },
+    /// The app has no consumer with this name.
+    #[error("no such consumer")]
+    ConsumerNotFound,
+    /// The place of a consumer belongs to another history of the database. Nothing was changed.
+    #[error("the place of the consumer belongs to another history of the database")]
+    ConsumerExpired,
+    /// The app has the largest number of consumers. Nothing was changed.
+    #[error("at most {max} consumers of an app, got {}", .max + 1)]
+    TooManyConsumers {
+        /// The limit.
+        max: usize,
+    },
+    /// Too many fetches of the app wait on this server. Nothing was changed.
+    #[error("at most {max} fetches of an app wait at the same time")]
+    TooManyWaits {
+        /// The limit.
+        max: usize,
+    },
     /// Too many comparisons of the enterprise run. Nothing was done.
     #[error("at most {max} comparisons of an enterprise run at the same time")]
     TooManyComparisons {
         /// The limit.
         max: usize,
+    },
+    /// The app or the enterprise has too many streams and waiting requests. Nothing was done.
+    #[error("at most {max} streams and waiting requests of an {owner} on a server")]
+    TooManyStreams {
+        /// The limit.
+        max: usize,
+        /// The owner of the limit: app or enterprise.
+        owner: &'static str,
     },
     /// A statement took too long and was cancelled. Nothing was changed.
     #[error("the statement took too long and was cancelled")]
@@ -96,7 +132,7 @@ impl From<Arc<repository::Error>> for Error {
     }
 }
 
-/// The reason why a caller is rejected.
+/// The reason why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// The request has no token.
@@ -140,6 +176,25 @@ pub enum AuthError {
     /// The app may not use this form of messages.
     #[error("the app may not use the {0} form")]
     FormNotAllowed(MessageForm),
+}
+
+impl AuthError {
+    /// Whether the error suggests guessing. An expired token or key does not: this service issued it.
+    pub(crate) fn suggests_guessing(self) -> bool {
+        match self {
+            Self::UnknownToken
+            | Self::UnknownApp
+            | Self::WrongEnterprise
+            | Self::InvalidProof { .. } => true,
+            Self::MissingToken
+            | Self::ExpiredToken
+            | Self::ExpiredKey
+            | Self::ForeignNetwork
+            | Self::MissingPermission(_)
+            | Self::KeyLacksPermission(_)
+            | Self::FormNotAllowed(_) => false,
+        }
+    }
 }
 
 /// Why a token request does not prove that the app has its key. Only operators see it.

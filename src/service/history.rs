@@ -137,7 +137,6 @@ impl Sessions {
         let metrics = &self.shared().metrics.history;
         metrics.events_read.add(part.events.len() as u64);
         metrics.bytes_read.add(part.bytes as u64);
-        self.work_turns().take(part.bytes).await;
         if part.events.is_empty() {
             self.get_uncached(caller, id).await?;
         }
@@ -174,14 +173,15 @@ impl Sessions {
         loop {
             let fixed_time = self.shared().clock.fixed_time();
             let pool = self.admit(caller).await?;
-            let reading = CommitHorizon::read(&pool, fixed_time);
+            let reading = CommitHorizon::read(&*pool, fixed_time);
             let horizon = trace_single_statement("sessions.horizon", reading).await?;
             if at <= horizon.settled_until {
                 return Ok(());
             }
             if at > horizon.now + MAX_SETTLE_WAIT || Instant::now() >= give_up_at {
                 self.get_uncached(caller, id).await?;
-                return Err(Error::TimeNotSettled { settled_until: horizon.settled_until });
+                let settled_until = horizon.settled_until;
+                return Err(Error::TimeNotSettled { settled_until, at });
             }
             drop(pool);
             tokio::time::sleep(SETTLE_POLL_INTERVAL).await;
@@ -244,7 +244,7 @@ impl Sessions {
             let step = trace_single_statement("history.events", reading).await?;
             metrics.events_read.add(step.events.len() as u64);
             metrics.bytes_read.add(step.bytes as u64);
-            self.work_turns().take(step.bytes).await;
+            self.work_turns().wait(step.bytes).await;
             distance += step.bytes + step.events.len() * EVENT_COST;
             for event in step.events {
                 replay.push(event).map_err(repository::Error::from)?;
@@ -252,8 +252,8 @@ impl Sessions {
             if !step.has_more {
                 return Ok(replay.into_session());
             }
-            // Only here, where the step is full: so all readers write the same snapshots, whichever
-            // versions they are looking for.
+            // Only here, where the step is full: so all readers write the same snapshots, for every
+            // version that they are looking for.
             if let Some(session) = replay.session()
                 && distance >= MIN_SNAPSHOT_DISTANCE.max(SNAPSHOT_FACTOR * session.size())
             {

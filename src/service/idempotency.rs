@@ -1,7 +1,7 @@
 //! Idempotency keys: a request with a key is executed once, even if it is sent several times.
 //!
 //! A key is stored with the session and the resulting version. The response to a repeated request
-//! is read from the history. The key of a rejected request is not stored: nothing was done, so the
+//! is read from the history. The key of a refused request is not stored: nothing was done, so the
 //! request may be sent again.
 
 use std::time::Duration;
@@ -40,6 +40,9 @@ impl Sessions {
         if stored.digest != *key.digest() {
             return Err(Error::IdempotencyKeyReused);
         }
+        // An acknowledgement must not be earlier than the safe copy of the change.
+        let waiting = idempotency::wait_for_standbys(&pool);
+        trace_single_statement("idempotency.wait_for_standbys", waiting).await?;
         let StoredRequest { session_id, version, .. } = stored;
         let deadline = self.shared().deadline_for(caller);
         let session = match self.version_of(&pool, app.buin, session_id, version, deadline).await {
@@ -74,7 +77,7 @@ impl Sessions {
         }
     }
 
-    /// Deletes expired keys at intervals. Never completes.
+    /// Deletes expired keys and unused consumers at intervals. Never completes.
     pub async fn run_pruner(&self) {
         let shared = self.shared();
         let pruner = Pruner { rows: "idempotency keys", interval: PRUNE_INTERVAL };
@@ -82,6 +85,6 @@ impl Sessions {
             let now = shared.clock.now();
             Pruner::delete_all(move |limit| idempotency::prune(&shared.pool, now, limit))
         };
-        pruner.run(prune).await;
+        tokio::join!(pruner.run(prune), self.run_consumer_pruner());
     }
 }

@@ -12,6 +12,9 @@ use super::app_context::AppContext;
 use crate::domain::Permissions;
 use crate::repository::keys::KeyRestrictions;
 
+/// The upper half of the number of an IPv4 address: that of a network which no client has.
+const IPV4_MARK: u64 = 0xFFFF;
+
 /// An API key that is not revoked. It may have expired.
 pub(super) struct KeyEntry {
     pub(super) app_context: Arc<AppContext>,
@@ -47,9 +50,6 @@ impl KeyEntry {
 /// that a request takes no lock; 0 is no use.
 #[derive(Debug, Default)]
 pub(super) struct LastUse(AtomicU64);
-
-/// The upper half of the number of an IPv4 address: that of a network which no client has.
-const IPV4_MARK: u64 = 0xFFFF;
 
 impl LastUse {
     fn record(&self, client: IpAddr) {

@@ -14,12 +14,15 @@ use tokio::time::{Instant, timeout};
 
 use super::{AppDirectory, Readiness, Sessions};
 use crate::clock::Clock;
+use crate::domain::ConsumerLimits;
 use crate::metrics::{
-    self, DatabaseStats, DeliveryStats, Disk, Format, Metrics, MetricsSnapshot, PoolStats,
+    self, ConsumerStats, DatabaseStats, DeliveryStats, Disk, Format, Metrics, MetricsSnapshot,
+    PoolStats,
 };
 use crate::repository::Pool;
 use crate::repository::migrations::SchemaStatus;
-use crate::repository::{self, deliveries, probe};
+use crate::repository::{self, connections::probe, consumers, deliveries};
+use crate::telemetry::cause_chain;
 
 /// The time for which the results of the database are reused.
 const CACHE_TTL: Duration = Duration::from_secs(5);
@@ -69,12 +72,15 @@ impl MetricsSource {
             &self.inputs;
         let next_key_expiry = directory.expiring_keys().next_expiry();
         let snapshot = MetricsSnapshot {
-            in_flight_requests: in_flight_requests(),
+            // Streams and requests that wait for changes count by themselves.
+            in_flight_requests: in_flight_requests()
+                .saturating_sub(self.inputs.metrics.feed.open_subscriptions()),
             pool: PoolStats {
                 idle: pool.idle(),
                 used: pool.in_use(),
                 max: pool.max_connections(),
                 wait_stats: pool.wait_stats(),
+                given_up: pool.given_up_stats(),
             },
             cache: sessions.shared().cache.stats(),
             database,
@@ -103,7 +109,11 @@ impl MetricsSource {
         };
         let mut stats = DatabaseStats { up: true, ..DatabaseStats::default() };
         match schema_status {
-            SchemaStatus::Current => stats.schema_current = true,
+            SchemaStatus::Current | SchemaStatus::Extended(_) => stats.schema_current = true,
+            SchemaStatus::ContractsPending(pending) => {
+                stats.schema_current = true;
+                stats.pending_migrations = pending.len();
+            }
             SchemaStatus::Pending(pending) => stats.pending_migrations = pending.len(),
             SchemaStatus::Newer(_) | SchemaStatus::Dirty(_) | SchemaStatus::ChecksumMismatch(_) => {
             }
@@ -112,22 +122,25 @@ impl MetricsSource {
             return stats;
         }
         match timeout(QUERY_TIMEOUT, self.count_rows()).await {
-            Ok(Ok((size, deliveries))) => {
+            Ok(Ok((size, deliveries, consumers))) => {
                 stats.size = Some(size);
                 stats.deliveries = Some(deliveries);
+                stats.consumers = Some(consumers);
             }
             Ok(Err(error)) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot count callbacks for the metrics"
+                error = %cause_chain(&error),
+                "cannot count callbacks and consumers for the metrics"
             ),
             Err(_) => {
-                tracing::warn!("cannot count callbacks for the metrics within {QUERY_TIMEOUT:?}");
+                tracing::warn!(
+                    "cannot count callbacks and consumers for the metrics within {QUERY_TIMEOUT:?}"
+                );
             }
         }
         stats
     }
 
-    async fn count_rows(&self) -> Result<(u64, DeliveryStats), repository::Error> {
+    async fn count_rows(&self) -> Result<(u64, DeliveryStats, ConsumerStats), repository::Error> {
         let MetricsInputs { pool, clock, .. } = &self.inputs;
         let counted = deliveries::count(pool).await?;
         let oldest = counted.oldest.map(|at| (clock.now() - at).to_std().unwrap_or_default());
@@ -137,6 +150,14 @@ impl MetricsSource {
             failed: counted.failed,
             oldest_age: oldest,
         };
-        Ok((probe::size(pool).await?, deliveries))
+        let counted = consumers::count(pool, clock.now() - ConsumerLimits::IDLE_WARNING).await?;
+        let consumers = ConsumerStats {
+            consumers: counted.consumers,
+            idle: counted.idle,
+            max_lag: counted.max_lag,
+            in_flight: counted.in_flight,
+            parked: counted.parked,
+        };
+        Ok((probe::size(pool).await?, deliveries, consumers))
     }
 }

@@ -3,7 +3,8 @@
 //! Each enterprise has a share: its requests use at most [`share_of`] the connections at once, and
 //! further ones wait in the queue of the enterprise. So an enterprise that sends many slow requests
 //! delays and overloads only itself. Requests of several enterprises get connections in the order in
-//! which they have left their queues.
+//! which they have left their queues. The share is smaller while other enterprises send requests, because
+//! their statements compete for the processors of the database as well.
 //!
 //! A request that would wait past its deadline is rejected at once. The estimate counts only the
 //! requests of the same enterprise.
@@ -12,10 +13,11 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::domain::Buin;
 use crate::repository::Pool;
-use crate::repository::pool::PoolLimits;
+use crate::repository::connections::pool::PoolLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -31,8 +33,16 @@ pub(super) struct PoolAdmission {
     /// One place for each connection. A request holds it until it is done, also between two
     /// statements, so the places bound the memory of all these requests.
     places: Arc<Semaphore>,
+    shares: Mutex<EnterpriseShares>,
+}
+
+/// The shares of the enterprises, and the enterprises that have sent requests lately.
+#[derive(Default)]
+struct EnterpriseShares {
     /// The share of each enterprise that has sent a request. The number of enterprises is small.
-    shares: Mutex<HashMap<Buin, Arc<EnterpriseShare>>>,
+    by_buin: HashMap<Buin, Arc<EnterpriseShare>>,
+    /// The last request, and the last request of another enterprise.
+    latest: [Option<(Buin, Instant)>; 2],
 }
 
 /// The requests of one enterprise.
@@ -42,6 +52,8 @@ struct EnterpriseShare {
     in_use: AtomicUsize,
     /// The number of requests that can use the pool at once.
     connections: usize,
+    /// The same while other enterprises send requests.
+    contended_connections: usize,
     max_queued: usize,
     places: Arc<Semaphore>,
 }
@@ -49,6 +61,8 @@ struct EnterpriseShare {
 /// A request that waits for the pool or uses it, until the ticket is dropped.
 struct Ticket {
     share: Arc<EnterpriseShare>,
+    /// The number of places of the enterprise that the request takes.
+    weight: u32,
     started_at: Instant,
     /// The number of rounds of connections until the request is done, including its own.
     rounds: u32,
@@ -59,6 +73,14 @@ pub(super) struct PoolPermit<'a> {
     pool: &'a Pool,
     _places: [OwnedSemaphorePermit; 2],
     _ticket: Ticket,
+}
+
+/// How long an enterprise counts as active after a request.
+const ACTIVE_TIME: Duration = Duration::from_secs(1);
+
+/// The number of connections that one enterprise may use at once while others are active: a quarter.
+fn contended_share_of(connections: usize) -> usize {
+    (connections / 4).max(1)
 }
 
 /// The number of connections that one enterprise may use at once: three quarters, but two if the pool
@@ -85,31 +107,48 @@ impl PoolAdmission {
         buin: Buin,
         deadline: Instant,
     ) -> Result<PoolPermit<'_>, Error> {
-        let ticket = self.share(buin).enter(deadline, Instant::now())?;
-        let both = [&ticket.share.places, &self.places];
-        let places = match try_places(both) {
+        let now = Instant::now();
+        let (share, is_contended) = self.share(buin, now);
+        let ticket = share.admit(is_contended, deadline, now)?;
+        let wanted = ticket.wanted_places(&self.places);
+        let places = match wanted.try_acquire() {
             Some(places) => places,
             // The waits are measured together with those in the pool itself.
-            None => self.pool.wait_stats().measure(wait_for_places(both, deadline)).await?,
+            None => self.pool.wait_stats().measure(wanted.acquire(deadline)).await?,
         };
         Ok(PoolPermit { pool: &self.pool, _places: places, _ticket: ticket })
     }
 
-    fn share(&self, buin: Buin) -> Arc<EnterpriseShare> {
+    /// The share of an enterprise that sends a request, and whether other enterprises are active.
+    fn share(&self, buin: Buin, now: Instant) -> (Arc<EnterpriseShare>, bool) {
         // No code panics while it holds the lock.
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        let share = shares.entry(buin).or_insert_with(|| {
-            let connections = share_of(connections(self.limits));
+        let is_contended = shares.record(buin, now);
+        let share = shares.by_buin.entry(buin).or_insert_with(|| {
+            let all = connections(self.limits);
+            let connections = share_of(all);
             let wait_estimator = WaitEstimator::new(Instant::now(), self.limits.statement_timeout);
             Arc::new(EnterpriseShare {
                 wait_estimator,
                 in_use: AtomicUsize::new(0),
                 connections,
+                contended_connections: contended_share_of(all),
                 max_queued: self.max_queued,
                 places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
             })
         });
-        share.clone()
+        (share.clone(), is_contended)
+    }
+}
+
+impl EnterpriseShares {
+    /// Records a request. Tells whether another enterprise has sent one within [`ACTIVE_TIME`].
+    fn record(&mut self, buin: Buin, now: Instant) -> bool {
+        if self.latest[0].is_some_and(|(latest, _)| latest != buin) {
+            self.latest.swap(0, 1);
+        }
+        self.latest[0] = Some((buin, now));
+        self.latest[1].is_some_and(|(_, at)| now.saturating_duration_since(at) < ACTIVE_TIME)
     }
 }
 
@@ -117,41 +156,55 @@ fn connections(limits: PoolLimits) -> usize {
     usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1)
 }
 
-/// Both places, if they are free now.
-fn try_places([of_enterprise, of_all]: [&Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit; 2]> {
-    let of_enterprise = of_enterprise.clone().try_acquire_owned().ok()?;
-    Some([of_enterprise, of_all.clone().try_acquire_owned().ok()?])
+/// The places that a request needs: those of its enterprise, and one of all.
+struct WantedPlaces<'a> {
+    of_enterprise: &'a Arc<Semaphore>,
+    /// The number of places of the enterprise. It is larger while other enterprises are active.
+    weight: u32,
+    of_all: &'a Arc<Semaphore>,
 }
 
-/// Waits for a place of the enterprise, and only then for one of all, so that the waiting requests of
-/// an enterprise take no places.
-async fn wait_for_places(
-    [of_enterprise, of_all]: [&Arc<Semaphore>; 2],
-    deadline: Instant,
-) -> Result<[OwnedSemaphorePermit; 2], Error> {
-    let waiting = async {
-        let of_enterprise = of_enterprise.clone().acquire_owned().await;
-        let of_all = of_all.clone().acquire_owned().await;
-        Ok([of_enterprise, of_all])
-    };
-    let [of_enterprise, of_all] =
-        timeout_at(deadline, waiting).await.unwrap_or_else(|_| Err(Error::queue_timeout()))?;
-    // The semaphores are never closed.
-    let closed = |_| Error::queue_timeout();
-    Ok([of_enterprise.map_err(closed)?, of_all.map_err(closed)?])
+impl WantedPlaces<'_> {
+    /// The places, if they are free now.
+    fn try_acquire(&self) -> Option<[OwnedSemaphorePermit; 2]> {
+        let of_enterprise = self.of_enterprise.clone().try_acquire_many_owned(self.weight).ok()?;
+        Some([of_enterprise, self.of_all.clone().try_acquire_owned().ok()?])
+    }
+
+    /// Waits for the places of the enterprise, and only then for one of all, so that the waiting requests
+    /// of an enterprise take no places.
+    async fn acquire(&self, deadline: Instant) -> Result<[OwnedSemaphorePermit; 2], Error> {
+        let waiting = async {
+            let of_enterprise = self.of_enterprise.clone().acquire_many_owned(self.weight).await;
+            let of_all = self.of_all.clone().acquire_owned().await;
+            Ok([of_enterprise, of_all])
+        };
+        let [of_enterprise, of_all] =
+            timeout_at(deadline, waiting).await.unwrap_or_else(|_| Err(Error::queue_timeout()))?;
+        // The semaphores are never closed.
+        let closed = |_| Error::queue_timeout();
+        Ok([of_enterprise.map_err(closed)?, of_all.map_err(closed)?])
+    }
 }
 
 impl EnterpriseShare {
     /// Admits a request to the queue.
-    fn enter(self: Arc<Self>, deadline: Instant, now: Instant) -> Result<Ticket, Error> {
+    fn admit(
+        self: Arc<Self>,
+        is_contended: bool,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Ticket, Error> {
         if deadline <= now {
             return Err(Error::queue_timeout());
         }
         let ahead = self.in_use.fetch_add(1, Ordering::Relaxed);
-        let rounds = ahead / self.connections;
+        let connections = if is_contended { self.contended_connections } else { self.connections };
+        let rounds = ahead / connections;
         // Created first, so that its drop decrements the counter on every path.
         let rounds_with_own = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1);
-        let ticket = Ticket { share: self, started_at: now, rounds: rounds_with_own };
+        let weight = u32::try_from(self.connections / connections).unwrap_or(1);
+        let ticket = Ticket { share: self, weight, started_at: now, rounds: rounds_with_own };
         let share = &ticket.share;
         if ahead == 0 {
             share.wait_estimator.start(now);
@@ -169,6 +222,10 @@ impl EnterpriseShare {
 }
 
 impl Ticket {
+    fn wanted_places<'a>(&'a self, of_all: &'a Arc<Semaphore>) -> WantedPlaces<'a> {
+        WantedPlaces { of_enterprise: &self.share.places, weight: self.weight, of_all }
+    }
+
     /// Returns the ticket without a sample for the estimates.
     fn cancel(mut self) {
         self.rounds = 0;
@@ -196,10 +253,8 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::repository::pool;
+    use crate::repository::connections::pool;
 
     /// Connections and up to four waiting requests of an enterprise. No connection is opened.
     fn admission(max_connections: u32) -> PoolAdmission {
@@ -215,33 +270,33 @@ mod tests {
 
     #[tokio::test]
     async fn number_of_waiting_requests_is_bounded() {
-        let share = admission(2).share(buin(1));
+        let share = admission(2).share(buin(1), Instant::now()).0;
         let (now, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(5));
-        let enter = || share.clone().enter(deadline, now);
-        let tickets: Vec<_> = (0..6).map(|_| enter().ok().unwrap()).collect();
-        assert!(matches!(enter(), Err(Error::Overloaded { .. })));
+        let admit = || share.clone().admit(false, deadline, now);
+        let tickets: Vec<_> = (0..6).map(|_| admit().ok().unwrap()).collect();
+        assert!(matches!(admit(), Err(Error::Overloaded { .. })));
         drop(tickets);
-        assert!(enter().is_ok());
+        assert!(admit().is_ok());
     }
 
     #[tokio::test]
     async fn request_that_would_wait_too_long_is_refused_at_once() {
-        let share = admission(2).share(buin(1));
+        let share = admission(2).share(buin(1), Instant::now()).0;
         let start = Instant::now();
-        let enter = |after: u64| {
+        let admit = |after: u64| {
             let now = start + Duration::from_secs(after);
-            share.clone().enter(now + Duration::from_secs(5), now)
+            share.clone().admit(false, now + Duration::from_secs(5), now)
         };
-        let first = [enter(0), enter(0)];
+        let first = [admit(0), admit(0)];
         // A request that is still running counts with its time so far.
-        let waiting = enter(4);
+        let waiting = admit(4);
         assert!(waiting.is_ok());
-        let Err(Error::Overloaded { wait }) = enter(6) else { panic!("the request was admitted") };
+        let Err(Error::Overloaded { wait }) = admit(6) else { panic!("the request was admitted") };
         assert!(wait > Duration::from_secs(5), "{wait:?}");
         drop((first, waiting));
-        assert!(enter(6).is_ok());
+        assert!(admit(6).is_ok());
         let now = Instant::now();
-        assert!(matches!(share.clone().enter(now, now), Err(Error::Unavailable(_))));
+        assert!(matches!(share.clone().admit(false, now, now), Err(Error::Unavailable(_))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -269,9 +324,39 @@ mod tests {
         assert!(one.is_ok());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn share_is_a_quarter_while_another_enterprise_is_active() {
+        let admission = admission(10);
+        let admit = async |number| {
+            let admitted = admission.admit(buin(number), Instant::now() + ACTIVE_TIME / 4).await;
+            admitted.ok()
+        };
+        let mut permits = Vec::new();
+        // One enterprise alone has three quarters.
+        for _ in 0..7 {
+            permits.push(admit(1).await.unwrap());
+        }
+        permits.clear();
+        permits.push(admit(2).await.unwrap());
+        for _ in 0..2 {
+            permits.push(admit(1).await.unwrap());
+        }
+        assert!(admit(1).await.is_none());
+        // The other enterprise has its share.
+        permits.push(admit(2).await.unwrap());
+        // The requests of the other enterprise are long ago.
+        permits.clear();
+        tokio::time::advance(ACTIVE_TIME).await;
+        for _ in 0..7 {
+            permits.push(admit(1).await.unwrap());
+        }
+    }
+
     #[test]
     fn small_pools_are_shared_by_turns() {
         let shares = [1, 2, 3, 4, 10, 100].map(share_of);
         assert_eq!(shares, [1, 2, 2, 3, 7, 75]);
+        let shares = [1, 2, 3, 4, 10, 100].map(contended_share_of);
+        assert_eq!(shares, [1, 1, 1, 1, 2, 25]);
     }
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::repository::Error;
+use crate::telemetry::cause_chain;
 
 /// The maximum number of rows that one statement deletes.
 const BATCH: i64 = 1_000;
@@ -28,7 +29,7 @@ impl Pruner {
         loop {
             if let Err(error) = prune().await {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %cause_chain(&error),
                     rows = self.rows,
                     "cannot delete old rows; trying again in {:?}",
                     self.interval

@@ -1,7 +1,7 @@
 //! Remembers sealed texts, so that a recorded text is refused when it is sent again.
 //!
-//! A text is known by its blocks behind the first one. The first block is not checked, so an attacker
-//! can change it, and with it the time in a token request; all other blocks would break.
+//! A text is known by its last block. An attacker can drop or change the blocks at the beginning, and
+//! with them the time in a token request. The end must stay, because each message ends with the app id.
 //!
 //! The memory is that of this server, and ends with it. When it is full, the oldest texts are
 //! forgotten. Texts that were accepted have memories of their own, which an attacker without the key
@@ -66,8 +66,9 @@ mod tests {
     #[test]
     fn a_text_is_new_once_and_the_oldest_is_forgotten() {
         let envelope = Envelope::new(&AesKey::generate(), "app");
-        let texts: Vec<_> =
-            (0..4).map(|_| SealedFingerprint::of(&envelope.seal(b"1718000000")).unwrap()).collect();
+        let texts: Vec<_> = (0..4)
+            .map(|_| SealedFingerprint::from_sealed(&envelope.seal(b"1718000000")).unwrap())
+            .collect();
         let memory = ReplayMemory::new(3);
         for text in &texts[..3] {
             assert!(memory.remember(*text));

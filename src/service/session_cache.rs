@@ -189,14 +189,19 @@ impl SessionCache {
         }
     }
 
-    /// Removes a session unless it is cached at this version or a later one.
-    pub(super) fn invalidate(&self, id: SessionId, version: Version) {
-        let Some(sessions) = &self.sessions else { return };
+    /// Removes a session unless it is cached at this version or a later one. Returns whether the
+    /// version was known: it is cached, or is among the recent changes.
+    pub(super) fn invalidate(&self, id: SessionId, version: Version) -> bool {
+        let Some(sessions) = &self.sessions else { return false };
         let mut shard = self.shard(id);
+        let cached_version = sessions.peek(&id).map(|cached| cached.version);
+        let is_known =
+            cached_version.is_some_and(|cached| cached >= version) || shard.has_recent(id, version);
         shard.record(Some((id, version)));
-        if sessions.peek(&id).is_some_and(|cached| cached.version < version) {
+        if cached_version.is_some_and(|cached| cached < version) {
             sessions.remove(&id);
         }
+        is_known
     }
 
     /// Removes all sessions after unknown changes.
@@ -245,6 +250,14 @@ impl ChangeLogShard {
         self.sequence += 1;
     }
 
+    /// Whether the log has this version of the session or a later one.
+    fn has_recent(&self, id: SessionId, version: Version) -> bool {
+        self.recent_changes
+            .iter()
+            .flatten()
+            .any(|(recent, recent_version)| *recent == id && *recent_version >= version)
+    }
+
     /// Whether the log may contain a later version of the session since `token`.
     fn may_be_superseded_since(
         &self,
@@ -269,9 +282,7 @@ fn slot(number: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        Account, Attributes, Buin, NewSession, RemovePolicy, Rules, Session, Title,
-    };
+    use crate::domain::Session;
 
     fn cache(max_bytes: u64) -> SessionCache {
         let follow_interval = Duration::from_millis(100);
@@ -282,23 +293,8 @@ mod tests {
     }
 
     fn session(id: u128, version: i64) -> Arc<CachedSession> {
-        let rules = Rules {
-            min_members: 1,
-            min_remaining: 1,
-            max_members: 9,
-            remove_members: RemovePolicy::Owner,
-        };
-        let new = NewSession {
-            title: Title::new("t").unwrap(),
-            creator: Account::new("a").unwrap(),
-            members: Vec::new(),
-            attributes: Attributes::default(),
-            reason: None,
-        };
-        let id = SessionId::new(uuid::Uuid::from_u128(id));
-        let at = chrono::DateTime::UNIX_EPOCH;
-        let session = Session::create(id, Buin::new(1).unwrap(), new, &rules, at).unwrap();
-        Arc::new(Session { version: Version::new(version).unwrap(), ..session }.into())
+        let version = Version::new(version).unwrap();
+        Arc::new(Session { version, ..Session::sample(id, &["a"]) }.into())
     }
 
     fn replace(cache: &SessionCache, id: u128, version: i64) {
@@ -338,8 +334,12 @@ mod tests {
     fn own_changes_reported_by_the_feed_remove_nothing() {
         let cache = cache(1 << 20);
         replace(&cache, 1, 2);
-        cache.invalidate(session(1, 2).id, Version::new(2).unwrap());
+        let report = |version| cache.invalidate(session(1, 1).id, Version::new(version).unwrap());
+        assert!(report(2), "the version is known");
         assert_eq!(version(&cache, 1), Some(2));
+        assert!(!report(3), "the version is of another server");
+        assert!(report(3), "the version was reported before");
+        assert_eq!(version(&cache, 1), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::batching::{
     UpdateOutcome,
 };
 use super::pool_admission::PoolPermit;
-use super::{AuthError, CachedSession, Caller, ChangeNotifier, Error, WorkTurns};
+use super::{BackgroundThreads, CachedSession, Caller, ChangeNotifier, Error, WorkTurns};
 use crate::clock::Clock;
 use crate::domain::{
     IdempotencyKey, NewSession, Permission, Request, Rules, Session, SessionId, Version,
@@ -26,7 +26,8 @@ use crate::repository::Pool;
 pub struct Sessions {
     shared: Arc<Context>,
     queues: BatchQueues,
-    turns: WorkTurns,
+    pub(super) turns: WorkTurns,
+    pub(super) background: BackgroundThreads,
 }
 
 /// The options of a write.
@@ -83,10 +84,16 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Requires a Tokio runtime, because it spawns
     /// tasks.
     #[must_use]
-    pub fn new(pool: Pool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        pool: Pool,
+        clock: Clock,
+        options: SessionOptions,
+        metrics: Arc<Metrics>,
+        background: BackgroundThreads,
+    ) -> Self {
         let shared = Context::new(pool, clock, options, metrics);
         let queues = BatchQueues::spawn(&shared);
-        Self { shared, queues, turns: WorkTurns::new() }
+        Self { shared, queues, turns: WorkTurns::new(), background }
     }
 
     /// The same sessions with batchers on the current runtime, and with turns of its own. Each server
@@ -94,13 +101,7 @@ impl Sessions {
     #[must_use]
     pub fn for_current_thread(&self) -> Self {
         let (shared, queues) = (self.shared.clone(), self.queues.for_thread(&self.shared));
-        Self { shared, queues, turns: WorkTurns::new() }
-    }
-
-    /// The turns of large requests on this thread.
-    #[must_use]
-    pub fn work_turns(&self) -> &WorkTurns {
-        &self.turns
+        Self { shared, queues, turns: WorkTurns::new(), background: self.background.clone() }
     }
 
     pub(super) fn shared(&self) -> &Context {
@@ -210,7 +211,7 @@ impl Sessions {
     /// is not written.
     ///
     /// A caller that may not read sessions gets only the id and the version. Such a caller may not
-    /// send what can only read: a dry run, or an update without a field to change.
+    /// send requests that can only read: a dry run, or an update without a field to change.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::SessionNotFound`], [`Error::Rejected`], [`Error::IdempotencyKeyReused`],
@@ -223,7 +224,7 @@ impl Sessions {
         options: &WriteOptions,
     ) -> Result<WriteOutcome, Error> {
         if (options.dry_run || request.action.is_empty()) && !caller.may_read() {
-            return Err(AuthError::MissingPermission(Permission::SessionsRead).into());
+            return Err(caller.missing(Permission::SessionsRead).into());
         }
         if options.dry_run {
             let session = self.get_uncached(caller, id).await?;
@@ -285,7 +286,7 @@ fn ensure_visible(
 /// Checks that a session has reached the version that its reader has seen.
 pub(super) fn ensure_reached(min: Option<Version>, current: Version) -> Result<(), Error> {
     match min {
-        Some(min) if current < min => Err(Error::VersionNotReached { current }),
+        Some(min) if current < min => Err(Error::VersionNotReached { current, min }),
         _ => Ok(()),
     }
 }

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The size of a request or a result that needs a turn, in bytes.
-const LARGE: usize = 32 * 1024;
+const MIN_LARGE_BYTES: usize = 32 * 1024;
 
 /// The turns of one thread. Clones share them.
 #[derive(Clone, Debug)]
@@ -22,11 +22,23 @@ impl WorkTurns {
         Self(Arc::new(Semaphore::new(1)))
     }
 
+    /// Whether the work on this many bytes needs a turn.
+    #[must_use]
+    pub const fn is_large(bytes: usize) -> bool {
+        bytes >= MIN_LARGE_BYTES
+    }
+
+    /// Waits for a turn, which lasts until the result is dropped: for work on another thread.
+    pub(super) async fn take(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.0.acquire().await.ok()
+    }
+
     /// Waits for the turn of the work on this many bytes: the thread looks at its sockets first, and does
     /// no other large work in the same round. The caller does the work before it awaits anything else.
     /// Little work needs no turn.
-    pub async fn take(&self, bytes: usize) {
-        if bytes >= LARGE {
+    pub async fn wait(&self, bytes: usize) {
+        if Self::is_large(bytes) {
             // The semaphore is never closed. Only one waits for its turn in each round of the thread.
             let _turn = self.0.acquire().await;
             tokio::task::yield_now().await;
@@ -51,7 +63,7 @@ mod tests {
         for _ in 0..10 {
             let (turns, order) = (turns.clone(), order.clone());
             local.spawn_local(async move {
-                turns.take(size).await;
+                turns.wait(size).await;
                 order.borrow_mut().push("large");
             });
         }
@@ -68,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_requests_are_served_between_large_ones() {
-        let order = order(LARGE).await;
+        let order = order(MIN_LARGE_BYTES).await;
         assert_eq!(order.iter().filter(|kind| **kind == "large").count(), 10);
         // Each round has one: last in one round and first in the next one, at most.
         assert!(!order.windows(3).any(|three| three == ["large"; 3]), "{order:?}");
@@ -76,6 +88,6 @@ mod tests {
 
     #[tokio::test]
     async fn little_work_does_not_wait() {
-        assert_eq!(order(LARGE - 1).await[..10], ["large"; 10]);
+        assert_eq!(order(MIN_LARGE_BYTES - 1).await[..10], ["large"; 10]);
     }
 }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::cause_chain::cause_chain;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use reqwest::Client;
 use reqwest::redirect::Policy;
@@ -24,7 +25,7 @@ pub(super) struct Collector {
     is_down: AtomicBool,
 }
 
-/// The response of the collector rejects the spans.
+/// The response of the collector refuses the spans.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP status {0}")]
 struct CollectorStatusError(u16);
@@ -64,8 +65,8 @@ impl Collector {
         let was_down = self.is_down.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_down => {
-                let error = &**error as &dyn std::error::Error;
-                tracing::warn!(error, "the collector takes no traces; spans are lost");
+                let error = cause_chain(&**error);
+                tracing::warn!(%error, "the collector takes no traces; spans are lost");
             }
             None if was_down => tracing::info!("the collector takes traces again"),
             _ => {}

@@ -58,7 +58,7 @@ impl Trace {
             (_, Some(_)) => {}
         }
         let [trace, span] = [&traceparent[3..35], &traceparent[36..52]];
-        // A hyphen within a number is not a digit, so it is rejected here.
+        // A hyphen within a number is not a digit, so it is refused here.
         u8::from_str_radix(&traceparent[..2], 16).ok()?;
         let trace = TraceId::from(u128::from_str_radix(trace, 16).ok()?);
         let span = SpanId::from(u64::from_str_radix(span, 16).ok()?);

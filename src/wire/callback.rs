@@ -4,6 +4,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 
+use super::object::JsonObject;
+
 /// Some editors and libraries put this mark before a text in UTF-8.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -158,7 +160,8 @@ pub fn callback_body(buin: i64, app_id: &str, encrypt: &str) -> String {
 /// texts do, in UTF-8, with white space and byte order marks around them:
 ///
 /// - `ok` in any case, or the package id; each also as a JSON string, with white space in it;
-/// - a JSON object whose `errcode` is the number 0, in any notation: some languages write `0.0`.
+/// - a JSON object whose `errcode` is the number 0, in any notation: some languages write `0.0`. No
+///   field of the object may appear twice.
 #[must_use]
 pub fn is_acknowledgement(body: &[u8], package_id: &str) -> bool {
     let Ok(text) = std::str::from_utf8(body) else { return false };
@@ -168,9 +171,18 @@ pub fn is_acknowledgement(body: &[u8], package_id: &str) -> bool {
     names_it(text)
         || match serde_json::from_str(text) {
             Ok(Value::String(text)) => names_it(text.trim()),
-            Ok(Value::Object(answer)) => answer.get("errcode").and_then(Value::as_f64) == Some(0.0),
+            Ok(Value::Object(answer)) => {
+                answer.get("errcode").and_then(Value::as_f64) == Some(0.0)
+                    && has_errcode_once(text.as_bytes())
+            }
             _ => false,
         }
+}
+
+/// Whether the strict reader of messages accepts the object and finds its `errcode`. Of a field that
+/// appears twice, a receiver may mean either value.
+fn has_errcode_once(object: &[u8]) -> bool {
+    JsonObject::parse(object, &["errcode"]).is_ok_and(|object| object.has("errcode"))
 }
 
 /// `msg_signature`: the lower-case hexadecimal SHA-1 of token, timestamp, nonce and encrypted
@@ -311,6 +323,12 @@ mod tests {
             r#"[{"errcode":0}]"#,
             r#"{"x":{"errcode":0}}"#,
             r#"{"errcode":0"#,
+            r#"{"errcode":1,"errcode":0}"#,
+            r#"{"errcode":0,"errcode":0}"#,
+            r#"{"errcode":0,"errmsg":"a","errmsg":"b"}"#,
+            r#"{"errcode":0,"\u0065rrcode":1}"#,
+            r#"{"\u0065rrcode":1,"errcode":0}"#,
+            r#"{"$serde_json::private::RawValue":"{\"errcode\":0}"}"#,
             "<html>ok</html>",
         ] {
             assert!(!acknowledges(body), "{body}");

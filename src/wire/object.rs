@@ -1,57 +1,25 @@
 //! JSON from existing clients: read leniently, but never wrongly.
 //!
-//! A message is one [`JsonObject`], read in a single pass that borrows from its text. Unknown
-//! fields are ignored. `null`, `""` and `[]` count as absent. A whole number counts as its decimal
-//! string if the field holds an account, and may be written like `3.0`. Every other deviation is an
-//! error that names the field.
+//! A message is one [`JsonObject`], read in a single pass that borrows from its text. The caller names
+//! the fields that it uses; all others are skipped. `null`, `""` and `[]` count as absent. A whole
+//! number counts as its decimal string if the field holds an account, and may be written like `3.0`.
+//! Every other deviation is an error that names the field.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+
+use super::account_texts::TooManyAccounts;
+use super::json_value::{Integer, Name, Value};
+use super::skipped::{JsonKind, SkippedValue};
 
 /// More fields than any client sends. A message with more fields is treated as an attack.
 const MAX_FIELDS: usize = 256;
 
-/// The fields of one message, in their order.
+/// The fields of one message, in their order. A field that the reader does not use has no value.
 #[derive(Debug)]
-pub struct JsonObject<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
-
-/// A JSON value that borrows its text if the text has no escapes.
-#[derive(Debug)]
-enum Value<'a> {
-    Null,
-    Boolean,
-    /// A number that is not whole, is too large, or is `-0`.
-    Fraction,
-    Integer(Integer),
-    Text(Cow<'a, str>),
-    List(Vec<Value<'a>>),
-    Object(Vec<(Cow<'a, str>, Value<'a>)>),
-}
-
-/// A signed or unsigned integer of 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Integer(i128);
-
-/// The JSON type of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonKind {
-    /// `null`.
-    Null,
-    /// `true` or `false`.
-    Boolean,
-    /// A number that is not whole, is too large, or is `-0`.
-    Fraction,
-    /// An integer.
-    Integer,
-    /// A string.
-    Text,
-    /// An array.
-    List,
-    /// An object.
-    Object,
-}
+pub struct JsonObject<'a>(Vec<(Cow<'a, str>, Option<Value<'a>>)>);
 
 /// The text is not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,44 +62,44 @@ impl FieldError {
 }
 
 impl<'a> JsonObject<'a> {
-    /// Reads a message.
+    /// Reads a message. Of the fields, those named in `fields` are kept; the others are checked as JSON
+    /// and dropped.
     ///
     /// # Errors
     /// [`Malformed`] names the reason.
-    pub fn parse(json: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn parse(json: &'a [u8], fields: &[&str]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(json)
             .map_err(|error| Malformed::NotJson(format!("invalid UTF-8: {error}")))?;
-        match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => Self::from_fields(fields),
-            Ok(other) => Err(Malformed::NotAnObject(other.kind())),
-            Err(error) => Err(Malformed::NotJson(explain_error(&error.to_string()))),
+        let not_json =
+            |error: serde_json::Error| Malformed::NotJson(explain_json_error(&error.to_string()));
+        if !text.trim_start().starts_with('{') {
+            let SkippedValue(kind) = serde_json::from_str(text).map_err(not_json)?;
+            return Err(Malformed::NotAnObject(kind));
         }
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let found = deserializer.deserialize_map(FieldsVisitor { fields }).map_err(not_json)?;
+        deserializer.end().map_err(not_json)?;
+        found.check()
     }
 
-    /// Takes the fields of a form, which are all text.
+    /// Takes the fields of a form, which are all text. Of the fields, those named in `fields` are kept.
     ///
     /// # Errors
     /// [`Malformed::Duplicate`] or [`Malformed::TooManyFields`].
     pub fn from_form(
-        fields: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+        pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+        fields: &[&str],
     ) -> Result<Self, Malformed> {
-        Self::from_fields(fields.map(|(name, text)| (name, Value::Text(text))).collect())
-    }
-
-    fn from_fields(fields: Vec<(Cow<'a, str>, Value<'a>)>) -> Result<Self, Malformed> {
-        if fields.len() > MAX_FIELDS {
-            return Err(Malformed::TooManyFields(fields.len()));
+        let mut found = FoundFields::default();
+        for (name, text) in pairs {
+            let value = fields.contains(&&*name).then_some(Value::Text(text));
+            found.add(name, value);
         }
-        for (at, (name, _)) in fields.iter().enumerate() {
-            if fields[..at].iter().any(|(other, _)| other == name) {
-                return Err(Malformed::Duplicate(name.chars().take(64).collect()));
-            }
-        }
-        Ok(Self(fields))
+        found.check()
     }
 
     fn get(&self, field: &str) -> Option<&Value<'a>> {
-        self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value)
+        self.0.iter().find(|(name, _)| name == field).and_then(|(_, value)| value.as_ref())
     }
 
     /// The value of a field that is not absent.
@@ -153,7 +121,7 @@ impl<'a> JsonObject<'a> {
         match self.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(other.type_error("text", field.to_owned())),
+            Some(other) => Err(type_error(other.kind(), "text", field.to_owned())),
         }
     }
 
@@ -165,7 +133,7 @@ impl<'a> JsonObject<'a> {
         match self.non_empty(field) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(other.type_error("text", field.to_owned())),
+            Some(other) => Err(type_error(other.kind(), "text", field.to_owned())),
         }
     }
 
@@ -177,7 +145,7 @@ impl<'a> JsonObject<'a> {
         match self.non_empty(field) {
             None => Ok(None),
             Some(Value::Integer(integer)) => Ok(Some(*integer)),
-            Some(other) => Err(other.type_error("a whole number", field.to_owned())),
+            Some(other) => Err(type_error(other.kind(), "a whole number", field.to_owned())),
         }
     }
 
@@ -188,54 +156,117 @@ impl<'a> JsonObject<'a> {
     pub fn account(&self, field: &str) -> Result<Option<Cow<'_, str>>, FieldError> {
         match self.non_empty(field) {
             None => Ok(None),
-            Some(value) => value.account(|| field.to_owned()).map(Some),
+            Some(value) => account(value, field).map(Some),
         }
     }
 
-    /// A field that holds a list of accounts; empty if absent. `take` converts each account, and
-    /// gets its index in the list.
+    /// A field that holds a list of accounts; empty if absent. `convert` converts each account, and
+    /// gets its index in the list. The list may have `max` accounts, and one more:
+    /// [`AccountTexts::read`](super::AccountTexts::read).
     ///
     /// # Errors
-    /// [`FieldError`] if the field holds another type, or the error of `take`.
+    /// [`FieldError`] if the field holds another type, or the error of `convert` or `too_many`.
     pub fn accounts<T, E: From<FieldError>>(
         &self,
         field: &str,
+        max: usize,
         convert: impl Fn(usize, &str) -> Result<T, E>,
+        too_many: impl FnOnce(TooManyAccounts) -> E,
     ) -> Result<Vec<T>, E> {
-        match self.non_empty(field) {
-            None => Ok(Vec::new()),
-            Some(Value::List(items)) => items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| convert(index, &item.account(|| format!("{field}[{index}]"))?))
-                .collect(),
-            Some(other) => Err(other.type_error("a list of accounts", field.to_owned()).into()),
+        let list = match self.non_empty(field) {
+            None => return Ok(Vec::new()),
+            Some(Value::List(list)) => list,
+            Some(other) => {
+                return Err(type_error(other.kind(), "a list of accounts", field.to_owned()).into());
+            }
+        };
+        let accounts = list.read(max, convert, too_many)?;
+        match list.wrong_item() {
+            None => Ok(accounts),
+            Some((index, kind)) => {
+                Err(type_error(kind, "text or an integer", format!("{field}[{index}]")).into())
+            }
         }
     }
 }
 
-/// The whole number that a JSON number with a fraction or an exponent stands for, such as `3.0`:
-/// some clients have no other numbers. `None` for a real fraction, for `-0`, and beyond 2^53, where
-/// `f64` is not exact.
-#[must_use]
-pub fn whole_number(number: f64) -> Option<i64> {
-    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
-    let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
-    let is_negative_zero = number == 0.0 && number.is_sign_negative();
-    if !is_whole || is_negative_zero {
-        return None;
-    }
-    // The number is whole and at most 2^53, so the conversion is exact.
-    #[expect(clippy::cast_possible_truncation, reason = "checked above")]
-    Some(number as i64)
+/// The fields of a message while they are read.
+#[derive(Default)]
+struct FoundFields<'a> {
+    /// The first fields, at most [`MAX_FIELDS`].
+    fields: Vec<(Cow<'a, str>, Option<Value<'a>>)>,
+    count: usize,
 }
 
-/// An error of `serde_json`, in words for the author of the message.
-fn explain_error(error: &str) -> String {
-    const WORDS: [(&str, &str); 3] = [
+impl<'a> FoundFields<'a> {
+    fn add(&mut self, name: Cow<'a, str>, value: Option<Value<'a>>) {
+        self.count += 1;
+        if self.count <= MAX_FIELDS {
+            self.fields.push((name, value));
+        }
+    }
+
+    fn check(self) -> Result<JsonObject<'a>, Malformed> {
+        let Self { fields, count } = self;
+        if count > MAX_FIELDS {
+            return Err(Malformed::TooManyFields(count));
+        }
+        for (at, (name, _)) in fields.iter().enumerate() {
+            if fields[..at].iter().any(|(other, _)| other == name) {
+                return Err(Malformed::Duplicate(name.chars().take(64).collect()));
+            }
+        }
+        Ok(JsonObject(fields))
+    }
+}
+
+/// Reads the fields of an object, and keeps those with one of these names.
+struct FieldsVisitor<'f> {
+    fields: &'f [&'f str],
+}
+
+impl<'de> Visitor<'de> for FieldsVisitor<'_> {
+    type Value = FoundFields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FoundFields<'de>, A::Error> {
+        let mut found = FoundFields { fields: Vec::with_capacity(8), count: 0 };
+        while let Some(Name(name)) = map.next_key()? {
+            let value = if self.fields.contains(&&*name) {
+                Some(map.next_value()?)
+            } else {
+                let SkippedValue(_) = map.next_value()?;
+                None
+            };
+            found.add(name, value);
+        }
+        Ok(found)
+    }
+}
+
+fn type_error(got: JsonKind, expected: &'static str, field: String) -> FieldError {
+    FieldError { field, expected, got }
+}
+
+fn account<'v>(value: &'v Value<'_>, field: &str) -> Result<Cow<'v, str>, FieldError> {
+    match value {
+        Value::Text(text) => Ok(Cow::Borrowed(text)),
+        Value::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
+        other => Err(type_error(other.kind(), "text or an integer", field.to_owned())),
+    }
+}
+
+/// An error of `serde_json`, in words for the author of the text.
+#[must_use]
+pub fn explain_json_error(error: &str) -> String {
+    const WORDS: [(&str, &str); 4] = [
         ("unexpected end of hex escape", "a lone surrogate"),
         ("lone leading surrogate in hex escape", "a lone surrogate"),
         ("number out of range", "a number is too large"),
+        ("invalid unicode code point", "invalid UTF-8"),
     ];
     let matched = WORDS.iter().find_map(|(matched, replacement)| {
         let position = error.strip_prefix(matched)?;
@@ -244,172 +275,28 @@ fn explain_error(error: &str) -> String {
     matched.unwrap_or_else(|| error.to_owned())
 }
 
-impl Value<'_> {
-    fn is_empty(&self) -> bool {
-        match self {
-            Value::Null => true,
-            Value::Text(text) => text.is_empty(),
-            Value::List(items) => items.is_empty(),
-            _ => false,
-        }
-    }
-
-    fn account(&self, field: impl Fn() -> String) -> Result<Cow<'_, str>, FieldError> {
-        match self {
-            Value::Text(text) => Ok(Cow::Borrowed(text)),
-            Value::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
-            other => Err(other.type_error("text or an integer", field())),
-        }
-    }
-
-    fn type_error(&self, expected: &'static str, field: String) -> FieldError {
-        FieldError { field, expected, got: self.kind() }
-    }
-
-    fn kind(&self) -> JsonKind {
-        match self {
-            Value::Null => JsonKind::Null,
-            Value::Boolean => JsonKind::Boolean,
-            Value::Fraction => JsonKind::Fraction,
-            Value::Integer(_) => JsonKind::Integer,
-            Value::Text(_) => JsonKind::Text,
-            Value::List(_) => JsonKind::List,
-            Value::Object(_) => JsonKind::Object,
-        }
-    }
-}
-
-impl Integer {
-    /// The number if it fits into signed 64 bits.
-    #[must_use]
-    pub fn to_i64(self) -> Option<i64> {
-        self.0.try_into().ok()
-    }
-}
-
-impl fmt::Display for Integer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for JsonKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Null => "null",
-            Self::Boolean => "a boolean",
-            Self::Fraction => "a number that is not a 64-bit integer",
-            Self::Integer => "a whole number",
-            Self::Text => "text",
-            Self::List => "a list",
-            Self::Object => "an object",
-        })
-    }
-}
-
-// Unknown fields are read too, because skipping them would accept lone surrogates and any depth.
-// `serde_json` stops at a depth of 128.
-
-impl<'de> Deserialize<'de> for Value<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor;
-
-        impl<'de> Visitor<'de> for ValueVisitor {
-            type Value = Value<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-                Ok(Value::Null)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-                Ok(Value::Boolean)
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
-                let whole = whole_number(number).map(|whole| Value::Integer(Integer(whole.into())));
-                Ok(whole.unwrap_or(Value::Fraction))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-                Ok(Value::Integer(Integer(number.into())))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-                Ok(Value::Integer(Integer(number.into())))
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-                Ok(Value::Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-                Ok(Value::Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value<'de>, A::Error> {
-                let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(Value::List(list))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-                let mut fields = Vec::with_capacity(8);
-                while let Some(Name(name)) = map.next_key()? {
-                    fields.push((name, map.next_value()?));
-                }
-                Ok(Value::Object(fields))
-            }
-        }
-
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-/// The name of a field. `Cow` itself would always be read as an owned string.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field's name")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(NameVisitor)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    const FIELDS: [&str; 7] = ["a", "b", "c", "member", "opUser", "title", "version"];
+
+    fn parse(json: &[u8]) -> Result<JsonObject<'_>, Malformed> {
+        JsonObject::parse(json, &FIELDS)
+    }
+
     fn object(json: &str) -> JsonObject<'_> {
-        JsonObject::parse(json.as_bytes()).unwrap()
+        parse(json.as_bytes()).unwrap()
+    }
+
+    fn accounts(object: &JsonObject<'_>, field: &str) -> Result<Vec<String>, FieldError> {
+        object.accounts(field, 9, |_, name| Ok(name.to_owned()), |error| panic!("{error}"))
     }
 
     fn names(json: &str) -> Result<Vec<String>, FieldError> {
-        object(json).accounts("member", |_, name| Ok(name.to_owned()))
+        accounts(&object(json), "member")
     }
 
     #[test]
@@ -419,7 +306,7 @@ mod tests {
             assert_eq!(object.text(field), Ok(None));
             assert_eq!(object.account(field), Ok(None));
             assert_eq!(object.integer(field), Ok(None));
-            assert_eq!(object.accounts(field, |_, _| Ok::<_, FieldError>(())), Ok(vec![]));
+            assert_eq!(accounts(&object, field), Ok(vec![]));
         }
         assert!(!object.has("a") && object.has("b"));
     }
@@ -467,7 +354,7 @@ mod tests {
             ("\"a\"", "text"),
             ("true", "a boolean"),
         ] {
-            let error = JsonObject::parse(json.as_bytes()).unwrap_err();
+            let error = parse(json.as_bytes()).unwrap_err();
             assert_eq!(error.to_string(), format!("must be a JSON object, got {kind}"));
         }
     }
@@ -488,16 +375,16 @@ mod tests {
             r#"{"a": NaN}"#,
             &deep,
         ] {
-            let error = JsonObject::parse(json.as_bytes()).unwrap_err();
+            let error = parse(json.as_bytes()).unwrap_err();
             assert!(matches!(error, Malformed::NotJson(_)), "{json}: {error}");
         }
-        let error = JsonObject::parse(b"{\"a\": \"\xff\"}").unwrap_err();
+        let error = parse(b"{\"a\": \"\xff\"}").unwrap_err();
         assert!(error.to_string().starts_with("not JSON: invalid UTF-8"), "{error}");
     }
 
     #[test]
     fn surrogate_and_number_errors_are_clear() {
-        let error = |json: &str| JsonObject::parse(json.as_bytes()).unwrap_err().to_string();
+        let error = |json: &str| parse(json.as_bytes()).unwrap_err().to_string();
         for escape in [r"\ud83d", r"\ude00", r"\ude00\ud83d", r"\ud83d\ud83d", r"\ud83d\n"] {
             let error = error(&format!(r#"{{"title": "{escape}"}}"#));
             assert!(error.starts_with("not JSON: a lone surrogate at line 1 column "), "{error}");
@@ -516,7 +403,7 @@ mod tests {
 
     #[test]
     fn duplicate_field_is_refused() {
-        let duplicate = |json: &str| JsonObject::parse(json.as_bytes()).unwrap_err().to_string();
+        let duplicate = |json: &str| parse(json.as_bytes()).unwrap_err().to_string();
         assert_eq!(duplicate(r#"{"title": "a", "title": "a"}"#), "title: appears more than once");
         assert_eq!(
             duplicate(r#"{"t\u0069tle": "a", "title": "a"}"#),
@@ -528,23 +415,42 @@ mod tests {
     fn number_of_fields_is_bounded() {
         let many: Vec<String> = (0..50_000).map(|n| format!("\"{n}\":0")).collect();
         let json = format!("{{{}}}", many.join(","));
-        let error = JsonObject::parse(json.as_bytes()).unwrap_err();
+        let error = parse(json.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "at most 256 fields, got 50000");
+    }
+
+    #[test]
+    fn unused_fields_and_inner_values_are_not_kept() {
+        let trees = "[[0]],".repeat(100_000);
+        let json =
+            format!(r#"{{"x":[{trees}0],"y":{{"z":[{trees}0]}},"member":[{trees}0],"a":7}}"#);
+        let object = object(&json);
+        let kept: Vec<_> = object.0.iter().map(|(name, value)| (&**name, value)).collect();
+        assert!(matches!(
+            &kept[..],
+            [("x", None), ("y", None), ("member", Some(Value::List(list))), ("a", Some(Value::Integer(_)))]
+                if list.wrong_item() == Some((0, JsonKind::List))
+        ));
+        let error = accounts(&object, "member").unwrap_err();
+        assert_eq!(error.to_string(), "member[0]: must be text or an integer, got a list");
     }
 
     #[test]
     fn form_fields_are_text() {
         let form = form_urlencoded::parse(b"buin=7&appId=a&encrypt=%2B%2F%3D");
-        let object = JsonObject::from_form(form).unwrap();
+        let object = JsonObject::from_form(form, &["encrypt"]).unwrap();
         assert_eq!(object.text("encrypt"), Ok(Some("+/=")));
         let twice = form_urlencoded::parse(b"a=1&a=2");
-        assert!(JsonObject::from_form(twice).is_err());
+        assert!(JsonObject::from_form(twice, &[]).is_err());
+        let many = (0..500_000).map(|_| (Cow::Borrowed("a"), Cow::Borrowed("")));
+        let error = JsonObject::from_form(many, &["a"]).unwrap_err();
+        assert_eq!(error, Malformed::TooManyFields(500_000));
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = JsonObject::parse(&bytes);
+            let _ = parse(&bytes);
         }
 
         #[test]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The key is derived from the app's AES key, so a rotation of the AES key invalidates every token.
-//! The lookup of the app rejects the tokens of a disabled app.
+//! The lookup of the app refuses the tokens of a disabled app.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +21,7 @@ const FORMAT_VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const HEADER_BYTES: usize = 1 + 8 + 8 + NONCE_BYTES;
 const MAC_BYTES: usize = 32;
-/// A token is accepted for this time longer than its client was told, in seconds. Clients use a token
+/// A token is accepted for this time longer than `expireIn` says, in seconds. Clients use a token
 /// up to and including its last second, and their clocks and requests are a little late.
 pub const TOKEN_GRACE: i64 = 60;
 /// A longer text is not a token of Muster, because an app id has at most 64 characters.
@@ -34,14 +34,14 @@ pub struct TokenClaims {
     pub buin: i64,
     /// The app.
     pub app_id: String,
-    /// The end of the validity that the client was told, in Unix seconds. The token is accepted for
+    /// The end of the validity that `expireIn` states, in Unix seconds. The token is accepted for
     /// [`TOKEN_GRACE`] seconds longer.
     pub expires_at: i64,
     body: Vec<u8>,
     mac: [u8; MAC_BYTES],
 }
 
-/// The reason why a token is rejected.
+/// The reason why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// The token was not made with this key.

@@ -143,6 +143,23 @@ async fn key_has_at_most_the_permissions_of_its_app() {
     let detail = "the API key lacks the permission sessions:write, which its app has";
     assert_eq!((code.as_str(), &rest["detail"]), ("missing_permission", &json!(detail)));
 
+    // A dry run and an empty change only read.
+    let permissions = Some(vec![Permission::SessionsWrite]);
+    let writer = key(&app, KeyLimits { permissions, ..KeyLimits::default() }).await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let path = format!("/v1/sessions/{}", session["sessionId"].as_str().unwrap());
+    let path = path.replace(['{', '}'], "");
+    for (query, body) in [
+        ("", json!({ "operator": "a" })),
+        ("?dryRun=true", json!({ "operator": "a", "title": "t" })),
+    ] {
+        let request = app.client.request(Method::PATCH, &format!("{path}{query}"));
+        let request = request.bearer_auth(&writer).json(&body);
+        let (_, code, rest) = problem(request.send().await.unwrap()).await;
+        let detail = "the API key lacks the permission sessions:read, which its app has";
+        assert_eq!((code.as_str(), &rest["detail"]), ("missing_permission", &json!(detail)));
+    }
+
     // The app loses the permission of its key.
     let permissions: Permissions = [Permission::SessionsWrite].into_iter().collect();
     let changes = AppChanges { permissions: Some(permissions), ..AppChanges::default() };
@@ -162,7 +179,7 @@ async fn key_has_at_most_the_permissions_of_its_app() {
     let limits = KeyLimits { expires_at, ..KeyLimits::default() };
     let error = keys::create(&admin, buin, &app_id, "", limits).await.err().unwrap();
     assert!(matches!(error, Error::ExpiryInThePast(_)), "{error}");
-    assert_eq!(keys::list(&admin).await.unwrap().len(), 2, "a refused key leaves no trace");
+    assert_eq!(keys::list(&admin).await.unwrap().len(), 3, "a refused key leaves no trace");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,4 +374,46 @@ async fn operators_are_warned_before_a_key_expires() {
     assert!(line.contains(id) && line.contains("expire soon"), "{doctor}");
     assert!(!line.contains(later["id"].as_str().unwrap()), "{doctor}");
     server.stop();
+}
+
+/// The app may read and its key may not: the text names the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_reads_of_a_limited_key_name_the_key() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let limits =
+        KeyLimits { permissions: Some(vec![Permission::SessionsWrite]), ..KeyLimits::default() };
+    let writer = key(&app, limits).await;
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_lowercase();
+    let text = "the API key lacks the permission sessions:read, which its app has";
+    let session_path = format!("/v1/sessions/{id}");
+    let operator = json!({ "operator": "a" });
+    let revert = json!({ "operator": "a", "version": 1 });
+    for (method, path, body) in [
+        (Method::PATCH, session_path.clone(), &operator),
+        (Method::PATCH, format!("{session_path}?dryRun=true"), &operator),
+        (Method::POST, format!("{session_path}/revert?dryRun=true"), &revert),
+        (Method::GET, session_path.clone(), &Value::Null),
+        (Method::GET, format!("{session_path}/events"), &Value::Null),
+        (Method::GET, "/v1/sessions".to_owned(), &Value::Null),
+    ] {
+        let mut request = app.client.request(method.clone(), &path).bearer_auth(&writer);
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        let (status, code, rest) = problem(request.send().await.unwrap()).await;
+        assert_eq!((status, code.as_str()), (403, "missing_permission"), "{method} {path}");
+        assert_eq!(rest["detail"], text, "{method} {path}");
+    }
+    let empty = json!({ "items": [{ "update": { "sessionId": id, "operator": "a" } }] });
+    let request = app.client.request(Method::POST, "/v1/sessions/batch").bearer_auth(&writer);
+    let done: Value = request.json(&empty).send().await.unwrap().json().await.unwrap();
+    assert!(done.to_string().contains(text), "{done}");
+    let body = json!({ "sessionId": session["sessionId"], "opUser": "a" }).to_string();
+    let path = format!("/cgi/session/update?accessToken={writer}");
+    let cgi: Value = app.client.post(&path, body).await.json().await.unwrap();
+    assert_eq!(
+        (&cgi["errcode"], &cgi["errmsg"]),
+        (&json!(3), &json!(format!("accessToken: {text}")))
+    );
 }

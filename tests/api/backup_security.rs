@@ -2,7 +2,7 @@
 //! statement in it is executed.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +10,7 @@ use muster::config::KeyText;
 use muster::postgres::backup::Tools;
 use muster::postgres::embedded::{Options, StartupTimeouts};
 use muster::wire::{BackupKey, MasterKey};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -67,8 +68,8 @@ fn replace_dump(dir: &Path, dump: &[u8], format: u32) {
     write_manifest(dir, &manifest);
 }
 
-/// A complete dump by the `pg_dump` that also made a backup, as backups of format 1 had it.
-fn complete_dump(database: &Database, backup: &Path) -> Vec<u8> {
+/// The programs of the version that made a backup.
+pub fn tools_of(backup: &Path) -> Tools {
     let options = Options {
         data_dir: PathBuf::new(),
         postgres_dir: None,
@@ -77,11 +78,15 @@ fn complete_dump(database: &Database, backup: &Path) -> Vec<u8> {
         timeouts: StartupTimeouts::COMMAND,
     };
     let major = u32::try_from(manifest(backup)["pgDump"].as_u64().unwrap()).unwrap();
-    let tools = Tools::find(&options, major, "a test").unwrap();
+    Tools::find(&options, major, "a test").unwrap()
+}
+
+/// A complete dump by the `pg_dump` that also made a backup, as backups of format 1 had it.
+fn complete_dump(database: &Database, backup: &Path) -> Vec<u8> {
     let to = &database.options;
     let url = to.to_url_lossy();
     let socket = to.get_socket().map(|socket| socket.display().to_string());
-    let output = Command::new(tools.program("pg_dump"))
+    let output = Command::new(tools_of(backup).program("pg_dump"))
         .args(["--format=custom", "--no-owner", "--no-privileges", "--no-comments"])
         .env("PGHOST", socket.unwrap_or_else(|| to.get_host().to_owned()))
         .env("PGPORT", to.get_port().to_string())
@@ -239,7 +244,7 @@ async fn planted_objects_are_refused_and_not_executed() {
             let named = if format == 1 { named } else { "FUNCTION public notify_apps_changed()" };
             fresh.run(&["restore", dir.to_str().unwrap()]).fails(1, &["has no signature"]);
             let refused = fresh.run(&["restore", ACCEPT, dir.to_str().unwrap()]);
-            refused.fails(1, &["no backup of Muster contains", named, "Nothing was restored"]);
+            refused.fails(1, &["no backup of Muster has", named, "Nothing was restored"]);
         }
         assert!(!marker.take(&mut source).await, "{create}");
     }
@@ -381,6 +386,37 @@ async fn objects_of_other_owners_do_not_disturb_a_backup() {
     assert_eq!(moved.json(&["app", "list"]), home.json(&["app", "list"]));
 }
 
+/// A restore does not wait for the end of a file that has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_not_regular_are_refused_at_once() {
+    let database = database().await;
+    let home = Home::for_database(&database);
+    home.json(&["app", "create", "--buin", "7"]);
+    let dir = home.parent.join("backup");
+    home.run(&["backup", "--with-key", dir.to_str().unwrap()]).ok();
+    // The key in the backup is read if there is no other one.
+    let fresh = Home::new();
+    let restore = |parts: &[&str]| {
+        fresh.run(&["restore", ACCEPT, dir.to_str().unwrap()]).fails(1, parts);
+        assert!(!fresh.data_dir.exists());
+    };
+    for name in ["dump", "backup.json", "master.key"] {
+        let (path, genuine) = (dir.join(name), home.parent.join("genuine"));
+        fs::rename(&path, &genuine).unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        restore(&[name, "it is not a regular file"]);
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        restore(&[name, "it is a symbolic link, not a regular file"]);
+        fs::remove_file(&path).unwrap();
+        fs::rename(&genuine, &path).unwrap();
+    }
+    // Only its length is looked at.
+    let dump = fs::OpenOptions::new().write(true).open(dir.join("dump")).unwrap();
+    dump.set_len(1 << 40).unwrap();
+    restore(&["dump was changed or is damaged", "1099511627776 bytes instead of"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unsafe_directories_are_refused() {
     let one = database().await;
@@ -405,5 +441,59 @@ async fn unsafe_directories_are_refused() {
         fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
         home.json(&["backup", dir.to_str().unwrap()]);
         assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}
+
+/// Another user who may write to a directory on the path could replace the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn replaceable_directories_are_refused() {
+    let database = database().await;
+    let home = Home::for_database(&database);
+    let parent = |name: &str, mode, owner, group| {
+        let dir = home.parent.join(name);
+        fs::create_dir(&dir).unwrap();
+        chown(&dir, owner, group).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        dir
+    };
+    // In a new directory, below a missing one, and in an existing one of the right mode.
+    let backups = |above: &Path| {
+        let existing = above.join("existing");
+        fs::create_dir(&existing).unwrap();
+        fs::set_permissions(&existing, fs::Permissions::from_mode(0o700)).unwrap();
+        [above.join("new"), above.join("missing/new"), existing.clone(), existing.join("new")]
+    };
+    let refuse = |above: &Path, parts: &[&str]| {
+        for dir in backups(above) {
+            home.run(&["backup", dir.to_str().unwrap()]).fails(1, parts);
+            assert!(!dir.join("dump").exists(), "nothing was written");
+        }
+        assert!(!above.join("missing").exists() && !above.join("new").exists());
+    };
+    let all = parent("all", 0o777, None, None);
+    refuse(&all, &["other users may write to", "/all (mode 0777)", "chmod +t"]);
+    // A symbolic link does not hide the directory that it stands for.
+    let link = home.parent.join("link");
+    std::os::unix::fs::symlink(&all, &link).unwrap();
+    home.run(&["backup", link.join("linked").to_str().unwrap()]).fails(1, &["/all (mode 0777)"]);
+    let mut good = vec![
+        parent("sticky", 0o1777, None, None),
+        parent("own_group", 0o770, None, None),
+        parent("readable", 0o755, None, None),
+    ];
+    if geteuid().is_root() {
+        let foreign = parent("foreign", 0o755, Some(12_345), None);
+        refuse(&foreign, &["belongs to another user (user id 12345)", "/foreign"]);
+        let sticky = parent("foreign_sticky", 0o1777, Some(12_345), None);
+        refuse(&sticky, &["belongs to another user"]);
+        let group = parent("group", 0o775, None, Some(12_345));
+        refuse(&group, &["other users may write to", "/group (mode 0775)"]);
+        good.push(parent("group_reads", 0o755, None, Some(12_345)));
+    }
+    for above in good {
+        for dir in [above.join("new"), above.join("missing/new")] {
+            home.json(&["backup", dir.to_str().unwrap()]);
+            assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads of long histories and of many sessions: what they read and what they answer has a bound.
+//! Reads of long histories and of many sessions: the rows that they read and their responses have bounds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn version(app: &TestApp, id: Uuid, version: i64) -> Value {
     ok(get(app, &format!("/v1/sessions/{id}?version={version}")).send().await.unwrap()).await
 }
 
-/// What the reads of histories have cost so far.
+/// The cost of the reads of histories so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cost {
     replays: i64,
@@ -170,7 +170,7 @@ async fn replayed_requests_and_reverts_start_at_snapshots_too() {
 async fn an_interrupted_reader_continues_where_it_stopped() {
     let app = spawn_with(|settings| {
         // The deadline usually passes during the first replay.
-        settings.database.acquire_timeout = std::time::Duration::from_millis(100);
+        settings.database.acquire_timeout = std::time::Duration::from_millis(250);
     })
     .await;
     let history = StoredHistory::of_titles(&app, 40_000);
@@ -292,7 +292,7 @@ fn ids(list: &Value) -> Vec<Uuid> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batch_get_answers_what_fits_and_lists_the_rest() {
+async fn batch_get_is_cut_at_its_size_limit_and_lists_the_rest() {
     let app = spawn().await;
     let of = |members: usize| StoredHistory::of_accounts(&app, 2, members - 3);
     let mut large = Vec::new();

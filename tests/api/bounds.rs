@@ -9,17 +9,21 @@ use toml::Table;
 
 const SETTINGS: &str = "config/default.toml";
 const PAGE: &str = "docs/operate/bounds.md";
-/// What a bound is shared by.
+/// The groups of callers that share a bound.
 const OWNERS: [&str; 7] =
     ["process", "enterprise", "app", "address", "connection", "request", "session"];
 
 /// Constants with the name of a bound that limit no memory: repetitions, times, texts of errors, sizes
 /// from which on something does not wait.
-const NO_MEMORY: [(&str, &str); 9] = [
+const NO_MEMORY: [(&str, &str); 13] = [
+    ("src/domain/consumer.rs", "MAX_ATTEMPTS"),
+    ("src/domain/consumer.rs", "MAX_SHARED_ATTEMPTS"),
+    ("src/service/feed/consumer_fetch.rs", "MAX_STEPS"),
     ("src/delivery/result_buffer.rs", "FLUSH_BATCH"),
     ("src/domain/event.rs", "MAX_COMPARED"),
     ("src/domain/session.rs", "MAX_SCANNED"),
     ("src/http/auth/attempt_throttle.rs", "MAX_WAIT"),
+    ("src/http/shared/json_error.rs", "MAX_NAME_CHARS"),
     ("src/http/shared/retry_after.rs", "MAX_SECONDS"),
     ("src/http/v1/extract/field.rs", "MAX_CHARS"),
     ("src/domain/text.rs", "MAX_CHARS"),
@@ -47,6 +51,10 @@ const BEYOND: &[(&str, &str)] = &[
         "transport/http2.rs::streams_and_headers_are_bounded",
     ),
     (
+        "MAX_UNREAD_REFUSALS src/http/transport/http2.rs",
+        "transport/http2.rs::client_that_does_not_read_refusals_loses_its_connection",
+    ),
+    (
         "READ_BURST src/http/transport/timeout_stream.rs",
         "src/http/transport/timeout_stream.rs::bytes_that_are_read_in_one_turn_are_bounded",
     ),
@@ -59,11 +67,47 @@ const BEYOND: &[(&str, &str)] = &[
         "transport/http2.rs::bytes_of_bodies_that_are_not_read_yet_are_bounded",
     ),
     (
-        "MAX_CHUNK src/http/transport/http2.rs",
+        "MAX_UNCOUNTED_STREAM_HEADERS src/http/transport/stream_memory.rs",
+        "src/http/transport/stream_memory.rs::one_short_request_of_a_connection_does_not_count",
+    ),
+    (
+        "MAX_ANONYMOUS_STREAMS src/http/transport/stream_memory.rs",
+        "transport/http2.rs::headers_of_running_requests_of_an_address_are_bounded",
+    ),
+    (
+        "MAX_ANONYMOUS_STREAMS src/http/transport/stream_memory.rs",
+        "transport/http2.rs::unread_responses_to_an_anonymous_caller_are_bounded",
+    ),
+    (
+        "MAX_ENTERPRISE_STREAMS src/http/transport/stream_memory.rs",
+        "transport/http2.rs::unread_responses_to_an_enterprise_leave_memory_to_others",
+    ),
+    (
+        "MIN_READ_RATE src/http/transport/read_allowance.rs",
+        "src/http/transport/read_allowance.rs::single_bytes_hold_a_response_for_the_timeout_only",
+    ),
+    (
+        "MIN_READ_RATE src/http/transport/read_allowance.rs",
+        "transport/http2.rs::response_that_is_read_byte_by_byte_times_out",
+    ),
+    (
+        "MAX_ANONYMOUS_BODIES src/http/body/budget.rs",
+        "bodies.rs::bodies_of_many_anonymous_callers_leave_memory_to_enterprises",
+    ),
+    (
+        "MAX_CHECKS_PER_SECOND src/service/readiness.rs",
+        "health.rs::number_of_statements_does_not_depend_on_the_number_of_probes",
+    ),
+    (
+        "server.max_connections",
+        "transport/connection_limits.rs::idle_connections_of_an_enterprise_make_room_for_another_one",
+    ),
+    (
+        "MAX_CHUNK src/http/transport/http2_response.rs",
         "transport/http2.rs::large_response_is_sent_in_small_parts",
     ),
     (
-        "MAX_LINE_START src/http/transport/h1_message_tracker.rs",
+        "MAX_LINE_START src/http/transport/h1_line_start.rs",
         "src/http/transport/h1_message_tracker.rs::long_line_about_the_length_of_a_body_is_refused_in_pieces",
     ),
     ("limits.max_header_bytes", "transport/connection_limits.rs::header_limits_are_configurable"),
@@ -75,7 +119,7 @@ const BEYOND: &[(&str, &str)] = &[
     ("limits.max_body_bytes", "limits.rs::body_limit_is_exact"),
     ("MAX_TOKEN_REQUEST_BYTES src/http/cgi/token.rs", "bodies.rs::token_request_has_at_most_4_kib"),
     (
-        "MAX_DISCARDED_BYTES src/http/body.rs",
+        "MAX_DISCARDED_BYTES src/http/body/mod.rs",
         "bodies.rs::caller_is_refused_before_a_large_body_arrives",
     ),
     (
@@ -88,10 +132,10 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "limits.max_response_bytes_in_flight",
-        "rate_limits/neighbours.rs::slow_readers_of_an_enterprise_hold_its_share_of_memory",
+        "rate_limits/neighbors.rs::slow_readers_of_an_enterprise_hold_its_share_of_memory",
     ),
     (
-        "MAX_UNCOUNTED src/http/middleware/response_budget.rs",
+        "MAX_UNCOUNTED_RESPONSE src/http/middleware/response_budget.rs",
         "src/http/middleware/response_budget.rs::a_response_is_counted_until_its_last_part_is_taken",
     ),
     (
@@ -99,8 +143,16 @@ const BEYOND: &[(&str, &str)] = &[
         "src/http/middleware/response_budget.rs::a_response_is_counted_until_its_last_part_is_taken",
     ),
     (
-        "OWNER_SLOTS src/http/shared/fair_budget.rs",
+        "MAX_OWNER_COUNTERS src/http/shared/fair_budget.rs",
         "src/http/shared/fair_budget.rs::more_owners_than_counters_share_them",
+    ),
+    (
+        "MAX_PATCH_BYTES src/http/v1/extract/object.rs",
+        "src/http/v1/extract/object.rs::attributes_that_are_too_large_are_not_kept",
+    ),
+    (
+        "MAX_UNCOUNTED_VALUES src/http/v1/extract/request_memory.rs",
+        "bodies.rs::attributes_count_like_bodies_of_their_memory",
     ),
     ("MAX_FIELDS src/wire/object.rs", "malformed_requests.rs::number_of_fields_is_bounded"),
     ("MAX_TOKEN_LEN src/wire/token.rs", "token.rs::forged_token_does_not_exist"),
@@ -119,7 +171,7 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     ("limits.requests_per_second", "rate_limits/app_rate.rs::app_rate_limit_is_enforced"),
     (
-        "limits.burst",
+        "limits.max_burst",
         "rate_limits/app_rate.rs::batch_that_is_larger_than_the_burst_is_served_by_a_full_one",
     ),
     (
@@ -131,6 +183,74 @@ const BEYOND: &[(&str, &str)] = &[
         "src/http/auth/attempt_throttle.rs::memory_is_bounded",
     ),
     (
+        "MAX_HOSTS src/config/url_servers.rs",
+        "src/config/url_servers.rs::parameters_without_an_effect_are_refused",
+    ),
+    (
+        "MAX_GIVEN_UP src/repository/connections/given_up.rs",
+        "faults/failover.rs::statements_that_wait_for_a_lost_standby_leave_no_connections",
+    ),
+    (
+        "MAX_WAITING src/repository/connections/given_up.rs",
+        "src/repository/connections/given_up.rs::queue_is_bounded",
+    ),
+    (
+        "MAX_CHANGES src/service/feed/follower.rs",
+        "feed/followers.rs::number_of_changes_in_a_poll_is_bounded",
+    ),
+    (
+        "limits.max_streams_per_app",
+        "feed/streams/limits.rs::streams_of_an_app_and_of_an_enterprise_are_limited",
+    ),
+    (
+        "limits.max_streams_per_enterprise",
+        "feed/streams/limits.rs::streams_of_an_app_and_of_an_enterprise_are_limited",
+    ),
+    (
+        "MAX_WAIT_SECONDS src/http/v1/extract/seconds.rs",
+        "src/http/v1/extract/seconds.rs::durations_are_whole_seconds_within_limits",
+    ),
+    (
+        "MAX_QUEUED_BYTES src/service/feed/hub_queue.rs",
+        "src/service/feed/hub_queue.rs::stream_with_a_full_queue_is_behind_until_it_listens_again",
+    ),
+    (
+        "MAX_POLLED_BYTES src/service/feed/hub_queue.rs",
+        "src/service/feed/hub_queue.rs::stream_takes_a_part_of_its_queue_at_a_time",
+    ),
+    (
+        "MAX_CHANGES src/service/feed/hub_roles.rs",
+        "src/service/feed/hub_roles.rs::notes_that_the_reader_does_not_take_are_bounded",
+    ),
+    (
+        "MAX_ACCOUNTS src/service/feed/hub_roles.rs",
+        "src/service/feed/hub_roles.rs::notes_that_the_reader_does_not_take_are_bounded",
+    ),
+    (
+        "MAX_MISSED_BYTES src/service/feed/hub_queue.rs",
+        "src/service/feed/hub_queue.rs::stream_whose_client_reads_nothing_is_closed",
+    ),
+    (
+        "MAX_MISSED_BYTES src/service/feed/hub_queue.rs",
+        "feed/streams/limits.rs::stream_whose_client_does_not_read_is_closed_and_resumes",
+    ),
+    (
+        "MAX_LIMIT src/http/v1/endpoints/feed/stream.rs",
+        "feed/streams/reading.rs::burst_of_changes_arrives_once_and_in_order",
+    ),
+    (
+        "MAX_CHANGES src/service/feed/hub_reader.rs",
+        "feed/streams/reading.rs::burst_of_changes_arrives_once_and_in_order",
+    ),
+    (
+        "MAX_CONTENTS src/service/feed/hub_reader.rs",
+        "feed/streams/reading.rs::burst_of_changes_arrives_once_and_in_order",
+    ),
+    (
+        "MAX_LAG src/service/feed/hub_reader.rs",
+        "src/service/feed/hub_reader.rs::reader_continues_only_on_the_same_history_and_near_its_head",
+    ),
+    (
         "MAX_UNCOUNTED_HEADERS src/http/transport/pending_headers.rs",
         "src/http/transport/pending_headers.rs::an_address_leaves_as_much_free_as_it_holds",
     ),
@@ -139,7 +259,7 @@ const BEYOND: &[(&str, &str)] = &[
         "transport/connection_limits.rs::headers_without_an_end_leave_memory_to_other_addresses",
     ),
     (
-        "LARGE src/service/work_turns.rs",
+        "MIN_LARGE_BYTES src/service/work_turns.rs",
         "src/service/work_turns.rs::small_requests_are_served_between_large_ones",
     ),
     (
@@ -167,15 +287,15 @@ const BEYOND: &[(&str, &str)] = &[
         "v1/compare.rs::comparisons_of_an_enterprise_are_bounded",
     ),
     (
-        "REMEMBERED_ATTEMPTS src/service/access.rs",
+        "MAX_REMEMBERED_ATTEMPTS src/service/access.rs",
         "src/service/replay_memory.rs::a_text_is_new_once_and_the_oldest_is_forgotten",
     ),
     (
-        "REMEMBERED_TOKEN_REQUESTS src/service/access.rs",
+        "MAX_REMEMBERED_TOKEN_REQUESTS src/service/access.rs",
         "src/service/replay_memory.rs::a_text_is_new_once_and_the_oldest_is_forgotten",
     ),
     (
-        "REMEMBERED_WRITES src/http/auth/sealed_guard.rs",
+        "MAX_REMEMBERED_WRITES src/http/auth/sealed_guard.rs",
         "src/service/replay_memory.rs::a_text_is_new_once_and_the_oldest_is_forgotten",
     ),
     (
@@ -197,7 +317,7 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "MAX_MEMBERS src/repository/sessions/read.rs",
-        "bounded_reads.rs::batch_get_answers_what_fits_and_lists_the_rest",
+        "bounded_reads.rs::batch_get_is_cut_at_its_size_limit_and_lists_the_rest",
     ),
     ("MAX_MEMBERS src/repository/sessions/read.rs", "list/large.rs::page_ends_at_the_member_limit"),
     (
@@ -205,6 +325,72 @@ const BEYOND: &[(&str, &str)] = &[
         "v1/batch.rs::sessions_that_do_not_fit_into_the_response_are_named",
     ),
     ("MAX_PAGE_BYTES src/service/history.rs", "bounded_reads.rs::page_of_large_events_is_short"),
+    (
+        "MAX_LIMIT src/http/v1/endpoints/feed/page.rs",
+        "feed/pages/cursors.rs::invalid_parameters_are_refused",
+    ),
+    (
+        "MAX_SESSIONS src/http/v1/endpoints/feed/page.rs",
+        "feed/pages/bounds.rs::page_of_a_snapshot_has_at_most_200_sessions",
+    ),
+    ("MAX_PAGE_BYTES src/service/feed/pages.rs", "feed/pages/bounds.rs::size_of_a_page_is_bounded"),
+    (
+        "MAX_SESSION_BYTES src/service/feed/included_sessions.rs",
+        "feed/pages/bounds.rs::size_of_a_page_is_bounded",
+    ),
+    (
+        "WINDOW src/repository/feed/page/filter.rs",
+        "feed/pages/bounds.rs::filter_that_matches_nothing_resumes_in_one_statement",
+    ),
+    ("MAX_NAME src/domain/consumer.rs", "src/domain/consumer.rs::names_are_short_plain_text"),
+    (
+        "ConsumerLimits::MAX_PER_APP src/domain/consumer.rs",
+        "v1/consumers/management.rs::app_has_a_largest_number_of_consumers",
+    ),
+    (
+        "ConsumerLimits::MAX_IN_FLIGHT src/domain/consumer.rs",
+        "v1/consumers/management.rs::events_in_flight_are_bounded",
+    ),
+    (
+        "ConsumerLimits::MAX_HELD_BACK src/domain/consumer.rs",
+        "v1/consumers/management.rs::events_that_are_held_back_are_bounded",
+    ),
+    (
+        "ConsumerLimits::MAX_LISTED src/domain/consumer.rs",
+        "v1/consumers/management.rs::status_lists_at_most_100_members",
+    ),
+    (
+        "ConsumerLimits::MAX_FETCH src/domain/consumer.rs",
+        "v1/consumers/management.rs::invalid_requests_name_the_field_and_the_limit",
+    ),
+    (
+        "ConsumerLimits::MAX_FETCH_BYTES src/domain/consumer.rs",
+        "v1/consumers/management.rs::size_of_a_fetch_is_bounded",
+    ),
+    (
+        "ConsumerLease::MAX_SECONDS src/domain/consumer.rs",
+        "src/domain/consumer.rs::lease_is_bounded",
+    ),
+    (
+        "MAX_WAIT_SECONDS src/http/v1/extract/seconds.rs",
+        "src/http/v1/extract/seconds.rs::durations_are_whole_seconds_within_limits",
+    ),
+    (
+        "MAX_SELECTED src/service/feed/consumer_fetch.rs",
+        "v1/consumers/management.rs::events_in_flight_are_bounded",
+    ),
+    (
+        "MAX_WAITS_PER_APP src/service/feed/consumer_waits.rs",
+        "src/service/feed/consumer_waits.rs::waits_are_bounded_for_each_app",
+    ),
+    (
+        "MAX_EXAMINED src/repository/feed/page/previous.rs",
+        "feed/pages/bounds.rs::change_before_a_page_is_found_in_several_statements",
+    ),
+    (
+        "FeedCursor::MAX src/service/feed/cursor.rs",
+        "src/service/feed/cursor.rs::malformed_cursor_is_refused",
+    ),
     (
         "MAX_STEP_EVENTS src/service/history.rs",
         "bounded_reads.rs::replayed_requests_and_reverts_start_at_snapshots_too",
@@ -240,10 +426,10 @@ const BEYOND: &[(&str, &str)] = &[
         "MAX_BATCH_WEIGHT src/service/batching/queue_state.rs",
         "src/service/batching/queue.rs::large_commands_share_a_batch_with_few_others_or_none",
     ),
-    ("database.max_connections", "connection_pool.rs::stalled_connections_keep_no_place"),
+    ("database.max_connections", "connection_pool.rs::stalled_connections_release_their_permits"),
     (
         "database.max_connections",
-        "rate_limits/neighbours.rs::stuck_reads_of_an_enterprise_leave_connections_to_another",
+        "rate_limits/neighbors.rs::stuck_reads_of_an_enterprise_leave_connections_to_another",
     ),
     ("cache.max_bytes", "src/service/session_cache.rs::memory_is_bounded"),
     ("limits.min_members", "update.rs::rule_4_member_limits_hold_after_the_update"),
@@ -289,7 +475,7 @@ const BEYOND: &[(&str, &str)] = &[
         "MAX_COUNT src/repository/deliveries/count.rs",
         "metrics/state.rs::large_numbers_of_deliveries_are_counted_up_to_a_bound",
     ),
-    ("CODES src/metrics/requests.rs", "src/metrics/requests.rs::number_of_codes_is_bounded"),
+    ("MAX_CODES src/metrics/requests.rs", "src/metrics/requests.rs::number_of_codes_is_bounded"),
 ];
 
 /// Bounds that the system or a library enforces. Muster only sets them.
@@ -303,7 +489,7 @@ const ENFORCED_ELSEWHERE: [&str; 4] = [
 /// The files that create a queue or places.
 const QUEUES: [&str; 5] = [
     "src/http/v1/render/line_stream.rs",
-    "src/repository/connection_pool.rs",
+    "src/repository/connections/connection_pool.rs",
     "src/service/batching/queue.rs",
     "src/service/pool_admission.rs",
     "src/service/work_turns.rs",
@@ -459,9 +645,7 @@ fn sources(directory: &str) -> Vec<String> {
 fn is_bound(name: &str) -> bool {
     let endings =
         ["BATCH", "CAPACITY", "CHARS", "CODES", "CONCURRENCY", "PART", "PREFETCH", "WINDOW"];
-    let is_named = name.starts_with("MAX")
-        || name.starts_with("REMEMBERED")
-        || endings.iter().any(|ending| name.ends_with(ending));
+    let is_named = name.starts_with("MAX") || endings.iter().any(|ending| name.ends_with(ending));
     is_named && !name.contains("::") && !name.ends_with("_RETRIES")
 }
 

@@ -311,8 +311,9 @@ async fn is_refused(app: &TestApp, method: &Method, path: &str, status: u16, all
     assert_eq!(header("content-type"), Some("application/json"), "{method} {path}");
     assert_eq!(header("x-request-id").unwrap().len(), 32, "{method} {path}");
     if *method != Method::HEAD {
-        let errmsg = allow
-            .map_or("path: no such endpoint".to_owned(), |allow| format!("method: only {allow}"));
+        let errmsg = allow.map_or("path: no such endpoint".to_owned(), |allow| {
+            format!("method: only {allow}, got \"{method}\"")
+        });
         let body = response.json::<Value>().await.unwrap();
         assert_eq!(body, refusal(100_003, &errmsg), "{method} {path}");
     }

@@ -48,7 +48,7 @@ async fn a_repeated_request_is_done_once() {
         assert_eq!((&created["errcode"], replayed), (&json!(0), false), "{created}");
         count += 1;
         let id = &created["sessionId"];
-        // The response stays that of the first request, whatever happens to the session.
+        // The response stays that of the first request after any change of the session.
         let update = json!({ "sessionId": id, "opUser": "b", "addMember": ["d"] });
         let key = format!("{form:?}-update");
         let (updated, replayed) = send(&app, form, "update", &key, &update).await;
@@ -72,7 +72,7 @@ async fn a_repeated_request_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_retries_makes_one_session() {
+async fn many_concurrent_retries_make_one_session() {
     let app = spawn_app().await;
     let message = creation("t");
     let tries = (0..20).map(|at| send(&app, FORMS[at % 2], "create", "storm", &message));

@@ -109,6 +109,7 @@ fn help_names_every_command_and_option() {
         (&["secrets", "rotate", "--help"], &["--finish", "running servers", "backups"]),
         (&["backup", "--help"], &["empty directory", "--with-key", "master key", "--json"]),
         (&["restore", "--help"], &["new data directory", "empty database", "--json"]),
+        (&["feed", "new-epoch", "--help"], &["point-in-time", "--json"]),
         (
             &["move-to", "--help"],
             &["another PostgreSQL", "servers must be stopped", "standard input"],
@@ -137,7 +138,7 @@ fn secrets_stay_hidden(home: &Home, which: &[&str], secrets: &[&str]) {
         let command = [&["app", command][..], which].concat();
         for printed in [home.run(&command), home.run(&[&command[..], &["--json"]].concat())] {
             let printed = printed.ok().stdout;
-            assert!(printed.contains("https://example.org/a?b=c"), "{printed}");
+            assert!(printed.contains("https://example.org/a?…"), "{printed}");
             for secret in secrets {
                 assert!(!printed.contains(secret), "{command:?}: {printed}");
             }
@@ -181,9 +182,11 @@ fn walk(home: &Home) {
     }
 
     // An option that is not given changes nothing.
-    let callback = ["--callback-url", "https://example.org/a?b=c", "--callback-token", "hush"];
+    let callback = ["--callback-url", "https://u:p@example.org/a?b=c", "--callback-token", "hush"];
     let changed = home.json(&[&with(&["app", "update"])[..], &callback].concat());
-    assert_eq!(changed["callbackUrl"], callback[1]);
+    assert_eq!(changed["callbackUrl"], "https://example.org/a?…");
+    let url = home.json(&with(&["app", "show", "--show-secrets"]))["callbackUrl"].clone();
+    assert_eq!(url, callback[1]);
     assert_eq!(changed["name"], app["name"]);
     let token = || home.json(&with(&["app", "show", "--show-secrets"]))["callbackToken"].clone();
     assert_eq!(token(), "hush");
@@ -207,9 +210,9 @@ fn walk(home: &Home) {
     assert_eq!((changed["name"].as_str(), token()), (Some("x"), json!("hush")));
     let changed =
         home.json(&[&with(&["app", "update"])[..], &["--callback-token", "new"]].concat());
-    assert_eq!(changed["callbackUrl"], callback[1]);
+    assert_eq!(changed["callbackUrl"], "https://example.org/a?…");
     assert_eq!(token(), "new");
-    secrets_stay_hidden(home, &which, &[app["aesKey"].as_str().unwrap(), "new"]);
+    secrets_stay_hidden(home, &which, &[app["aesKey"].as_str().unwrap(), "new", "u:p", "b=c"]);
     let changed = home.json(&[&with(&["app", "update"])[..], &["--no-callback"]].concat());
     assert_eq!((&changed["callbackUrl"], token()), (&Value::Null, Value::Null));
 
@@ -561,7 +564,7 @@ fn migrations_are_shown_and_run() {
     let status = home.json(&["migrate", "status"]);
     let count = status.as_array().unwrap().len();
     assert!(count >= 2);
-    assert_eq!(fields(&status[0]), ["appliedAt", "description", "version"]);
+    assert_eq!(fields(&status[0]), ["appliedAt", "description", "kind", "version"]);
     assert_eq!((&status[0]["version"], &status[0]["description"]), (&json!(1), &json!("apps")));
     assert!(status.as_array().unwrap().iter().all(|migration| migration["appliedAt"].is_null()));
     let text = home.run(&["migrate", "status"]).ok().stdout;
@@ -609,4 +612,43 @@ fn command_does_not_restart_postgresql() {
     // The command does not start or stop PostgreSQL.
     assert_eq!(home.postmaster(), postmaster);
     server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_master_key_file_is_a_mistake_of_the_configuration() {
+    let database = database().await;
+    let mut home = Home::for_database(&database);
+    home.set("MUSTER__SECRETS__MASTER_KEY", "");
+    let (missing, malformed) = (home.parent.join("missing"), home.parent.join("malformed"));
+    std::fs::write(&malformed, "no key\n").unwrap();
+    for (file, cause) in [
+        (&missing, "No such file"),
+        (&malformed, "line 1: expected"),
+        (&home.parent.clone(), "Is a directory"),
+    ] {
+        let file = file.to_str().unwrap();
+        home.set("MUSTER__SECRETS__MASTER_KEY_FILE", file);
+        for command in [
+            &["serve"][..],
+            &["migrate"],
+            &["migrate", "status"],
+            &["app", "list"],
+            &["app", "create", "--buin", "1"],
+            &["key", "list"],
+            &["delivery", "list"],
+            &["audit", "list"],
+            &["secrets", "status"],
+            &["secrets", "rotate"],
+            &["backup", "backup"],
+            &["restore", "backup"],
+            &["move-to", "postgres://127.0.0.1:1/m"],
+            &["feed", "new-epoch"],
+        ] {
+            home.run(command).fails(2, &["secrets.master_key_file", file, cause]);
+        }
+        let doctor = home.run(&["doctor"]);
+        assert_eq!(doctor.status.code(), Some(1), "{doctor:#?}");
+        assert!(doctor.stdout.contains(file), "{doctor:#?}");
+    }
+    assert!(!home.parent.join("backup").exists());
 }

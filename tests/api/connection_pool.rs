@@ -1,11 +1,11 @@
-//! The places of the connection pool: no fault and no caller that goes away may lose one.
+//! The permits of the connection pool: no fault and no caller that disconnects may lose one.
 
 use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use muster::repository::pool::{self, PoolLimits};
+use muster::repository::connections::pool::{self, PoolLimits};
 
 use crate::harness::proxy::Proxy;
 use crate::harness::server::database;
@@ -40,7 +40,7 @@ fn stalls() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stalled_connections_keep_no_place() {
+async fn stalled_connections_release_their_permits() {
     let database = database().await;
     let proxy = Proxy::on_unix_socket(&database.options);
     let pool = connect(proxy.options_through(database.options.clone()), SHORT);
@@ -53,7 +53,7 @@ async fn stalled_connections_keep_no_place() {
         });
         let statements: Vec<_> = statements.collect();
         wait_until("places that are taken", async || pool.in_use() == PLACES as usize).await;
-        // Half of the callers go away, and half wait for the end.
+        // Half of the callers disconnect, and half wait for the end.
         statements.iter().step_by(2).for_each(|statement| statement.abort());
         proxy.resume();
         for statement in statements {

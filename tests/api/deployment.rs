@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use muster::cli::STOP_ALLOWANCE;
 use muster::config::{ServerConfig, Settings};
 use serde_json::Value;
 
@@ -162,6 +164,33 @@ fn images_are_pinned() {
 }
 
 #[test]
+fn sbom_lists_the_crates_of_the_program() {
+    let made = Command::new(root().join(".ci/sbom")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let sbom: Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!((&sbom["bomFormat"], &sbom["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    let program = &sbom["metadata"]["component"];
+    assert_eq!(program["purl"], concat!("pkg:cargo/muster@", env!("CARGO_PKG_VERSION")));
+    let mut listed = BTreeSet::new();
+    for component in sbom["components"].as_array().unwrap() {
+        let name = component["name"].as_str().unwrap();
+        let digest = component["hashes"][0]["content"].as_str().unwrap_or_default();
+        assert!(digest.len() == 64 && !component["licenses"].is_null(), "{component}");
+        listed.insert(name);
+    }
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    let names = |table: &str| manifest[table].as_table().unwrap().keys();
+    for name in names("dependencies") {
+        assert!(listed.contains(&**name), "{name} is missing");
+    }
+    // Programs of tests and of the build are not part of the program. The files of Swagger UI are.
+    for name in ["proptest", "testcontainers", "rcgen", "zip"] {
+        assert!(!listed.contains(name), "{name}");
+    }
+    assert!(listed.contains("utoipa-swagger-ui-vendored"));
+}
+
+#[test]
 fn backups_use_the_volumes_and_the_user_of_the_service() {
     let (muster, backup) = (service("muster"), service("backup"));
     assert_eq!(backup["environment"], muster["environment"]);
@@ -248,10 +277,10 @@ fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
     }
 }
 
-/// The time from SIGTERM to the end of the last request. Services drain, a terminal does not.
+/// The time from SIGTERM to the end of the server. Services drain, a terminal does not.
 fn stop_time(server: &ServerConfig) -> Duration {
     assert!(server.drain_timeout > defaults().server.drain_timeout);
-    server.drain_timeout + server.shutdown_timeout
+    server.drain_timeout + server.shutdown_timeout + STOP_ALLOWANCE
 }
 
 /// The manifest of the manual: its keys exist, and its times suffice.

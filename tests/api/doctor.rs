@@ -7,9 +7,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 
-use crate::harness::process::{Home, Running};
+use crate::harness::process::{Home, Running, Server};
 use crate::harness::rows::start_postgres;
-use crate::harness::server::database;
+use crate::harness::server::{database, owned_database};
 use crate::harness::store::{self, MigrationFault};
 
 /// Runs the doctor with and without `--json` and compares both outputs.
@@ -171,6 +171,58 @@ fn port_of_another_installation_is_a_failure() {
     server.stop();
 }
 
+/// Without a data directory, no server of this installation can run.
+#[test]
+fn port_of_another_installation_is_a_failure_before_the_first_start() {
+    let other = Home::with_database();
+    let server = other.serve();
+    let mut home = Home::new();
+    home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "port");
+    assert!(verdict == "fail" && found.contains("a running Muster 0."), "{found}");
+    assert!(remedy.contains("set server.bind"), "{remedy}");
+    home.run(&["serve"]).fails(1, &["cannot listen on"]);
+    assert!(!home.data_dir.exists());
+}
+
+/// With an external database, the server at the port tells whether it is one of this database.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_of_another_external_database_is_a_failure() {
+    let (own, other) = (database().await, database().await);
+    let mut home = Home::for_database(&own);
+    let metrics_of = |server: &Server| {
+        server.running.until_stderr("the metrics address", |log| {
+            Some(log.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
+        })
+    };
+    let (own_server, other_server) = (home.serve(), Home::for_database(&other).serve());
+    let (api, metrics) = (own_server.address.to_string(), metrics_of(&own_server));
+    let foreign = (other_server.address.to_string(), metrics_of(&other_server));
+    let proxies = (proxy(api.clone()), proxy(metrics.clone()));
+    for has_data_dir in [false, true] {
+        for (api, metrics) in [&foreign, &proxies] {
+            home.set("MUSTER__SERVER__BIND", api).set("MUSTER__METRICS__BIND", metrics);
+            let checks = doctor(&home, 1);
+            for check in ["port", "metrics"] {
+                let (verdict, _, remedy) = find(&checks, check);
+                assert!(verdict == "fail" && remedy.contains("this database"), "{checks:#?}");
+            }
+            home.run(&["serve"]).fails(1, &["cannot listen on"]);
+        }
+        home.set("MUSTER__SERVER__BIND", &api).set("MUSTER__METRICS__BIND", &metrics);
+        let checks = doctor(&home, 0);
+        assert_eq!((find(&checks, "port").0, find(&checks, "metrics").0), ("ok", "ok"));
+        if !has_data_dir {
+            fs::create_dir(&home.data_dir).unwrap();
+        }
+    }
+    // Without tables, the database has no server.
+    let empty = owned_database().await;
+    home.set("MUSTER__DATABASE__URL", &store::url(&empty.options));
+    assert_eq!(find(&doctor(&home, 1), "port").0, "fail");
+}
+
 #[test]
 fn wrong_configuration_is_a_failure() {
     let mut home = Home::new();
@@ -195,7 +247,7 @@ async fn configured_database_is_examined() {
             "database",
             "clock",
             "migrations",
-            "events",
+            "feed",
             "secrets",
             "forms",
             "port",
@@ -243,7 +295,13 @@ fn cause_of_a_failed_embedded_start_is_reported() {
 /// `serve` refuses the same fault with the same words.
 #[track_caller]
 fn fails_as_serve_does(home: &Home, check: &str, parts: &[&str], remedies: &[&str]) {
-    home.run(&["serve"]).fails(1, parts);
+    fails_as_serve_exits(home, 1, check, parts, remedies);
+}
+
+/// The same with the exit code of `serve`.
+#[track_caller]
+fn fails_as_serve_exits(home: &Home, code: i32, check: &str, parts: &[&str], remedies: &[&str]) {
+    home.run(&["serve"]).fails(code, parts);
     let checks = doctor(home, 1);
     let (verdict, found, remedy) = find(&checks, check);
     assert_eq!(verdict, "fail", "{checks:#?}");
@@ -259,16 +317,16 @@ fn fails_as_serve_does(home: &Home, check: &str, parts: &[&str], remedies: &[&st
 fn unusable_data_directory_is_a_failure() {
     let home = Home::new();
     fs::write(&home.data_dir, "").unwrap();
-    fails_as_serve_does(
-        &home,
-        "data_dir",
-        &["could not use as a directory", "/data"],
-        &["see that it exists"],
-    );
+    let parts = ["could not use as data_dir", "/data"];
+    fails_as_serve_exits(&home, 2, "data_dir", &parts, &["see that it exists"]);
+    for command in [&["migrate", "--create-database"][..], &["app", "list"], &["backup", "copy"]] {
+        home.run(command).fails(2, &parts);
+    }
     let below = home.data_dir.join("below");
     let mut home = Home::new();
     home.set("MUSTER__DATA_DIR", below.to_str().unwrap());
-    fails_as_serve_does(&home, "data_dir", &["below"], &["see that it exists"]);
+    let parts = ["could not enter data_dir", "below"];
+    fails_as_serve_exits(&home, 2, "data_dir", &parts, &["see that it exists"]);
 
     if geteuid().is_root() {
         let home = Home::new();
@@ -337,7 +395,7 @@ fn doctor_does_not_download() {
 
 #[track_caller]
 fn not_looked_at(checks: &[Value]) {
-    for name in ["clock", "migrations", "events", "secrets", "forms"] {
+    for name in ["clock", "migrations", "feed", "secrets", "forms"] {
         let (verdict, found, _) = find(checks, name);
         assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
     }
@@ -351,13 +409,14 @@ fn silent_database_is_awaited_once_and_briefly() {
     let url = format!("postgres://u:Sesame@{}/muster", silent.local_addr().unwrap());
     home.set("MUSTER__DATABASE__URL", &url);
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "10m");
+    let list = Running::start(&home, &["app", "list"]);
     let checks = doctor(&home, 1);
     let (verdict, found, remedy) = find(&checks, "database");
     assert!(verdict == "fail" && found.contains("has not answered within 5s"), "{found}");
     assert!(remedy.contains("that PostgreSQL runs"), "{remedy}");
     not_looked_at(&checks);
     assert_eq!(find(&checks, "port").0, "ok");
-    home.run(&["app", "list"]).fails(1, &["has not answered within 10s"]);
+    list.output().fails(1, &["has not answered within 10s"]);
 
     // Earlier results are printed while the doctor waits.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -178,7 +178,7 @@ async fn database_is_durable_and_private() {
         ("data_checksums", "on"),
         ("listen_addresses", ""),
         ("unix_socket_permissions", "0700"),
-        ("max_connections", "184"),
+        ("max_connections", "200"),
         ("server_encoding", "UTF8"),
     ] {
         assert_eq!(setting(&postgres, name).await, expected, "{name}");
@@ -266,13 +266,13 @@ async fn orphaned_server_with_too_few_connections_is_restarted() {
     let first = EmbeddedPostgres::start(&more).await.unwrap();
     assert!(!first.is_shared());
     assert_ne!(home.postmaster(), orphan);
-    assert_eq!(setting(&first, "max_connections").await, "384");
+    assert_eq!(setting(&first, "max_connections").await, "400");
 
     // PostgreSQL is not restarted while another user holds it. The new user joins it.
     let options = Options { max_connections: 100, ..home.options() };
     let second = EmbeddedPostgres::start(&options).await.unwrap();
     assert!(second.is_shared());
-    assert_eq!(setting(&second, "max_connections").await, "384");
+    assert_eq!(setting(&second, "max_connections").await, "400");
     assert_eq!(second.stop().await.unwrap(), StopOutcome::StillInUse);
     let fewer = EmbeddedPostgres::start(&home.options()).await.unwrap();
     assert!(fewer.is_shared());

@@ -78,7 +78,7 @@ async fn another_user_of_the_machine_is_not_admitted() {
     server.stop();
 }
 
-/// Files as an earlier version made them: `muster` is the superuser, and everybody is admitted.
+/// Files as an earlier version made them: `muster` is the superuser, and every process is admitted.
 fn made_by_an_earlier_version(home: &Home, with_database: bool) {
     let model = Home::with_database();
     let (programs, uid, gid) = {

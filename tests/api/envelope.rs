@@ -298,8 +298,8 @@ async fn form_fields_are_required_and_typed() {
     for (form, errcode, errmsg) in [
         ("", 100_008, "buin: is missing"),
         ("buin=&appId=a&encrypt=a", 100_008, "buin: is missing"),
-        ("buin=x&appId=a&encrypt=a", 100_012, "buin: must be an integer"),
-        ("buin=1.0&appId=a&encrypt=a", 100_012, "buin: must be an integer"),
+        ("buin=x&appId=a&encrypt=a", 100_012, "buin: must be a whole number, got \"x\""),
+        ("buin=1.0&appId=a&encrypt=a", 100_012, "buin: must be a whole number, got \"1.0\""),
         ("buin=14731009&encrypt=a", 100_010, "appId: is missing"),
         ("buin=14731009&appId=a", 100_011, "encrypt: is missing"),
         ("buin=14731009&appId=a&encrypt=a", 100_005, "appId: unknown or disabled app"),

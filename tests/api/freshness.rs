@@ -95,12 +95,12 @@ async fn join_readers_and_stop_writers(
     stop: &AtomicBool,
 ) {
     let all = async {
-        for one in reading {
-            one.await.unwrap();
+        for task in reading {
+            task.await.unwrap();
         }
         stop.store(true, Ordering::Relaxed);
-        for one in writing {
-            one.await.unwrap();
+        for task in writing {
+            task.await.unwrap();
         }
     };
     tokio::time::timeout(5 * WAIT_TIMEOUT, all).await.expect("readers and writers do not end");
@@ -222,7 +222,7 @@ async fn cache_is_not_served_without_synchronization() {
     let session = app.session(&["a", "b", "c"]).await;
     assert_eq!(app.current(&session).await, session);
     // The feed breaks, so the server does not learn of a direct change.
-    store::rename_xid_column(&app).await;
+    store::break_feed(&app).await;
     store::overwrite_session(&app, session["sessionId"].as_str().unwrap(), "directly").await;
     assert_eq!(stored(&app).await, 2);
     let title = async || -> Value { app.current(&session).await["title"].clone() };
@@ -342,7 +342,7 @@ async fn version_that_the_database_does_not_have_is_refused() {
         assert_eq!((status, &found["code"]), (412, &json!("version_not_reached")), "{path}");
         assert_eq!(found["field"], "Muster-Min-Version");
         assert_eq!(found["currentVersion"], 2, "{found}");
-        let detail = "Muster-Min-Version: must be at most 2, the version of the session";
+        let detail = "Muster-Min-Version: must be at most 2, the version of the session, got 3";
         assert_eq!(found["detail"], detail);
     }
     // The members are always read from the database.

@@ -62,8 +62,8 @@ async fn both_keys_are_accepted_and_seal_their_responses() {
         let token = client.token().await;
         let answer = client.post_sealed(&token, "/cgi/session/create", &json!([1])).await;
         assert_eq!(answer["errcode"], 100_006, "{answer}");
-        let stranger = Client { key: [7; 32], ..client.clone() };
-        let refused = stranger.post_sealed(&token, "/cgi/session/create", &session()).await;
+        let wrong_key = Client { key: [7; 32], ..client.clone() };
+        let refused = wrong_key.post_sealed(&token, "/cgi/session/create", &session()).await;
         assert_eq!(refused, answer);
     }
 }

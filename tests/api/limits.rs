@@ -1,5 +1,6 @@
 //! Bodies that are too large or too slow are refused before they are parsed.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,8 +15,8 @@ use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 const MAX: usize = 1024;
 const PATHS: [&str; 3] = ["/cgi/gettoken", "/cgi/session/create", "/cgi/session/update"];
 
-fn too_large() -> Value {
-    refusal(100_003, "body: at most 1024 bytes")
+fn too_large(got: impl Display) -> Value {
+    refusal(100_003, &format!("body: at most 1024 bytes, got {got}"))
 }
 
 /// The plain form of a new session, filled up to `size` bytes.
@@ -47,10 +48,11 @@ async fn body_limit_is_exact() {
     for path in PATHS {
         // Regardless of the caller and the content.
         for body in [body(MAX + 1), "x".repeat(MAX + 1), "\0".repeat(5 * MAX)] {
+            let too_large = too_large(body.len());
             let response = app.client.post(path, body).await;
             assert_eq!(response.status(), 413, "{path}");
             assert_eq!(response.headers()["content-type"], "application/json");
-            assert_eq!(response.json::<Value>().await.unwrap(), too_large(), "{path}");
+            assert_eq!(response.json::<Value>().await.unwrap(), too_large, "{path}");
         }
     }
 }
@@ -64,7 +66,7 @@ async fn content_length_above_the_limit_is_refused_at_once() {
             "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: {length}\r\n\r\n"
         );
         let got = exchange(app.address, request.as_bytes()).await;
-        assert_eq!((got.status, got.json()), (413, too_large()), "{length}");
+        assert_eq!((got.status, got.json()), (413, too_large(length)), "{length}");
         assert_eq!(
             got.header("connection"),
             Some("close"),
@@ -85,7 +87,7 @@ async fn chunked_bodies_count_towards_the_limit() {
     }
     for path in PATHS {
         let got = exchange(app.address, &chunked(path, &[one, two, " "])).await;
-        assert_eq!((got.status, got.json()), (413, too_large()), "{path}");
+        assert_eq!((got.status, got.json()), (413, too_large("more")), "{path}");
     }
 }
 
@@ -116,7 +118,7 @@ async fn default_body_limit_is_one_mebibyte() {
     let response = app.client.post("/cgi/session/create", body((1 << 20) + 1)).await;
     assert_eq!(response.status(), 413);
     let answer = response.json::<Value>().await.unwrap();
-    assert_eq!(answer, refusal(100_003, "body: at most 1048576 bytes"));
+    assert_eq!(answer, refusal(100_003, "body: at most 1048576 bytes, got 1048577"));
 }
 
 async fn spawn_impatient_app() -> TestApp {

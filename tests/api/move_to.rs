@@ -6,6 +6,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use crate::harness::process::{Home, Running};
 use crate::harness::rows::{assert_same, populate, rows, start_postgres};
 use crate::harness::server::{Database, database, owned_database};
+use crate::harness::store;
 
 async fn connection(database: &Database) -> PgConnection {
     PgConnection::connect_with(&database.options).await.unwrap()
@@ -40,6 +41,7 @@ async fn move_copies_everything_and_keeps_the_source() {
     let mut source_connection = home.connect().await;
     let (app, sessions) = populate(&home, &mut source_connection).await;
     let before = rows(&mut source_connection).await;
+    let epoch = store::epoch(&mut source_connection).await;
     let output = home.run(&["move-to", &url(&target)]);
     assert!(output.status.success(), "{output:#?}");
     assert!(output.stderr.contains("copied table=\"session_member\" rows=30"), "{output:#?}");
@@ -50,6 +52,7 @@ async fn move_copies_everything_and_keeps_the_source() {
     let mut target_connection = connection(&target).await;
     assert_same(&before, &rows(&mut target_connection).await);
     assert_same(&before, &rows(&mut source_connection).await);
+    assert_eq!(store::epoch(&mut target_connection).await, epoch, "the history goes on");
     drop(source_connection);
     postgres.stop().await.unwrap();
 
@@ -153,4 +156,19 @@ async fn database_owner_role_is_sufficient() {
         assert_eq!(analyzed, 2);
         target_connection.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_operators_stay_behind() {
+    let (source, target) = (database().await, database().await);
+    let home = Home::for_database(&source);
+    let mut source_connection = connection(&source).await;
+    populate(&home, &mut source_connection).await;
+    let before = rows(&mut source_connection).await;
+    source_connection.execute("alter table session add column dba_note text").await.unwrap();
+    let mut target_connection = connection(&target).await;
+    let moved = home.run(&["move-to", &url(&target), "--json"]);
+    assert!(moved.status.success(), "{moved:#?}");
+    assert!(moved.stderr.contains("dba_note"), "{moved:#?}");
+    assert_same(&before, &rows(&mut target_connection).await);
 }

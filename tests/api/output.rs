@@ -1,9 +1,9 @@
 //! Output that is closed or full: a command ends in order, a server runs on, and no secret is valid
-//! that nobody has seen.
+//! before the operator has seen it.
 
 use std::fs::{File, OpenOptions};
 use std::io::pipe;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -27,6 +27,24 @@ fn run(home: &Home, arguments: &[&str], stdout: Stdio) -> Output {
     let output = home.command(arguments).stdout(stdout).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Output { status: output.status, stdout: String::new(), stderr: text(output.stderr) }
+}
+
+/// Runs a command in a shell that changes its standard output.
+#[track_caller]
+fn redirected(home: &Home, arguments: &[&str], redirection: &str) -> Output {
+    let program = home.command(arguments);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!(r#"exec "$0" "$@" {redirection}"#)]);
+    command.arg(program.get_program()).args(program.get_args()).current_dir(&home.parent);
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 const WITHOUT_DATABASE: [&[&str]; 10] = [
@@ -123,13 +141,21 @@ async fn secret_that_was_not_shown_is_not_valid() {
             ([&["app", "rotate-key"][..], &mine, json].concat(), "the old key stays valid"),
             ([&["key", "create"][..], &mine, json].concat(), "the key was not created"),
         ] {
+            let shown = ["error: the secret could not be shown, so ", outcome];
             for stdout in [closed(), full()] {
-                let shown = ["error: the secret could not be shown, so ", outcome];
                 run(&home, &command, stdout).fails(1, &shown);
                 assert_eq!(state(&home), before, "{command:?}");
             }
+            redirected(&home, &command, ">&-").fails(1, &shown);
+            assert_eq!(state(&home), before, "{command:?}");
         }
     }
+    // Other results are not needed, and a redirection to nothing is a wish.
+    for redirection in [">&-", ">/dev/null"] {
+        redirected(&home, &["app", "list"], redirection).ok();
+    }
+    redirected(&home, &[&["key", "create"][..], &mine].concat(), ">/dev/null").ok();
+    assert_ne!(state(&home)[2], before[2], "there is a new key");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn is_protected(headers: &HeaderMap, case: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_response_is_kept_or_guessed_at() {
+async fn responses_forbid_caching_and_type_guessing() {
     // Without TLS, browsers must ignore the third header.
     let app =
         spawn_with(|settings| settings.server.hsts_max_age = Some(Duration::from_secs(9))).await;

@@ -148,9 +148,9 @@ async fn external_database_requires_a_master_key() {
     assert_ne!(home.run(&["secrets", "generate"]).ok().stdout, generated);
     let file = home.parent.join("keys");
     home.set("MUSTER__SECRETS__MASTER_KEY_FILE", file.to_str().unwrap());
-    home.run(&["migrate"]).fails(1, &["cannot read the master key file", "/keys"]);
+    home.run(&["migrate"]).fails(2, &["cannot read the master key file", "/keys"]);
     fs::write(&file, "Sesame\n").unwrap();
-    home.run(&["migrate"]).fails(1, &["/keys, line 1: expected 32 bytes"]);
+    home.run(&["migrate"]).fails(2, &["/keys, line 1: expected 32 bytes"]);
     fs::write(&file, generated).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     home.run(&["migrate"]).ok();

@@ -268,7 +268,7 @@ fn signal_stops_a_server_that_waits_for_postgresql() {
     let mut home = Home::with_database();
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1s");
     home.serve().kill();
-    // PostgreSQL still runs, and answers nobody.
+    // PostgreSQL still runs, but does not answer.
     let postmaster = home.postmaster().unwrap();
     kill_process(postmaster, Signal::STOP).unwrap();
     let starting = Running::start(&home, &[]);
@@ -284,6 +284,24 @@ fn signal_stops_a_server_that_waits_for_postgresql() {
     // It did not wait until it gave up.
     assert_eq!(output.status.code(), Some(0), "{output:#?}");
     assert!(!output.stderr.contains("accepted no connection"), "{output:#?}");
+    home.serve().stop();
+}
+
+/// The steps of a stop share the time of `server.shutdown_timeout`.
+#[test]
+fn stop_of_a_silent_postgresql_is_short() {
+    let mut home = Home::with_database();
+    home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1s");
+    let server = home.serve();
+    let postmaster = home.postmaster().unwrap();
+    kill_process(postmaster, Signal::STOP).unwrap();
+    server.running.signal(Signal::TERM);
+    let output = server.running.output();
+    kill_process(postmaster, Signal::CONT).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:#?}");
+    assert!(output.stderr.contains("did not stop within 4 s"), "{output:#?}");
+    // PostgreSQL gets its signals.
+    wait_for("the end of PostgreSQL", || (!is_running(postmaster)).then_some(()));
     home.serve().stop();
 }
 

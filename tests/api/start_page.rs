@@ -4,7 +4,7 @@ use reqwest::{Method, Response};
 
 use crate::harness::{TestApp, spawn_app};
 
-/// What Firefox sends.
+/// The header `Accept` of Firefox.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 async fn send(app: &TestApp, method: Method, path: &str, accept: Option<&str>) -> Response {

@@ -310,6 +310,26 @@ fn database_link_that_may_be_without_tls_is_reported() {
     assert!(!home.run(&["doctor"]).stdout.contains("warn  link"));
 }
 
+#[test]
+fn database_certificate_that_is_not_checked_is_reported() {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+    for (url, is_reported) in [
+        ("postgres://u@database.invalid/muster?sslmode=require", true),
+        ("postgres://u@localhost:1,database.invalid/muster?sslmode=require", true),
+        ("postgres://u@database.invalid/muster?sslmode=verify-ca", false),
+        ("postgres://u@database.invalid/muster?sslmode=verify-full", false),
+        ("postgres://u@localhost:1/muster?sslmode=require", false),
+        // The link may have no TLS at all, which is another finding.
+        ("postgres://u@database.invalid/muster", false),
+    ] {
+        home.set("MUSTER__DATABASE__URL", url);
+        let doctor = home.run(&["doctor"]);
+        let found = "database.url does not check the certificate of database.invalid";
+        assert_eq!(doctor.stdout.contains(found), is_reported, "{url}: {doctor:#?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_login_is_reported() {
     let database = database().await;

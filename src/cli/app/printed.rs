@@ -1,5 +1,7 @@
 //! Printing apps. Secrets are printed only if the operator asked for them or has just made them.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
@@ -32,7 +34,7 @@ struct AppOutput<'a> {
     aes_key: Option<String>,
     permissions: Vec<&'static str>,
     forms: &'static str,
-    callback_url: Option<&'a str>,
+    callback_url: Option<Cow<'a, str>>,
     /// The inner `None` is an app without a callback.
     #[serde(skip_serializing_if = "Option::is_none")]
     callback_token: Option<Option<&'a str>>,
@@ -61,7 +63,10 @@ impl<'a> AppOutput<'a> {
             aes_key: (secrets != SecretVisibility::Hidden).then(|| aes_key.to_base64()),
             permissions: app.permissions.iter().map(Permission::name).collect(),
             forms: app.forms.name(),
-            callback_url: callback.map(|callback| callback.url.as_str()),
+            callback_url: callback.map(|callback| match secrets {
+                SecretVisibility::Shown => callback.url.as_str().into(),
+                SecretVisibility::Hidden | SecretVisibility::AesKey => callback.public_url().into(),
+            }),
             callback_token: (secrets == SecretVisibility::Shown)
                 .then(|| callback.map(|callback| callback.token.as_str())),
             callbacks_paused: app.callbacks_paused,
@@ -81,7 +86,7 @@ pub(super) fn show(
     output::text(&describe(stored, secrets, output)?)
 }
 
-/// Prints an app with secrets that nobody has seen yet.
+/// Prints an app with secrets that were not shown yet.
 pub(super) fn show_new(
     stored: &RegisteredApp,
     secrets: SecretVisibility,
@@ -112,7 +117,7 @@ fn describe(
     );
     lines.push(format!("permissions     {}", printed.permissions.join(",")));
     lines.push(format!("forms           {}", printed.forms));
-    if let Some(url) = printed.callback_url {
+    if let Some(url) = &printed.callback_url {
         lines.push(format!("callback URL    {url}"));
         let token = printed.callback_token.flatten();
         lines.extend(token.map(|token| format!("callback token  {token}")));

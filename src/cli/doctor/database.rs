@@ -1,4 +1,4 @@
-//! Checks of the database: its version, clock, schema, secrets and apps.
+//! Checks of the database: its version, clock, schema, feed, secrets and apps.
 //!
 //! Each check needs the result of the check before it. If the database does not answer, the
 //! remaining checks are skipped, because each would wait as long for the same result.
@@ -7,43 +7,68 @@ use std::time::Duration;
 
 use super::super::database::{Database, UnsupportedEncoding};
 use super::super::explain::explain;
-use super::super::plaintext_link::PlaintextLink;
-use super::report::{Check, Report, Verdict};
-use super::{forms, keys, secrets};
+use super::super::external_database::NoPrimary;
+use super::super::plaintext_link::{self, PlaintextLink};
+use super::report::{Check, Report, Verdict, with_causes};
+use super::{forms, keys, pooler, secrets, servers};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::postgres::embedded::{EmbeddedError, StartupTimeouts};
+use crate::service::DatabaseIdentity;
 use crate::service::admin::AdminContext;
-use crate::service::admin::diagnosis::{self, DatabaseServer, MIN_POSTGRES_VERSION};
+use crate::service::admin::diagnosis::{self, DatabaseServer, FeedCondition, MIN_POSTGRES_VERSION};
 use crate::service::admin::schema::{self, SchemaState};
+
+const SEE_DATABASE: &str = "see the check of the database";
 
 pub(super) const NAME: &str = "database";
 const LINK: &str = "link";
+const TLS: &str = "database_tls";
 const CLOCK: &str = "clock";
 const MIGRATIONS: &str = "migrations";
-const EVENTS: &str = "events";
+const FEED: &str = "feed";
 
 /// The maximum difference between the clocks of the database and this machine.
 const MAX_SKEW: Duration = Duration::from_secs(2);
+/// The maximum age of a change without a number, while servers run.
+const MAX_FEED_LAG: Duration = Duration::from_secs(5);
 /// The time limit of a check.
 const TIMEOUT: Duration = StartupTimeouts::PROBE.ready;
 
-pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
-    if let Some(link) = settings.database.url.as_ref().and_then(PlaintextLink::find) {
-        report.add(Check::warn(LINK, link.finding("database.url"), PlaintextLink::REMEDY));
+/// Checks the database. Returns its identity if it answers.
+pub(super) async fn check(
+    settings: &Settings,
+    clock: &Clock,
+    report: &mut Report,
+) -> Option<DatabaseIdentity> {
+    for (key, url) in settings.database.used_urls() {
+        if let Some(link) = PlaintextLink::find(url) {
+            report.add(Check::warn(LINK, link.finding(key), PlaintextLink::REMEDY));
+        }
+        if let Some(found) = plaintext_link::unverified(url, key) {
+            report.add(Check::warn(TLS, found, PlaintextLink::REMEDY));
+        }
+    }
+    if let Some(url) = &settings.database.url {
+        servers::check(settings, url, clock).await.into_iter().for_each(|check| report.add(check));
     }
     match open(settings).await {
         Ok(database) => {
-            if check_open(&database.admin(clock), settings, report).await {
-                database.close().await;
+            let admin = database.admin(clock);
+            if !check_open(&admin, settings, report).await {
+                return None;
             }
+            let identity = with_timeout(diagnosis::identity(&admin)).await;
+            database.close().await;
+            identity?.ok()
         }
         Err(check) => {
             let failed = check.verdict == Verdict::Fail;
             report.add(check);
             if failed {
-                skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
+                skip(report, &[CLOCK, MIGRATIONS, FEED, secrets::NAME, forms::NAME]);
             }
+            None
         }
     }
 }
@@ -53,22 +78,29 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     let server = match with_timeout(diagnosis::server(admin)).await {
         Some(Ok(server)) => server,
         Some(Err(error)) => {
-            let error = anyhow::Error::from(error);
-            report.add(unreachable(settings, format!("{error:#}")));
-            skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
+            report.add(unreachable(settings, with_causes(error)));
+            skip(report, &[CLOCK, MIGRATIONS, FEED, secrets::NAME, forms::NAME]);
             return true;
         }
         None => {
             report.add(unreachable(settings, no_answer()));
-            skip(report, &[CLOCK, MIGRATIONS, EVENTS, secrets::NAME, forms::NAME]);
+            skip(report, &[CLOCK, MIGRATIONS, FEED, secrets::NAME, forms::NAME]);
             return false;
         }
     };
     report.add(version(&server));
     report.add(skew(&server));
+    if let Some(url) = &settings.database.url
+        && !server.is_read_only
+    {
+        servers::writes(admin, url).await.into_iter().for_each(|check| report.add(check));
+    }
+    if let Some(found) = with_timeout(pooler::check(admin, &settings.database)).await.flatten() {
+        report.add(found);
+    }
     let Some(migrations) = with_timeout(migrations(admin)).await else {
         report.add(Check::fail(MIGRATIONS, no_answer(), SEE_DATABASE));
-        skip(report, &[EVENTS, secrets::NAME, forms::NAME]);
+        skip(report, &[FEED, secrets::NAME, forms::NAME]);
         return false;
     };
     let current = migrations.verdict == Verdict::Ok;
@@ -77,12 +109,12 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     if !current {
         return true;
     }
-    let Some(events) = with_timeout(events(admin)).await else {
-        report.add(Check::fail(EVENTS, no_answer(), SEE_DATABASE));
+    let Some(feed) = with_timeout(feed(admin)).await else {
+        report.add(Check::fail(FEED, no_answer(), SEE_DATABASE));
         skip(report, &[secrets::NAME, forms::NAME]);
         return false;
     };
-    report.add(events);
+    report.add(feed);
     let Some(secrets) = with_timeout(secrets::check(admin)).await else {
         report.add(Check::fail(secrets::NAME, no_answer(), SEE_DATABASE));
         skip(report, &[forms::NAME]);
@@ -115,6 +147,9 @@ async fn open(settings: &Settings) -> Result<Database, Check> {
     if let Some(UnsupportedEncoding(found)) = error.downcast_ref() {
         return Err(Check::fail(NAME, found.clone(), UnsupportedEncoding::REMEDY));
     }
+    if let Some(NoPrimary(found)) = error.downcast_ref() {
+        return Err(Check::fail(NAME, found.clone(), NoPrimary::REMEDY));
+    }
     Err(match error.downcast_ref::<EmbeddedError>() {
         Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })
             if settings.database.download =>
@@ -123,7 +158,7 @@ async fn open(settings: &Settings) -> Result<Database, Check> {
             Check::warn(NAME, found, "see the check of postgresql")
         }
         Some(embedded) if embedded.cause_and_remedy().1.is_some() => Check::failed(NAME, embedded),
-        _ => unreachable(settings, format!("{error:#}")),
+        _ => unreachable(settings, with_causes(error)),
     })
 }
 
@@ -135,8 +170,6 @@ async fn with_timeout<T>(query: impl Future<Output = T>) -> Option<T> {
 fn no_answer() -> String {
     format!("no answer within {} s", TIMEOUT.as_secs())
 }
-
-const SEE_DATABASE: &str = "see the check of the database";
 
 fn skip(report: &mut Report, checks: &[&'static str]) {
     for check in checks {
@@ -168,6 +201,32 @@ fn version(server: &DatabaseServer) -> Check {
                       for the server, the database and the role";
         return Check::fail(NAME, format!("{found}, but takes no writes"), remedy);
     }
+    if !server.missing_rights.is_empty() {
+        let rights = server.missing_rights.join(", ");
+        let remedy = "grant them to the role of database.url, or make it the owner of Muster's tables, as \
+                      `pg_restore --no-owner` does";
+        return Check::fail(NAME, format!("{found}, but the role lacks rights: {rights}"), remedy);
+    }
+    if !server.filtered_tables.is_empty() {
+        let tables = server.filtered_tables.join(", ");
+        let found = format!("{found}, but row level security is on for tables of Muster: {tables}");
+        let remedy =
+            "turn it off: `alter table … disable row level security`; or give the role bypassrls";
+        return Check::fail(NAME, found, remedy);
+    }
+    if !server.missing_tables.is_empty() {
+        let tables = server.missing_tables.join(", ");
+        let found = format!("{found}, but lacks tables of Muster: {tables}");
+        let remedy = "give them their names again, or restore a backup";
+        return Check::fail(NAME, found, remedy);
+    }
+    if !server.hiding_tables.is_empty() {
+        let tables = server.hiding_tables.join(", ");
+        let found = format!("{found}, but tables in another schema hide those of Muster: {tables}");
+        let remedy =
+            "rename them, or set the search_path of the role to the schema of Muster's tables";
+        return Check::fail(NAME, found, remedy);
+    }
     Check::ok(NAME, found)
 }
 
@@ -183,6 +242,16 @@ fn skew(server: &DatabaseServer) -> Check {
 async fn migrations(admin: &AdminContext) -> Check {
     match schema::state(admin).await.map_err(explain) {
         Ok(SchemaState::Current) => Check::ok(MIGRATIONS, "current"),
+        Ok(SchemaState::ContractsPending(pending)) => Check::warn(
+            MIGRATIONS,
+            format!("{pending} of the kind contract pending"),
+            "run `muster migrate --contract` after the last server of the previous release has stopped",
+        ),
+        Ok(SchemaState::Extended(found)) => Check::warn(
+            MIGRATIONS,
+            format!("a newer Muster has extended the database, by migrations {found:?}"),
+            "complete the upgrade: backups need the newer Muster",
+        ),
         Ok(SchemaState::Pending(pending)) => Check::warn(
             MIGRATIONS,
             format!("{pending} pending"),
@@ -198,19 +267,31 @@ async fn migrations(admin: &AdminContext) -> Check {
             format!("migration {version} did not finish or has another text than in this program"),
             "restore a backup, or compare the schema with the file of that number by hand",
         ),
-        Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE_DATABASE),
+        Err(error) => Check::fail(MIGRATIONS, with_causes(error), SEE_DATABASE),
     }
 }
 
-/// Finds a database that was copied from another PostgreSQL by PostgreSQL's own tools.
-async fn events(admin: &AdminContext) -> Check {
-    match schema::has_future_events(admin).await.map_err(explain) {
-        Ok(false) => Check::ok(EVENTS, "numbered by this PostgreSQL"),
-        Ok(true) => Check::fail(
-            EVENTS,
-            "the database is a copy from another PostgreSQL: some events have transaction ids of that one",
-            "run `muster migrate`, which gives them new ids",
-        ),
-        Err(error) => Check::fail(EVENTS, format!("{error:#}"), SEE_DATABASE),
+/// Finds changes that are not numbered.
+async fn feed(admin: &AdminContext) -> Check {
+    let FeedCondition { oldest_age, has_leader, servers } =
+        match diagnosis::feed_condition(admin).await.map_err(explain) {
+            Ok(condition) => condition,
+            Err(error) => return Check::fail(FEED, with_causes(error), SEE_DATABASE),
+        };
+    match oldest_age {
+        Some(_) if servers == Some(0) => {
+            Check::ok(FEED, "the next server that starts will number the last changes")
+        }
+        Some(age) if age > MAX_FEED_LAG => {
+            let reason = match has_leader {
+                true => "the server that numbers them makes no progress",
+                false => "no server numbers them",
+            };
+            let found = format!("changes have no number after {} s: {reason}", age.as_secs());
+            let remedy = "search the logs of all servers for `cannot number the changes`";
+            Check::fail(FEED, found, remedy)
+        }
+        _ if has_leader => Check::ok(FEED, "a server numbers changes"),
+        _ => Check::ok(FEED, "all changes are numbered"),
     }
 }

@@ -1,7 +1,7 @@
 //! The check of the API keys: those that expire soon. Without one the report has no line.
 
 use super::super::explain::explain;
-use super::report::Check;
+use super::report::{Check, with_causes};
 use crate::service::admin::AdminContext;
 use crate::service::admin::keys;
 
@@ -13,7 +13,7 @@ pub(super) async fn check(admin: &AdminContext) -> Option<Check> {
     let mut keys = match keys::expiring(admin).await.map_err(explain) {
         Ok(keys) => keys,
         Err(error) => {
-            return Some(Check::fail(NAME, format!("{error:#}"), "see the check of secrets"));
+            return Some(Check::fail(NAME, with_causes(error), "see the check of secrets"));
         }
     };
     keys.sort_by_key(|key| key.limits.expires_at);

@@ -17,6 +17,11 @@ pub(super) enum Verdict {
     Fail,
 }
 
+/// An error and its causes, as one text without repetitions.
+pub(super) fn with_causes(error: impl Into<anyhow::Error>) -> String {
+    output::causes(&error.into()).join(": ")
+}
+
 /// The result of one check.
 #[derive(Serialize)]
 pub(super) struct Check {

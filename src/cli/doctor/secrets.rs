@@ -1,15 +1,14 @@
 //! The check of the stored secrets: each secret can be opened, and other users cannot read the key.
 
 use super::super::explain::WRONG_KEY;
-use super::report::Check;
+use super::report::{Check, with_causes};
 use crate::service::admin::AdminContext;
 use crate::service::admin::diagnosis::{self, SecretsCondition};
 
 pub(super) const NAME: &str = "secrets";
 
 pub(super) async fn check(admin: &AdminContext) -> Check {
-    let fail =
-        |error, remedy| Check::fail(NAME, format!("{:#}", anyhow::Error::from(error)), remedy);
+    let fail = |error, remedy| Check::fail(NAME, with_causes(error), remedy);
     match diagnosis::secrets(admin).await {
         SecretsCondition::Sealed { key } => {
             Check::ok(NAME, format!("sealed with the master key {key}, which is available"))

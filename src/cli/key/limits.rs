@@ -73,7 +73,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 impl LimitArgs {
-    /// Checks what a single value cannot show.
+    /// Checks mistakes that a single value cannot show.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.networks.len() {
             0..=MAX_NETWORKS => Ok(()),

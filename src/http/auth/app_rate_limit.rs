@@ -16,8 +16,9 @@ use crate::domain::{App, AppId, Buin};
 /// bytes and the key of each app for as long as the server runs.
 pub(crate) struct AppRateLimiter {
     limiter: DefaultKeyedRateLimiter<(Buin, AppId), StateInformationMiddleware>,
+    per_second: NonZeroU32,
     burst: NonZeroU32,
-    /// The time until an app that has none left may send a request.
+    /// The time until an app that has used up its requests may send the next one.
     interval: Duration,
     clock: DefaultClock,
 }
@@ -30,6 +31,7 @@ impl AppRateLimiter {
         let quota = governor::Quota::per_second(per_second).allow_burst(burst);
         Some(Self {
             limiter: RateLimiter::keyed(quota).with_middleware(),
+            per_second,
             burst,
             interval: quota.replenish_interval(),
             clock: DefaultClock::default(),
@@ -45,30 +47,38 @@ impl AppRateLimiter {
         allowed.map(drop).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    /// Counts `more` requests of the app, beside the one that brought them. Together they count as at
-    /// most a whole burst, so that a full one is enough for any of them.
+    /// The rate, in requests per second.
+    pub(crate) fn per_second(&self) -> u32 {
+        self.per_second.get()
+    }
+
+    /// Counts the items of a request as `more` requests of the app, after the request itself has been
+    /// counted. Request and items together count as at most one burst, so that the largest request can
+    /// succeed after a pause.
     ///
     /// # Errors
-    /// The time until they are allowed together with the one that brings them again, if the app
-    /// exceeds its rate. None of `more` is counted then.
+    /// The time until the whole request may be sent again, if the app exceeds its rate. No item is
+    /// counted in this case.
     pub(crate) fn check_more(&self, app: &App, more: usize) -> Result<(), Duration> {
         let more = u32::try_from(more).unwrap_or(u32::MAX).min(self.burst.get() - 1);
         let Some(more) = NonZeroU32::new(more) else { return Ok(()) };
         match self.limiter.check_key_n(&key(app), more) {
             Ok(Err(until)) => Err(until.wait_time_from(self.clock.now()) + self.interval),
-            // The burst has room for `more`.
+            // An error would say that the burst is smaller than `more`, which is not possible here.
             Ok(Ok(_)) | Err(_) => Ok(()),
         }
     }
 
-    /// Counts `more` requests of the app for work that is done: as many as it has left.
+    /// Counts work that is already done as `more` requests of the app, or as the number of requests that the
+    /// app has left if that is less.
     pub(crate) fn charge(&self, app: &App, more: usize) {
         let Some(rest) = more.checked_sub(1) else { return };
-        // The first one tells how many are left.
+        // The first request is counted alone, because its result has the number of requests left.
         let Ok(left) = self.limiter.check_key(&key(app)) else { return };
         let rest = u32::try_from(rest).unwrap_or(u32::MAX).min(left.remaining_burst_capacity());
         if let Some(rest) = NonZeroU32::new(rest) {
-            // If another request has taken some of them meanwhile, the app has few left anyway.
+            // The call fails if a concurrent request has used some of them. The app then has few left
+            // anyway.
             let _ = self.limiter.check_key_n(&key(app), rest);
         }
     }

@@ -46,6 +46,11 @@ impl<K: Clone + Eq + Hash> AttemptThrottle<K> {
         Self { free_attempts, reset_after, records, has_records: AtomicBool::new(false) }
     }
 
+    /// The number of failures after which a source must wait.
+    pub(crate) fn free_attempts(&self) -> u32 {
+        self.free_attempts
+    }
+
     /// Whether any source may have to wait. Takes no lock.
     pub(crate) fn has_records(&self) -> bool {
         self.has_records.load(Ordering::Relaxed)

@@ -37,7 +37,7 @@ pub struct AuthOptions {
     /// Requests of an app per second; 0 = no limit.
     pub requests_per_second: u32,
     /// Requests of an app at once after a pause; 0 = the value of `requests_per_second`.
-    pub burst: u32,
+    pub max_burst: u32,
     /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether a sealed create or update that was received before is refused.
@@ -53,17 +53,19 @@ pub struct RequestAuth {
     clock: Clock,
 }
 
-/// Why a request is rejected.
+/// Why a request is refused.
 #[derive(Debug)]
 pub(crate) enum AuthRejection {
     /// The caller is not authorized, or the database failed.
     Error(Error),
-    /// The address of the caller tried too many invalid credentials.
-    Throttled { wait: Duration },
-    /// The app sent too many sealed texts from this address that cannot be opened.
-    HeldOff { wait: Duration },
-    /// The app exceeds its request rate.
-    RateLimited { wait: Duration },
+    /// The address of the caller tried more than `max` invalid credentials.
+    Throttled { wait: Duration, max: u32 },
+    /// The app sent more than `max` sealed texts from this address that cannot be opened.
+    SealedThrottled { wait: Duration, max: u32 },
+    /// The app exceeds its request rate, `max` in a second.
+    RateLimited { wait: Duration, max: u32 },
+    /// The open HTTP/2 requests of the enterprise take too much memory. Nothing was done.
+    TooManyOpen,
     /// The router provides no [`RequestAuth`] or no [`Authenticator`]: a bug in this crate.
     NotConfigured,
 }
@@ -75,7 +77,7 @@ impl RequestAuth {
         let AuthOptions {
             max_failed_attempts,
             requests_per_second,
-            burst,
+            max_burst,
             trusted_proxies,
             refuse_replayed_writes,
         } = options;
@@ -87,7 +89,7 @@ impl RequestAuth {
                 clock.clone(),
                 metrics,
             ),
-            rate_limiter: AppRateLimiter::new(requests_per_second, burst),
+            rate_limiter: AppRateLimiter::new(requests_per_second, max_burst),
             client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,
         }
@@ -102,9 +104,13 @@ impl RequestAuth {
         self.client_ips.clone()
     }
 
+    fn throttled(&self, wait: Duration) -> AuthRejection {
+        AuthRejection::Throttled { wait, max: self.throttle.free_attempts() }
+    }
+
     fn check_throttle(&self, network: IpNet) -> Result<(), AuthRejection> {
         match self.throttle.retry_after(&network, self.clock.now()) {
-            Some(wait) => Err(AuthRejection::Throttled { wait }),
+            Some(wait) => Err(self.throttled(wait)),
             None => Ok(()),
         }
     }
@@ -116,15 +122,19 @@ impl RequestAuth {
     /// else.
     fn record_failure(&self, network: IpNet) -> Result<(), AuthRejection> {
         match self.throttle.record_failure(&network, self.clock.now()) {
-            Some(wait) => Err(AuthRejection::Throttled { wait }),
+            Some(wait) => Err(self.throttled(wait)),
             None => Ok(()),
         }
     }
 
     fn check_rate_limit(&self, app: &App) -> Result<(), AuthRejection> {
-        let allowed = self.rate_limiter.as_ref().map_or(Ok(()), |limiter| limiter.check(app));
-        allowed.map_err(|wait| AuthRejection::RateLimited { wait })
+        let Some(limiter) = &self.rate_limiter else { return Ok(()) };
+        limiter.check(app).map_err(|wait| rate_limited(limiter, wait))
     }
+}
+
+fn rate_limited(limiter: &AppRateLimiter, wait: Duration) -> AuthRejection {
+    AuthRejection::RateLimited { wait, max: limiter.per_second() }
 }
 
 /// Counts `more` requests of an app, beside the one that brought them.
@@ -134,9 +144,7 @@ pub(crate) fn count_more_requests(
     more: usize,
 ) -> Result<(), AuthRejection> {
     match &request_auth(request)?.rate_limiter {
-        Some(limiter) => {
-            limiter.check_more(app, more).map_err(|wait| AuthRejection::RateLimited { wait })
-        }
+        Some(limiter) => limiter.check_more(app, more).map_err(|wait| rate_limited(limiter, wait)),
         None => Ok(()),
     }
 }
@@ -159,14 +167,16 @@ pub(crate) async fn authenticate(
     let (auth, authenticator) = (request_auth(request)?, authenticator(request)?);
     let caller = match authenticator.authenticate_cached(token, now) {
         Ok(Some(caller)) => caller,
-        Err(error) if !counts_as_failure(error) => return Err(Error::from(error).into()),
+        Err(error) if !error.suggests_guessing() => return Err(Error::from(error).into()),
         Ok(None) | Err(_) => {
             auth.check_throttle(rate_limit_prefix(request))?;
             counting_failures(request, auth, authenticator.authenticate(token, now).await)?
         }
     };
     caller.admit(|| client_ip(request).0).map_err(Error::from)?;
-    transport::mark_authenticated(request);
+    if !transport::mark_authenticated(request, caller.app().buin) {
+        return Err(AuthRejection::TooManyOpen);
+    }
     identified(request, auth, caller.app(), "")?;
     Ok(caller)
 }
@@ -196,7 +206,7 @@ pub(crate) async fn authenticate_token_request(
 }
 
 /// Records the app of a request, and checks its limits. A long `sealed` text is expensive to open,
-/// so it is rejected while the address is throttled.
+/// so it is refused while the address is throttled.
 fn identified(
     request: &HttpRequest,
     auth: &RequestAuth,
@@ -235,7 +245,11 @@ pub(crate) fn verify_key_proof<T>(
 
 /// Records that an app got its token.
 pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
-    transport::mark_authenticated(request);
+    let enterprise = RequestContext::from_request(request).and_then(|context| context.enterprise());
+    if let Some(buin) = enterprise {
+        // Without room for its enterprise, the request that is done counts for its address.
+        transport::mark_authenticated(request, buin);
+    }
     request_auth(request)?.throttle.forgive_one(&rate_limit_prefix(request));
     Ok(())
 }
@@ -246,35 +260,18 @@ fn counting_failures<T>(
     result: Result<T, Error>,
 ) -> Result<T, AuthRejection> {
     if let Err(Error::Denied(error)) = &result
-        && counts_as_failure(*error)
+        && error.suggests_guessing()
     {
         auth.record_failure(rate_limit_prefix(request))?;
     }
     Ok(result?)
 }
 
-/// Whether an error suggests guessing. An expired token or key does not: this service issued it.
-fn counts_as_failure(error: AuthError) -> bool {
-    match error {
-        AuthError::UnknownToken
-        | AuthError::UnknownApp
-        | AuthError::WrongEnterprise
-        | AuthError::InvalidProof { .. } => true,
-        AuthError::MissingToken
-        | AuthError::ExpiredToken
-        | AuthError::ExpiredKey
-        | AuthError::ForeignNetwork
-        | AuthError::MissingPermission(_)
-        | AuthError::KeyLacksPermission(_)
-        | AuthError::FormNotAllowed(_) => false,
-    }
-}
-
 pub(super) fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
     client_ip(request).rate_limit_prefix()
 }
 
-fn client_ip(request: &HttpRequest) -> ClientIp {
+pub(super) fn client_ip(request: &HttpRequest) -> ClientIp {
     let unknown = || ClientIp(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     RequestContext::from_request(request).map_or_else(unknown, |context| context.client_ip())
 }
@@ -286,11 +283,10 @@ pub(super) fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRe
         .ok_or(AuthRejection::NotConfigured)
 }
 
-fn authenticator(request: &HttpRequest) -> Result<&Authenticator, AuthRejection> {
-    request
-        .app_data::<web::Data<Authenticator>>()
-        .map(|authenticator| &***authenticator)
-        .ok_or(AuthRejection::NotConfigured)
+pub(super) fn authenticator(
+    request: &HttpRequest,
+) -> Result<&web::Data<Authenticator>, AuthRejection> {
+    request.app_data::<web::Data<Authenticator>>().ok_or(AuthRejection::NotConfigured)
 }
 
 impl From<Error> for AuthRejection {

@@ -8,6 +8,7 @@ mod attempt_throttle;
 pub(super) mod authenticate;
 pub(super) mod bearer;
 pub(super) mod caller_body;
+pub(super) mod long_response;
 mod sealed_guard;
 pub(super) mod sealed_texts;
 

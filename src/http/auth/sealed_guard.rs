@@ -1,5 +1,5 @@
 //! Guards the sealed form against attackers who have a credential of an app, but not its AES key: an
-//! app that sends texts which cannot be opened is held off at its address, and a text that was
+//! app that sends texts which cannot be opened is throttled at its address, and a text that was
 //! accepted can be refused a second time.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::wire::SealedFingerprint;
 /// attacker must not get many free attempts in a day.
 const RESET_AFTER: TimeDelta = TimeDelta::hours(1);
 /// The number of creates and updates that are remembered, to refuse them a second time.
-const REMEMBERED_WRITES: usize = 1_048_576;
+const MAX_REMEMBERED_WRITES: usize = 1_048_576;
 
 /// The sealed texts that the server has seen.
 pub(super) struct SealedGuard {
@@ -40,7 +40,8 @@ impl SealedGuard {
         metrics: Arc<Metrics>,
     ) -> Self {
         let throttle = AttemptThrottle::new(free_attempts, RESET_AFTER);
-        let accepted_writes = refuse_replayed_writes.then(|| ReplayMemory::new(REMEMBERED_WRITES));
+        let accepted_writes =
+            refuse_replayed_writes.then(|| ReplayMemory::new(MAX_REMEMBERED_WRITES));
         Self { throttle, accepted_writes, clock, metrics }
     }
 
@@ -48,7 +49,12 @@ impl SealedGuard {
         &self.metrics.sealed_rejections
     }
 
-    /// The time for which the app is held off. Takes a lock only if there are failures of any app.
+    /// The number of failures after which an app must wait.
+    pub(super) fn max_failures(&self) -> u32 {
+        self.throttle.free_attempts()
+    }
+
+    /// The time for which the app is throttled. Takes a lock only if there are failures of any app.
     pub(super) fn retry_after(
         &self,
         network: impl FnOnce() -> IpNet,
@@ -61,7 +67,7 @@ impl SealedGuard {
         self.counted(self.throttle.retry_after(&source, self.clock.now()))
     }
 
-    /// Records a failure. Returns the wait if the app is held off already.
+    /// Records a failure. Returns the wait if the app is throttled already.
     pub(super) fn record_failure(&self, network: IpNet, app: &App) -> Option<Duration> {
         let source = (network, app.buin, app.app_id.clone());
         self.counted(self.throttle.record_failure(&source, self.clock.now()))
@@ -69,14 +75,14 @@ impl SealedGuard {
 
     fn counted(&self, wait: Option<Duration>) -> Option<Duration> {
         if wait.is_some() {
-            self.rejections().held_off.inc();
+            self.rejections().throttled.inc();
         }
         wait
     }
 
     /// The fingerprint of a create or update, if it must be remembered.
     pub(super) fn write_fingerprint(&self, sealed: &str) -> Option<SealedFingerprint> {
-        self.accepted_writes.as_ref().and_then(|_| SealedFingerprint::of(sealed))
+        self.accepted_writes.as_ref().and_then(|_| SealedFingerprint::from_sealed(sealed))
     }
 
     /// Remembers a create or update. Returns whether it is new.

@@ -15,12 +15,12 @@ pub(crate) enum SealedFault {
     Replayed,
 }
 
-/// Refuses sealed texts of the app while it is held off at this address. The texts are not opened
+/// Refuses sealed texts of the app while it is throttled at this address. The texts are not opened
 /// then, so they tell nothing.
 pub(crate) fn check(request: &HttpRequest, app: &App) -> Result<(), AuthRejection> {
     let guard = request_auth(request)?.sealed_guard();
     match guard.retry_after(|| rate_limit_prefix(request), app) {
-        Some(wait) => Err(AuthRejection::HeldOff { wait }),
+        Some(wait) => Err(AuthRejection::SealedThrottled { wait, max: guard.max_failures() }),
         None => Ok(()),
     }
 }
@@ -28,7 +28,7 @@ pub(crate) fn check(request: &HttpRequest, app: &App) -> Result<(), AuthRejectio
 /// Records that a sealed text is refused. The caller must give one response to every fault.
 ///
 /// # Errors
-/// [`AuthRejection::HeldOff`] if the app is held off already: the caller learns nothing else.
+/// [`AuthRejection::SealedThrottled`] if the app is throttled already: the caller learns nothing else.
 pub(crate) fn record_fault(
     request: &HttpRequest,
     app: &App,
@@ -36,7 +36,7 @@ pub(crate) fn record_fault(
 ) -> Result<(), AuthRejection> {
     let guard = request_auth(request)?.sealed_guard();
     if let Some(wait) = guard.record_failure(rate_limit_prefix(request), app) {
-        return Err(AuthRejection::HeldOff { wait });
+        return Err(AuthRejection::SealedThrottled { wait, max: guard.max_failures() });
     }
     match fault {
         SealedFault::Unopened => guard.rejections().unopened.inc(),

@@ -1,8 +1,11 @@
 //! The memory for the bodies of running requests: a bound for the process, and a share for each owner.
+//!
+//! Enterprises share the whole memory. Callers that are not authenticated before their body is read share
+//! a small part of it, however many addresses they have.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 
@@ -10,6 +13,9 @@ use crate::domain::Buin;
 use crate::http::shared::fair_budget::FairBudget;
 use crate::metrics::{Metrics, RequestBodies};
 use crate::service::WorkTurns;
+
+/// The bytes of the bodies of all callers that are not authenticated; of a small budget, a quarter.
+const MAX_ANONYMOUS_BODIES: usize = 8 * 1024 * 1024;
 
 /// The owner of a body, whose share the body takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,8 +38,19 @@ struct BudgetHandle {
 
 /// The memory for bodies, of all threads.
 pub(crate) struct SharedBodyBudget {
-    shares: FairBudget,
+    max: u64,
+    enterprises: FairBudget,
+    anonymous: FairBudget,
+    /// The bytes of anonymous callers. The metrics have the bytes of all.
+    held_by_anonymous: AtomicU64,
     metrics: Arc<Metrics>,
+}
+
+/// The counter of an owner.
+#[derive(Clone, Copy)]
+enum OwnerSlot {
+    Enterprise(usize),
+    Anonymous(usize),
 }
 
 /// The bodies in flight take too much memory.
@@ -43,33 +60,65 @@ pub(crate) struct OverBudget;
 /// Bytes that count as in flight until this is dropped.
 pub(crate) struct BytesInFlight {
     budget: BodyBudget,
-    slot: usize,
+    slot: OwnerSlot,
     bytes: u64,
 }
 
 impl SharedBodyBudget {
     /// A budget of `max` bytes, which reports to `metrics`.
     pub(crate) fn new(max: usize, metrics: Arc<Metrics>) -> Self {
-        let max = max as u64;
-        metrics.request_bodies.max.store(max, Ordering::Relaxed);
-        Self { shares: FairBudget::new(max), metrics }
+        metrics.request_bodies.max.store(max as u64, Ordering::Relaxed);
+        let anonymous = MAX_ANONYMOUS_BODIES.min(max / 4);
+        Self {
+            max: max as u64,
+            enterprises: FairBudget::new(max as u64),
+            anonymous: FairBudget::new(anonymous as u64),
+            held_by_anonymous: AtomicU64::new(0),
+            metrics,
+        }
     }
 
     fn bodies(&self) -> &RequestBodies {
         &self.metrics.request_bodies
     }
 
+    fn slot(&self, owner: BodyOwner) -> OwnerSlot {
+        match owner {
+            BodyOwner::Enterprise(buin) => OwnerSlot::Enterprise(self.enterprises.slot(buin)),
+            BodyOwner::Network(network) => OwnerSlot::Anonymous(self.anonymous.slot(network)),
+        }
+    }
+
     /// Adds `more` bytes for an owner, if they fit.
-    fn add(&self, slot: usize, more: u64) -> Result<(), OverBudget> {
-        if self.shares.add(&self.bodies().in_flight, slot, more) {
+    fn add(&self, slot: OwnerSlot, more: u64) -> Result<(), OverBudget> {
+        let all = &self.bodies().in_flight;
+        let fits = match slot {
+            OwnerSlot::Enterprise(slot) => self.enterprises.add(all, slot, more),
+            OwnerSlot::Anonymous(slot) => {
+                let fits = self.anonymous.add(&self.held_by_anonymous, slot, more);
+                let held = if fits { all.fetch_add(more, Ordering::Relaxed) + more } else { 0 };
+                if held > self.max {
+                    self.remove(OwnerSlot::Anonymous(slot), more);
+                }
+                fits && held <= self.max
+            }
+        };
+        if fits {
             return Ok(());
         }
         self.bodies().rejected.inc();
         Err(OverBudget)
     }
 
-    fn remove(&self, slot: usize, bytes: u64) {
-        self.shares.remove(&self.bodies().in_flight, slot, bytes);
+    fn remove(&self, slot: OwnerSlot, bytes: u64) {
+        let all = &self.bodies().in_flight;
+        match slot {
+            OwnerSlot::Enterprise(slot) => self.enterprises.remove(all, slot, bytes),
+            OwnerSlot::Anonymous(slot) => {
+                self.anonymous.remove(&self.held_by_anonymous, slot, bytes);
+                all.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -80,8 +129,8 @@ impl BodyBudget {
     }
 
     /// Waits for the turn of the work on a body.
-    pub(super) async fn take_turn(&self, bytes: usize) {
-        self.0.turns.take(bytes).await;
+    pub(super) async fn wait_turn(&self, bytes: usize) {
+        self.0.turns.wait(bytes).await;
     }
 
     /// Counts `bytes` of an owner as in flight.
@@ -93,7 +142,7 @@ impl BodyBudget {
         owner: BodyOwner,
         bytes: u64,
     ) -> Result<BytesInFlight, OverBudget> {
-        let slot = self.0.shared.shares.slot(owner);
+        let slot = self.0.shared.slot(owner);
         self.0.shared.add(slot, bytes)?;
         Ok(BytesInFlight { budget: self.clone(), slot, bytes })
     }
@@ -104,7 +153,7 @@ impl BytesInFlight {
     ///
     /// # Errors
     /// [`OverBudget`] if they do not fit: only the bytes from before count.
-    pub(super) fn grow(&mut self, more: u64) -> Result<(), OverBudget> {
+    pub(crate) fn grow(&mut self, more: u64) -> Result<(), OverBudget> {
         self.budget.0.shared.add(self.slot, more)?;
         self.bytes += more;
         Ok(())
@@ -131,8 +180,10 @@ mod tests {
         let mut found: Vec<BodyOwner> = Vec::new();
         for number in 1.. {
             let owner = BodyOwner::Enterprise(Buin::new(number).unwrap());
-            let slot = budget.0.shared.shares.slot(owner);
-            if found.iter().all(|other| budget.0.shared.shares.slot(*other) != slot) {
+            let slot = |owner| match budget.0.shared.slot(owner) {
+                OwnerSlot::Enterprise(slot) | OwnerSlot::Anonymous(slot) => slot,
+            };
+            if found.iter().all(|other| slot(*other) != slot(owner)) {
                 found.push(owner);
             }
             if found.len() == N {
@@ -142,8 +193,8 @@ mod tests {
         found.try_into().unwrap()
     }
 
-    /// Takes as much as the owner gets, in pieces of one byte.
-    fn take_all(budget: &BodyBudget, owner: BodyOwner) -> BytesInFlight {
+    /// Acquires as much as the owner gets, in pieces of one byte.
+    fn acquire_all(budget: &BodyBudget, owner: BodyOwner) -> BytesInFlight {
         let mut held = budget.reserve(owner, 0).unwrap();
         while held.grow(1).is_ok() {}
         held
@@ -157,15 +208,45 @@ mod tests {
     fn each_owner_leaves_as_much_free_as_it_holds() {
         let budget = budget(1_000);
         let [one, two, three] = owners(&budget);
-        let first = take_all(&budget, one);
+        let first = acquire_all(&budget, one);
         assert_eq!(first.bytes, 500, "one owner takes at most half");
-        let second = take_all(&budget, two);
+        let second = acquire_all(&budget, two);
         assert_eq!(second.bytes, 250, "and another one half of the rest");
         drop(first);
-        let third = take_all(&budget, three);
+        let third = acquire_all(&budget, three);
         assert_eq!(third.bytes, 375);
         drop((second, third));
         assert_eq!(in_flight(&budget), 0);
+    }
+
+    #[test]
+    fn anonymous_callers_leave_the_memory_to_enterprises() {
+        const MAX: u64 = 64 * 1024;
+        let budget = budget(4 * MAX as usize);
+        let caller = |number: u16| {
+            let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, number, 0, 0, 0, 1);
+            BodyOwner::Network(IpNet::new(address.into(), 64).unwrap())
+        };
+        let mut held = Vec::new();
+        for number in 0..1_000 {
+            held.extend((0..8).map_while(|_| budget.reserve(caller(number), 512).ok()));
+        }
+        let anonymous = in_flight(&budget);
+        assert!((MAX * 9 / 10..=MAX).contains(&anonymous), "{anonymous}");
+        let [one, two, three] = owners(&budget);
+        let first = acquire_all(&budget, one);
+        assert_eq!(first.bytes, (4 * MAX - anonymous) / 2);
+        assert!(budget.reserve(two, MAX / 2).is_ok());
+        // The bytes of enterprises are not there for anonymous callers.
+        held.clear();
+        let rest = [acquire_all(&budget, two), acquire_all(&budget, three)];
+        let mut anonymous = budget.reserve(caller(1), 0).unwrap();
+        let free = 4 * MAX - in_flight(&budget);
+        while anonymous.grow(1).is_ok() {}
+        assert_eq!(anonymous.bytes, free.min(MAX / 2));
+        drop((first, rest, anonymous));
+        assert_eq!(in_flight(&budget), 0);
+        assert!(budget.0.shared.anonymous.is_unused() && budget.0.shared.enterprises.is_unused());
     }
 
     #[test]
@@ -201,6 +282,6 @@ mod tests {
         });
         let budget = BodyBudget::for_current_thread(shared, WorkTurns::new());
         assert_eq!(in_flight(&budget), 0);
-        assert!(budget.0.shared.shares.is_unused());
+        assert!(budget.0.shared.enterprises.is_unused());
     }
 }

@@ -4,32 +4,30 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use actix_web::http::header::HeaderValue;
 use actix_web::web::Bytes;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
+use actix_web::{FromRequest, HttpRequest, dev};
 
+use super::base_request::{BaseRequest, CgiSessionResponse, SESSION_ID};
 use super::error::CgiError;
 use super::message::RequestBody;
-use super::render::{plain_response, sealed_response, to_json, to_version_json};
-use crate::domain::{IdempotencyKey, Invalid, MessageForm, Permission, SessionId};
+use super::render::{to_json, to_version_json};
+use crate::domain::{IdempotencyKey, MessageForm, Permission, SessionId};
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::sealed_texts::{self, SealedFault};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::budget::BytesInFlight;
-use crate::http::middleware::request_context::RequestContext;
 use crate::http::middleware::response_budget;
-use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
+use crate::http::shared::{conditions, idempotency};
 use crate::http::uri;
-use crate::service::{
-    AuthError, CachedSession, Caller, Credential, KeyGeneration, WriteOptions, WriteOutcome,
-};
+use crate::service::{AuthError, CachedSession, Caller, Credential, WriteOptions, WriteOutcome};
 use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
 
 /// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
-    base: GetRequest<N>,
+    base: BaseRequest,
     message: PostMessage,
+    needs: PhantomData<N>,
     /// The memory of the body, until the request ends.
     _in_flight: Option<BytesInFlight>,
 }
@@ -46,12 +44,10 @@ enum PostMessage {
     },
 }
 
-/// A `GET` of an app with the permission `N`.
+/// A `GET` about a session, of an app with the permission `N`.
 pub(super) struct GetRequest<N> {
-    caller: Caller,
-    /// The key that seals the response: the one that the request used. `None`: a plain response.
-    sealed: Option<KeyGeneration>,
-    request: HttpRequest,
+    base: BaseRequest,
+    session_id: SessionId,
     needs: PhantomData<N>,
 }
 
@@ -60,18 +56,27 @@ impl<N> PostRequest<N> {
         &self.base.caller
     }
 
-    /// The fields of the message. A handler calls this once, before anything else: only here it turns
-    /// out whether the envelope could be opened.
-    pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
+    /// The message, of which `fields` are kept. A handler calls this once, before anything else: only
+    /// here it turns out whether the envelope could be opened. If the message names a session, the
+    /// request context knows it then.
+    pub(super) fn object(&self, fields: &[&str]) -> Result<JsonObject<'_>, CgiError> {
+        let object = self.open(fields)?;
+        if let Ok(Some(text)) = object.text(SESSION_ID) {
+            self.base.named_session(Some(text)).ok();
+        }
+        Ok(object)
+    }
+
+    fn open(&self, fields: &[&str]) -> Result<JsonObject<'_>, CgiError> {
         let (opened, fingerprint) = match &self.message {
             PostMessage::Plain(body) => {
                 let error = |error| CgiError::malformed("body", &error);
-                return JsonObject::parse(body).map_err(error);
+                return JsonObject::parse(body, fields).map_err(error);
             }
             PostMessage::Sealed { opened, fingerprint } => (opened, *fingerprint),
         };
         let request = &self.base.request;
-        let fault = match (opened.object(), fingerprint) {
+        let fault = match (opened.object(fields), fingerprint) {
             (Err(OpenError), _) => SealedFault::Unopened,
             (Ok(_), Some(text)) if !sealed_texts::remember_write(request, text)? => {
                 SealedFault::Replayed
@@ -82,13 +87,13 @@ impl<N> PostRequest<N> {
         Err(OpenError.into())
     }
 
-    /// The session that the message names. The request context records it.
+    /// The session that the message names.
     pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
         let wrong = |error: FieldError| {
             CgiError::new(Errcode::SessionIdInvalid, error.to_string())
                 .with_sealed_errmsg(error.without_value())
         };
-        self.base.named(message.text("sessionId").map_err(wrong)?)
+        self.base.named_session(message.text(SESSION_ID).map_err(wrong)?)
     }
 
     /// The options of a write: the idempotency key, if the request has one. The message decides
@@ -116,18 +121,14 @@ impl<N> PostRequest<N> {
     pub(super) fn respond(
         &self,
         result: Result<WriteOutcome, CgiError>,
-    ) -> Result<HttpResponse, CgiError> {
+    ) -> Result<CgiSessionResponse, CgiError> {
         match result {
             Ok(outcome) => {
-                let mut response = match &outcome.session {
-                    Some(session) => self.base.respond(session),
-                    None => self.base.respond_json(outcome.session_id, &to_version_json(&outcome)),
+                let response = match &outcome.session {
+                    Some(session) => self.base.respond(session.id, session.json(to_json)),
+                    None => self.base.respond(outcome.session_id, &to_version_json(&outcome)),
                 };
-                if outcome.replayed {
-                    let yes = HeaderValue::from_static("true");
-                    response.headers_mut().insert(idempotency::REPLAYED, yes);
-                }
-                Ok(response)
+                Ok(if outcome.replayed { response.mark_replayed() } else { response })
             }
             Err(error) if self.base.sealed.is_some() => Err(error.without_echo()),
             Err(error) => Err(error),
@@ -137,42 +138,17 @@ impl<N> PostRequest<N> {
 
 impl<N> GetRequest<N> {
     pub(super) fn caller(&self) -> &Caller {
-        &self.caller
+        &self.base.caller
     }
 
-    /// The session that the query names. The request context records it.
-    pub(super) fn session_id(&self) -> Result<SessionId, CgiError> {
-        self.named(query_value(self.request.query_string(), "sessionId")?.as_deref())
+    /// The session that the query names.
+    pub(super) fn session_id(&self) -> SessionId {
+        self.session_id
     }
 
-    fn named(&self, text: Option<&str>) -> Result<SessionId, CgiError> {
-        let text = text
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
-        let wrong =
-            |error: Invalid| CgiError::invalid(Errcode::SessionIdInvalid, "sessionId", &error);
-        let id = text.parse().map_err(wrong)?;
-        RequestContext::with(&self.request, |context| context.set_session(id));
-        Ok(id)
-    }
-
-    /// A response whose result is a session. The request context records the session here: a new
-    /// session had no id before.
-    pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
-        self.respond_json(session.id, session.json(to_json))
-    }
-
-    /// A response with this JSON about a session.
-    fn respond_json(&self, id: SessionId, json: &[u8]) -> HttpResponse {
-        let response = match self.sealed {
-            Some(key) => sealed_response(self.caller.envelope(key), json),
-            None => plain_response(json),
-        };
-        RequestContext::with(&self.request, |context| {
-            context.set_session(id);
-            context.mark_succeeded();
-        });
-        response
+    /// A response whose result is a session.
+    pub(super) fn respond(&self, session: &CachedSession) -> CgiSessionResponse {
+        self.base.respond(session.id, session.json(to_json))
     }
 }
 
@@ -196,14 +172,16 @@ async fn read_post_request<N: RequiredPermission>(
     uri::check_len(&request)?;
     let authenticated = authenticate::<N>(&request).await;
     let (caller, body) = caller_body::read(&request, payload, authenticated).await?;
+    refuse_conditions(&request)?;
     let body = RequestBody::new(&request, body);
     let object = body.object()?;
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
         caller.require_form(MessageForm::Plain)?;
-        let base = GetRequest { caller, sealed: None, request, needs: PhantomData };
+        let base = BaseRequest { caller, sealed: None, request };
         drop(object);
         let (bytes, in_flight) = body.into_parts();
-        return Ok(PostRequest { base, message: PostMessage::Plain(bytes), _in_flight: in_flight });
+        let message = PostMessage::Plain(bytes);
+        return Ok(PostRequest { base, message, needs: PhantomData, _in_flight: in_flight });
     }
     if !object.has("encrypt") {
         return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
@@ -224,8 +202,8 @@ async fn read_post_request<N: RequiredPermission>(
     let message = PostMessage::Sealed { opened, fingerprint };
     drop(object);
     let (_, in_flight) = body.into_parts();
-    let base = GetRequest { caller, sealed: Some(key), request, needs: PhantomData };
-    Ok(PostRequest { base, message, _in_flight: in_flight })
+    let base = BaseRequest { caller, sealed: Some(key), request };
+    Ok(PostRequest { base, message, needs: PhantomData, _in_flight: in_flight })
 }
 
 impl<N: RequiredPermission> FromRequest for PostRequest<N> {
@@ -253,8 +231,27 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
                 Credential::ApiKey => (None, MessageForm::Plain),
             };
             caller.require_form(form)?;
-            Ok(Self { caller, sealed, request, needs: PhantomData })
+            refuse_conditions(&request)?;
+            let base = BaseRequest { caller, sealed, request };
+            let session_id = {
+                let text = query_value(base.request.query_string(), SESSION_ID)?;
+                base.named_session(text.as_deref())?
+            };
+            Ok(Self { base, session_id, needs: PhantomData })
         })
+    }
+}
+
+/// Refuses conditions in headers: no response of this API has an `ETag` or a date, and an update has the
+/// field `version`. A condition is refused before the message is opened, so the refusal tells nothing
+/// about a sealed message.
+pub(super) fn refuse_conditions(request: &HttpRequest) -> Result<(), CgiError> {
+    match conditions::find(request.headers()) {
+        None => Ok(()),
+        Some(name) => {
+            let errmsg = format!("{name}: is not supported, use the field version of an update");
+            Err(CgiError::without_values(Errcode::BadRequest, errmsg))
+        }
     }
 }
 

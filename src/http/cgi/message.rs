@@ -5,10 +5,14 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 
 use super::error::CgiError;
+use crate::domain::quoted;
 use crate::http::body::Body;
 use crate::http::body::budget::BytesInFlight;
+use crate::http::shared::json_error;
 use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 
+/// The fields of an envelope. A body that is the bare message has none of them.
+const ENVELOPE_FIELDS: [&str; 3] = ["buin", "appId", "encrypt"];
 /// The content type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -41,13 +45,22 @@ impl RequestBody {
         Self { bytes, is_form, in_flight }
     }
 
+    /// The body with the fields of an envelope, if it has some.
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
         let object = if self.is_form {
-            JsonObject::from_form(form_urlencoded::parse(&self.bytes))
+            JsonObject::from_form(form_urlencoded::parse(&self.bytes), &ENVELOPE_FIELDS)
         } else {
-            JsonObject::parse(&self.bytes)
+            JsonObject::parse(&self.bytes, &ENVELOPE_FIELDS)
         };
-        object.map_err(|error: Malformed| CgiError::malformed("body", &error))
+        object.map_err(|error| match error {
+            Malformed::NotJson(reason) => {
+                let reason = json_error::find(&self.bytes).unwrap_or(reason);
+                CgiError::malformed("body", &Malformed::NotJson(reason))
+            }
+            Malformed::NotAnObject(_) | Malformed::Duplicate(_) | Malformed::TooManyFields(_) => {
+                CgiError::malformed("body", &error)
+            }
+        })
     }
 
     /// The fields of the envelope in the body.
@@ -57,9 +70,13 @@ impl RequestBody {
     ) -> Result<EnvelopeFields<'a>, CgiError> {
         let to_error = |errcode| move |error: FieldError| CgiError::new(errcode, error.to_string());
         let buin = if self.is_form {
-            let not_integer = || CgiError::new(Errcode::BuinNotInteger, "buin: must be an integer");
             let text = object.text("buin").ok().flatten();
-            let number = text.map(|text| text.parse::<i128>().map_err(|_| not_integer()));
+            let number = text.map(|text| {
+                text.parse::<i128>().map_err(|_| {
+                    let errmsg = format!("buin: must be a whole number, got {}", quoted(text));
+                    CgiError::new(Errcode::BuinNotInteger, errmsg)
+                })
+            });
             number.transpose()?.map(|number| number.try_into().ok())
         } else {
             let integer = object.integer("buin").map_err(to_error(Errcode::BuinNotInteger))?;
@@ -77,7 +94,7 @@ impl RequestBody {
         Ok(EnvelopeFields { buin, app_id, encrypt })
     }
 
-    /// The bytes, and what counts them as in flight.
+    /// The bytes, and the guard that counts them as in flight.
     pub(super) fn into_parts(self) -> (Bytes, Option<BytesInFlight>) {
         (self.bytes, self.in_flight)
     }

@@ -6,6 +6,7 @@
 //!
 //! `docs/development/adding-an-endpoint.md` lists the steps for a new endpoint.
 
+mod base_request;
 mod call;
 mod error;
 mod message;
@@ -19,13 +20,14 @@ use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::endpoint::{Endpoint, IntoHttpResponse};
+use base_request::CgiSessionResponse;
 use error::CgiError;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
     app.service(endpoint(Method::POST, "/cgi/gettoken", token::get))
-        .service(endpoint(Method::POST, "/cgi/session/create", session::create))
-        .service(endpoint(Method::GET, "/cgi/session/get", session::get))
-        .service(endpoint(Method::POST, "/cgi/session/update", session::update));
+        .service(session_endpoint(Method::POST, "/cgi/session/create", session::create))
+        .service(session_endpoint(Method::GET, "/cgi/session/get", session::get))
+        .service(session_endpoint(Method::POST, "/cgi/session/update", session::update));
 }
 
 /// The response to an unknown path.
@@ -35,6 +37,16 @@ pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
         false => CgiError::not_found(),
     };
     error.error_response()
+}
+
+/// A path about sessions, with one method. The type of the response makes sure that the request context
+/// knows the session.
+fn session_endpoint<H, A>(method: Method, path: &'static str, handler: H) -> Endpoint<CgiError>
+where
+    H: Handler<A, Output = Result<CgiSessionResponse, CgiError>>,
+    A: FromRequest + 'static,
+{
+    endpoint(method, path, handler)
 }
 
 /// A path with one method. All other methods get an error.

@@ -1,7 +1,8 @@
 //! `/cgi/session/…`: create, get, update.
 
-use actix_web::{HttpResponse, web};
+use actix_web::web;
 
+use super::base_request::CgiSessionResponse;
 use super::call::{GetRequest, PostRequest};
 use super::error::CgiError;
 use super::render::TYPE;
@@ -10,12 +11,17 @@ use crate::domain::{
 };
 use crate::http::shared::permission::{CanRead, CanWrite};
 use crate::service::{Sessions, WriteOutcome};
-use crate::wire::{Errcode, JsonObject};
+use crate::wire::{Errcode, JsonObject, TooManyAccounts};
+
+/// The fields of the messages.
+const CREATE_FIELDS: [&str; 4] = ["title", "creator", "type", "member"];
+const UPDATE_FIELDS: [&str; 6] =
+    ["sessionId", "opUser", "title", "addMember", "delMember", "version"];
 
 pub(super) async fn create(
     sessions: web::Data<Sessions>,
     post: PostRequest<CanWrite>,
-) -> Result<HttpResponse, CgiError> {
+) -> Result<CgiSessionResponse, CgiError> {
     let created = create_session(&sessions, &post).await;
     post.respond(created)
 }
@@ -23,16 +29,15 @@ pub(super) async fn create(
 pub(super) async fn get(
     sessions: web::Data<Sessions>,
     request: GetRequest<CanRead>,
-) -> Result<HttpResponse, CgiError> {
-    let id = request.session_id()?;
-    let session = sessions.get(request.caller(), id).await?;
+) -> Result<CgiSessionResponse, CgiError> {
+    let session = sessions.get(request.caller(), request.session_id()).await?;
     Ok(request.respond(&session))
 }
 
 pub(super) async fn update(
     sessions: web::Data<Sessions>,
     post: PostRequest<CanWrite>,
-) -> Result<HttpResponse, CgiError> {
+) -> Result<CgiSessionResponse, CgiError> {
     let updated = update_session(&sessions, &post).await;
     post.respond(updated)
 }
@@ -41,21 +46,28 @@ async fn create_session(
     sessions: &Sessions,
     post: &PostRequest<CanWrite>,
 ) -> Result<WriteOutcome, CgiError> {
-    let new = parse_create(&post.object()?)?;
-    Ok(sessions.create(post.caller(), new, &post.write_options()?).await?)
+    let max_members = sessions.rules().max_members;
+    // The parsed message is dropped here: it must not wait for the database.
+    let new = parse_create(&post.object(&CREATE_FIELDS)?, max_members)?;
+    let options = post.write_options()?;
+    Ok(sessions.create(post.caller(), new, &options).await?)
 }
 
 async fn update_session(
     sessions: &Sessions,
     post: &PostRequest<CanWrite>,
 ) -> Result<WriteOutcome, CgiError> {
-    let body = post.object()?;
-    let id = post.session_id(&body)?;
-    let request = parse_update(&body)?;
-    Ok(sessions.update(post.caller(), id, request, &post.write_options()?).await?)
+    let max_members = sessions.rules().max_members;
+    let (id, request) = {
+        // The parsed message is dropped here: it must not wait for the database.
+        let message = post.object(&UPDATE_FIELDS)?;
+        (post.session_id(&message)?, parse_update(&message, max_members)?)
+    };
+    let options = post.write_options()?;
+    Ok(sessions.update(post.caller(), id, request, &options).await?)
 }
 
-fn parse_create(body: &JsonObject<'_>) -> Result<NewSession, CgiError> {
+fn parse_create(body: &JsonObject<'_>, max_members: usize) -> Result<NewSession, CgiError> {
     let title = title(body)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, "title"))?;
     let creator = account(body, "creator")?;
     if let Some(other) = body.text("type")?.filter(|kind| *kind != TYPE) {
@@ -64,15 +76,15 @@ fn parse_create(body: &JsonObject<'_>) -> Result<NewSession, CgiError> {
         return Err(CgiError::new(Errcode::BadRequest, errmsg)
             .with_sealed_errmsg(format!("type: must be \"{TYPE}\"")));
     }
-    let members = accounts(body, "member")?;
+    let members = accounts(body, "member", max_members)?;
     Ok(NewSession { title, creator, members, attributes: Attributes::default(), reason: None })
 }
 
-fn parse_update(body: &JsonObject<'_>) -> Result<Request, CgiError> {
+fn parse_update(body: &JsonObject<'_>, max_members: usize) -> Result<Request, CgiError> {
     let operator = account(body, "opUser")?;
     let title = title(body)?;
-    let add = accounts(body, "addMember")?;
-    let remove = accounts(body, "delMember")?;
+    let add = accounts(body, "addMember", max_members)?;
+    let remove = accounts(body, "delMember", max_members)?;
     let expected = version(body)?.map(VersionPrecondition::from);
     let mut update = Update::for_members(add, remove)?;
     update.title = title;
@@ -102,11 +114,20 @@ fn account(body: &JsonObject<'_>, field: &'static str) -> Result<Account, CgiErr
     Account::new(&text).map_err(|error| CgiError::invalid(Errcode::BadRequest, field, &error))
 }
 
-fn accounts(body: &JsonObject<'_>, field: &str) -> Result<Vec<Account>, CgiError> {
-    body.accounts(field, |index, text| {
+fn accounts(
+    body: &JsonObject<'_>,
+    field: &str,
+    max_members: usize,
+) -> Result<Vec<Account>, CgiError> {
+    let convert = |index: usize, text: &str| {
         Account::new(text).map_err(|error| {
             CgiError::invalid(Errcode::BadRequest, format_args!("{field}[{index}]"), &error)
                 .with_sealed_errmsg(format!("{field}: {}", error.without_value()))
         })
-    })
+    };
+    let too_many = |error: TooManyAccounts| {
+        CgiError::new(Errcode::TooManyMembers, format!("{field}: {error}"))
+            .with_sealed_errmsg(format!("{field}: at most {} accounts", error.max))
+    };
+    body.accounts(field, max_members, convert, too_many)
 }

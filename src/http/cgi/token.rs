@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 use serde::Serialize;
 
+use super::call::refuse_conditions;
 use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::sealed_response;
@@ -15,7 +16,7 @@ use crate::http::middleware::request_context::RequestContext;
 use crate::http::uri;
 use crate::service::{AppContext, AuthError, Authenticator, Error};
 
-/// The largest body of a request for a token, which anyone may send. The usual one has 250 bytes.
+/// The largest body of a request for a token, which every client may send. The usual one has 250 bytes.
 const MAX_TOKEN_REQUEST_BYTES: usize = 4_096;
 
 /// A request for an access token: the app and its sealed proof.
@@ -30,6 +31,7 @@ async fn read_token_request(
 ) -> Result<TokenRequest, CgiError> {
     uri::check_len(request)?;
     let body = caller_body::read_proof(request, payload, MAX_TOKEN_REQUEST_BYTES).await?;
+    refuse_conditions(request)?;
     let body = RequestBody::new(request, body);
     let object = body.object()?;
     let envelope = body.envelope_fields(&object)?;

@@ -14,7 +14,7 @@ use crate::telemetry::Trace;
 use crate::wire::ApiKey;
 
 /// Writes the line. Its level is error if the service itself failed. A request that was refused
-/// because the database is away or busy has the usual level: an outage has lines of its own, and
+/// because the database cannot be reached or is busy has the usual level: an outage has lines of its own, and
 /// many requests.
 pub(crate) fn write(
     response: &ServiceResponse<impl MessageBody>,
@@ -22,7 +22,7 @@ pub(crate) fn write(
     result: &RequestResult,
     trace: Option<&Trace>,
 ) {
-    let (api_status, cause, reason) = (result.answered(), result.cause(), result.reason());
+    let (api_status, cause, reason) = (result.api_status(), result.cause(), result.reason());
     macro_rules! log_request {
         ($level:ident) => {
             tracing::$level!(
@@ -127,7 +127,7 @@ mod tests {
             let cause = cause.map(str::to_owned);
             let report = ErrorReport { status, is_refusal, cause, reason: None };
             response.response_mut().extensions_mut().insert(report);
-            let result = RequestResult::of(&mut response, &context);
+            let result = RequestResult::from_response(&mut response, &context);
             write(&response, &context, &result, None);
         });
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()

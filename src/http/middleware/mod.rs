@@ -1,6 +1,6 @@
 //! The steps before and after every handler, one step per file. [`pipeline`] runs them in order.
 //!
-//! This module knows no API. An extractor records what it learns in the [`request_context`]; the
+//! This module knows no API. An extractor records its findings in the [`request_context`]; the
 //! log, the metrics and the traces read it there.
 
 mod access_log;

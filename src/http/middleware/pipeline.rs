@@ -20,7 +20,9 @@ use super::request_metrics::RequestMetrics;
 use super::request_span::RequestSpan;
 use super::{access_log, header_limits, request_id, security_headers};
 use crate::http::options::Options;
-use crate::http::transport::{GracefulShutdown, SendAtOnce, announce_close, is_close_announced};
+use crate::http::transport::{
+    GracefulShutdown, SendAtOnce, announce_close, end_by_close, is_close_announced,
+};
 use crate::metrics::Metrics;
 use crate::telemetry::{Trace, Traces};
 
@@ -74,7 +76,8 @@ impl Pipeline {
         if self.shutdown.is_draining() {
             announce_close(&mut response);
         }
-        let result = RequestResult::of(&mut response, &context);
+        end_by_close(&mut response);
+        let result = RequestResult::from_response(&mut response, &context);
         self.metrics.record(&response, &result);
         access_log::write(&response, &context, &result, span.trace());
         span.finish(&response, &context, &result);

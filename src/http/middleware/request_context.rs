@@ -34,12 +34,12 @@ pub(crate) struct RequestContext {
 #[derive(Clone, Debug)]
 pub(crate) struct ErrorReport {
     pub(crate) status: ApiStatus,
-    /// Whether the service is away or busy and refused the request: nothing was done, and a later
+    /// Whether the service is unavailable or busy and refused the request: nothing was done, and a later
     /// attempt can succeed.
     pub(crate) is_refusal: bool,
     /// The internal cause, for operators only.
     pub(crate) cause: Option<String>,
-    /// What was wrong with the request, for operators only. The service itself did not fail.
+    /// The mistake in the request, for operators only. The service itself did not fail.
     pub(crate) reason: Option<String>,
 }
 
@@ -186,46 +186,49 @@ impl ApiStatus {
 /// The result of a request, for the log, the metrics and the span.
 #[derive(Debug)]
 pub(crate) struct RequestResult {
-    outcome: Option<ErrorReport>,
-    answered: Option<ApiStatus>,
+    report: Option<ErrorReport>,
+    api_status: Option<ApiStatus>,
     duration: Duration,
     work_duration: Duration,
 }
 
 impl RequestResult {
     /// The result of a request whose response is ready. Takes the [`ErrorReport`] off the response.
-    pub(crate) fn of<B>(response: &mut ServiceResponse<B>, context: &RequestContext) -> Self {
-        let outcome = response.response_mut().extensions_mut().remove::<ErrorReport>();
-        let answered = context.api_status(outcome.as_ref());
+    pub(crate) fn from_response<B>(
+        response: &mut ServiceResponse<B>,
+        context: &RequestContext,
+    ) -> Self {
+        let report = response.response_mut().extensions_mut().remove::<ErrorReport>();
+        let api_status = context.api_status(report.as_ref());
         let now = Instant::now();
         let work_started_at = context.read_at().unwrap_or(context.started_at());
         let (duration, work_duration) = (now - context.started_at(), now - work_started_at);
-        Self { outcome, answered, duration, work_duration }
+        Self { report, api_status, duration, work_duration }
     }
 
     /// The status that the response states, if its API states one.
-    pub(crate) fn answered(&self) -> Option<ApiStatus> {
-        self.answered
+    pub(crate) fn api_status(&self) -> Option<ApiStatus> {
+        self.api_status
     }
 
     /// Whether the response is an error of an API.
     pub(crate) fn is_error(&self) -> bool {
-        self.outcome.is_some()
+        self.report.is_some()
     }
 
-    /// Whether the service itself failed. A service that is away or busy refuses, and does not fail.
+    /// Whether the service itself failed. A service that is unavailable or busy refuses, and does not fail.
     pub(crate) fn is_failure(&self) -> bool {
-        self.outcome.as_ref().is_some_and(|report| report.cause.is_some() && !report.is_refusal)
+        self.report.as_ref().is_some_and(|report| report.cause.is_some() && !report.is_refusal)
     }
 
     /// The internal cause of a failure or a refusal, for operators only.
     pub(crate) fn cause(&self) -> Option<&str> {
-        self.outcome.as_ref()?.cause.as_deref()
+        self.report.as_ref()?.cause.as_deref()
     }
 
-    /// What was wrong with the request, for operators only.
+    /// The mistake in the request, for operators only.
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.outcome.as_ref()?.reason.as_deref()
+        self.report.as_ref()?.reason.as_deref()
     }
 
     /// The time since the header section of the request arrived.
@@ -272,22 +275,22 @@ mod tests {
     fn the_result_is_removed_from_the_response() {
         let context = RequestContext::for_tests("id");
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
-        assert!(RequestResult::of(&mut response, &context).answered().is_none());
+        assert!(RequestResult::from_response(&mut response, &context).api_status().is_none());
         context.mark_succeeded();
-        let result = RequestResult::of(&mut response, &context);
-        assert!(matches!(result.answered(), Some(ApiStatus::Errcode(0))) && !result.is_error());
-        let outcome = ErrorReport {
+        let result = RequestResult::from_response(&mut response, &context);
+        assert!(matches!(result.api_status(), Some(ApiStatus::Errcode(0))) && !result.is_error());
+        let report = ErrorReport {
             status: ApiStatus::Code("x"),
             is_refusal: false,
             cause: Some("why".to_owned()),
             reason: None,
         };
-        response.response_mut().extensions_mut().insert(outcome);
-        let result = RequestResult::of(&mut response, &context);
-        assert!(matches!(result.answered(), Some(ApiStatus::Code("x"))) && result.is_error());
+        response.response_mut().extensions_mut().insert(report);
+        let result = RequestResult::from_response(&mut response, &context);
+        assert!(matches!(result.api_status(), Some(ApiStatus::Code("x"))) && result.is_error());
         assert_eq!(result.cause(), Some("why"));
         assert!(result.is_failure());
         assert!(result.work_duration() <= result.duration());
-        assert!(!RequestResult::of(&mut response, &context).is_error());
+        assert!(!RequestResult::from_response(&mut response, &context).is_error());
     }
 }

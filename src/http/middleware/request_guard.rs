@@ -1,7 +1,7 @@
 //! Holds two things until a response is sent: the mark of a running request, and its chunked body.
 //!
 //! actix goes on reading a chunked body that no handler reads any more, as long as the client
-//! sends. So a client that was rejected for a slow or endless body would keep its connection. While
+//! sends. So a client that was refused for a slow or endless body would keep its connection. While
 //! the body is held, actix closes the connection after the response, as it does for bodies of known
 //! length. Holding a body that was read to its end has no effect.
 

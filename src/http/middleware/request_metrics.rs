@@ -60,7 +60,7 @@ impl RequestMetrics {
         let request = response.request();
         let requests = &self.metrics.requests;
         let status = response.status();
-        match result.answered() {
+        match result.api_status() {
             Some(ApiStatus::Errcode(errcode)) if errcode != 0 => {
                 requests.errcode(errcode, status.as_u16());
             }
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn a_response_is_counted_by_route_and_by_error() {
-        let metrics = Arc::<Metrics>::default();
-        let measure = RequestMetrics::new(metrics.clone());
+        let totals = Arc::<Metrics>::default();
+        let metrics = RequestMetrics::new(totals.clone());
         let context = RequestContext::for_tests("id");
         let requests = [
             TestRequest::default().app_data(RoutePattern::new("/v1", "/sessions")),
@@ -93,17 +93,17 @@ mod tests {
         ];
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
-            let outcome = ErrorReport {
+            let report = ErrorReport {
                 status: ApiStatus::Code("endpoint_not_found"),
                 is_refusal: false,
                 cause: None,
                 reason: None,
             };
-            response.response_mut().extensions_mut().insert(outcome);
-            let result = RequestResult::of(&mut response, &context);
-            measure.record(&response, &result);
+            response.response_mut().extensions_mut().insert(report);
+            let result = RequestResult::from_response(&mut response, &context);
+            metrics.record(&response, &result);
         }
-        let text = text(metrics, MetricsSnapshot::default(), Format::Prometheus).unwrap();
+        let text = text(totals, MetricsSnapshot::default(), Format::Prometheus).unwrap();
         for (part, count) in [("route=\"/v1/sessions\"", 1), ("route=\"other\"", 1)] {
             let line = |line: &&str| line.contains("_requests_total") && line.contains(part);
             let line = text.lines().find(line);

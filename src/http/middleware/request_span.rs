@@ -56,7 +56,7 @@ impl RequestSpan {
         }
         let status = response.status();
         span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
-        match result.answered() {
+        match result.api_status() {
             Some(ApiStatus::Errcode(errcode)) => {
                 span.set_attribute("muster.errcode", i64::from(errcode));
             }

@@ -1,12 +1,13 @@
 //! Bounds the memory of large responses that their clients have not read yet.
 //!
-//! A response is held from its rendering until its last part has been handed to the connection. A slow
-//! or silent client thus holds memory for as long as the write timeout permits. Each enterprise may
-//! hold a quarter of the budget, so its slow clients do not make the server reject the requests of
+//! A response counts as unread from its rendering until its last part has been handed to the connection.
+//! A slow or silent client thus holds memory for as long as the write timeout permits. Each enterprise
+//! may hold a quarter of the budget, so its slow clients do not make the server refuse the requests of
 //! others.
 //!
-//! Small responses are not counted: the buffer of a connection is as large. A read whose response has
-//! no room is rejected. A change is rejected before anything is done if the enterprise has used up its
+//! Small responses are not counted: over HTTP/1 the buffer of a connection is as large, and over HTTP/2 the
+//! memory of open requests counts them. A read whose response has
+//! no room is refused. A change is refused before anything is done if the enterprise has used up its
 //! share; the response to a change that is done is counted in any case.
 
 use std::collections::HashMap;
@@ -25,31 +26,31 @@ use crate::domain::Buin;
 use crate::metrics::{Metrics, ResponseStats};
 
 /// The maximum size of a response that is not counted, in bytes.
-const MAX_UNCOUNTED: usize = 16 * 1024;
+const MAX_UNCOUNTED_RESPONSE: usize = 16 * 1024;
 /// The size of the parts in which a counted response is handed to its connection, in bytes.
 const PART: usize = 32 * 1024;
-/// The part of the budget that one enterprise may hold.
+/// The part of the budget that one enterprise may use.
 const SHARES: usize = 4;
 
 /// The memory of the large responses of all threads.
 pub struct ResponseBudget {
     max_bytes: usize,
-    held: Mutex<HeldBytes>,
-    /// [`HeldBytes::total`], for a look without the lock.
+    unread: Mutex<UnreadBytes>,
+    /// [`UnreadBytes::total`], for a read without the lock.
     total: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
 /// The bytes of responses that are not read yet.
 #[derive(Default)]
-struct HeldBytes {
+struct UnreadBytes {
     total: usize,
-    /// The enterprises that hold any.
+    /// The enterprises that have any.
     by_enterprise: HashMap<Buin, usize>,
 }
 
-/// A part of the budget, held until it is dropped.
-pub(crate) struct HeldResponse {
+/// A part of the budget, in use until it is dropped.
+pub(crate) struct UnreadResponse {
     budget: Arc<ResponseBudget>,
     buin: Buin,
     bytes: usize,
@@ -60,26 +61,26 @@ pub(crate) struct HeldResponse {
 struct PartedBody {
     rest: Bytes,
     /// `None` if the response is the same for all callers: it exists once for all clients.
-    _held: Option<HeldResponse>,
+    _unread: Option<UnreadResponse>,
 }
 
 impl ResponseBudget {
     /// A budget of `max_bytes` for all enterprises together.
     #[must_use]
     pub fn new(max_bytes: usize, metrics: Arc<Metrics>) -> Self {
-        Self { max_bytes, held: Mutex::default(), total: AtomicUsize::new(0), metrics }
+        Self { max_bytes, unread: Mutex::default(), total: AtomicUsize::new(0), metrics }
     }
 
-    /// Whether an enterprise holds its whole share, or holds responses while the budget is used up.
+    /// Whether an enterprise uses its whole share, or has unread responses while the budget is used up.
     fn is_used_up(&self, buin: Buin) -> bool {
         let share = self.max_bytes / SHARES;
-        // The usual case: less is held than by any enterprise that has used up its share.
+        // The usual case: less is unread than by any enterprise that has used up its share.
         if self.total.load(Ordering::Relaxed) < share {
             return false;
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = held.by_enterprise.get(&buin).copied().unwrap_or_default();
-        own >= share || (own > 0 && held.total >= self.max_bytes)
+        let unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = unread.by_enterprise.get(&buin).copied().unwrap_or_default();
+        own >= share || (own > 0 && unread.total >= self.max_bytes)
     }
 
     fn stats(&self) -> &ResponseStats {
@@ -88,39 +89,45 @@ impl ResponseBudget {
 
     /// Counts a response. `None` if the budget or the share of the enterprise has no room for it. A
     /// response that `must_be_sent` is counted in any case, and so is the only one of an enterprise.
-    fn hold(self: Arc<Self>, buin: Buin, bytes: usize, must_be_sent: bool) -> Option<HeldResponse> {
+    fn reserve(
+        self: Arc<Self>,
+        buin: Buin,
+        bytes: usize,
+        must_be_sent: bool,
+    ) -> Option<UnreadResponse> {
         {
             // No code panics while it holds the lock.
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            let own = held.by_enterprise.get(&buin).copied().unwrap_or_default();
+            let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = unread.by_enterprise.get(&buin).copied().unwrap_or_default();
             let fits = own.saturating_add(bytes) <= self.max_bytes / SHARES
-                && held.total.saturating_add(bytes) <= self.max_bytes;
+                && unread.total.saturating_add(bytes) <= self.max_bytes;
             if !(fits || must_be_sent || own == 0) {
                 self.stats().rejected.inc();
                 return None;
             }
-            held.total = held.total.saturating_add(bytes);
-            self.total.store(held.total, Ordering::Relaxed);
-            held.by_enterprise.insert(buin, own.saturating_add(bytes));
+            unread.total = unread.total.saturating_add(bytes);
+            self.total.store(unread.total, Ordering::Relaxed);
+            unread.by_enterprise.insert(buin, own.saturating_add(bytes));
         }
-        self.stats().held_bytes.add(signed(bytes));
-        Some(HeldResponse { budget: self, buin, bytes })
+        self.stats().unread_bytes.add(signed(bytes));
+        Some(UnreadResponse { budget: self, buin, bytes })
     }
 }
 
-impl Drop for HeldResponse {
+impl Drop for UnreadResponse {
     fn drop(&mut self) {
         let Self { budget, buin, bytes } = self;
-        let mut held = budget.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.total = held.total.saturating_sub(*bytes);
-        budget.total.store(held.total, Ordering::Relaxed);
-        let own = held.by_enterprise.get(buin).copied().unwrap_or_default().saturating_sub(*bytes);
+        let mut unread = budget.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        unread.total = unread.total.saturating_sub(*bytes);
+        budget.total.store(unread.total, Ordering::Relaxed);
+        let own =
+            unread.by_enterprise.get(buin).copied().unwrap_or_default().saturating_sub(*bytes);
         match own {
-            0 => _ = held.by_enterprise.remove(buin),
-            own => _ = held.by_enterprise.insert(*buin, own),
+            0 => _ = unread.by_enterprise.remove(buin),
+            own => _ = unread.by_enterprise.insert(*buin, own),
         }
-        drop(held);
-        budget.stats().held_bytes.add(-signed(*bytes));
+        drop(unread);
+        budget.stats().unread_bytes.add(-signed(*bytes));
     }
 }
 
@@ -147,22 +154,22 @@ pub(crate) fn check_room(request: &HttpRequest, buin: Buin) -> Result<(), NoResp
 ///
 /// # Errors
 /// [`NoResponse::TooManyUnread`] if the clients of the enterprise have too many responses to read.
-pub(crate) fn hold(
+pub(crate) fn reserve(
     request: &HttpRequest,
     max_bytes: usize,
-) -> Result<Option<HeldResponse>, NoResponse> {
+) -> Result<Option<UnreadResponse>, NoResponse> {
     let buin = RequestContext::from_request(request).and_then(|context| context.enterprise());
     match (buin, request.app_data::<web::Data<ResponseBudget>>()) {
         (Some(buin), Some(budget)) => {
-            let held = budget.clone().into_inner().hold(buin, max_bytes, false);
-            held.ok_or(NoResponse::TooManyUnread).map(Some)
+            let unread = budget.clone().into_inner().reserve(buin, max_bytes, false);
+            unread.ok_or(NoResponse::TooManyUnread).map(Some)
         }
         _ => Ok(None),
     }
 }
 
 /// Counts the body of a response until it is sent. `is_read`: nothing was changed, so the response may
-/// be rejected.
+/// be refused.
 ///
 /// # Errors
 /// [`NoResponse::TooManyUnread`] if the clients of the enterprise have too many responses to read.
@@ -171,7 +178,8 @@ pub(crate) fn count(
     response: HttpResponse,
     is_read: bool,
 ) -> Result<HttpResponse, NoResponse> {
-    let is_large = |size| matches!(size, BodySize::Sized(size) if size > MAX_UNCOUNTED as u64);
+    let is_large =
+        |size| matches!(size, BodySize::Sized(size) if size > MAX_UNCOUNTED_RESPONSE as u64);
     if !is_large(response.body().size()) {
         return Ok(response);
     }
@@ -182,14 +190,14 @@ pub(crate) fn count(
         Ok(bytes) => bytes,
         Err(body) => return Ok(response.set_body(body)),
     };
-    let held = match (buin, budget) {
+    let unread = match (buin, budget) {
         (Some(buin), Some(budget)) => {
-            let held = budget.clone().into_inner().hold(buin, rest.len(), !is_read);
-            Some(held.ok_or(NoResponse::TooManyUnread)?)
+            let unread = budget.clone().into_inner().reserve(buin, rest.len(), !is_read);
+            Some(unread.ok_or(NoResponse::TooManyUnread)?)
         }
         _ => None,
     };
-    Ok(response.set_body(BoxBody::new(PartedBody { rest, _held: held })))
+    Ok(response.set_body(BoxBody::new(PartedBody { rest, _unread: unread })))
 }
 
 impl MessageBody for PartedBody {
@@ -244,13 +252,13 @@ mod tests {
         count(&request, HttpResponse::Ok().body(vec![b'x'; length]), is_read)
     }
 
-    fn held(budget: &ResponseBudget) -> (usize, Vec<(Buin, usize)>) {
-        let held = budget.held.lock().unwrap();
+    fn unread(budget: &ResponseBudget) -> (usize, Vec<(Buin, usize)>) {
+        let unread = budget.unread.lock().unwrap();
         let mut shares: Vec<_> =
-            held.by_enterprise.iter().map(|(buin, own)| (*buin, *own)).collect();
+            unread.by_enterprise.iter().map(|(buin, own)| (*buin, *own)).collect();
         shares.sort_unstable();
-        assert_eq!(budget.metrics.responses.held_bytes.value(), signed(held.total));
-        (held.total, shares)
+        assert_eq!(budget.metrics.responses.unread_bytes.value(), signed(unread.total));
+        (unread.total, shares)
     }
 
     #[test]
@@ -269,18 +277,18 @@ mod tests {
         assert!(counted(&budget, 5, 50 * KIB, true).is_err());
         // A change that is done gets its response. The next change is refused before it begins.
         responses.push(counted(&budget, 5, 50 * KIB, false).unwrap());
-        assert_eq!(held(&budget).0, 500 * KIB);
+        assert_eq!(unread(&budget).0, 500 * KIB);
         let is_used_up = |numbers: [i64; 3]| numbers.map(|number| budget.is_used_up(buin(number)));
         assert_eq!(is_used_up([1, 5, 6]), [true, true, false]);
         // Small responses are not counted.
-        counted(&budget, 5, MAX_UNCOUNTED, true).unwrap();
+        counted(&budget, 5, MAX_UNCOUNTED_RESPONSE, true).unwrap();
         responses.truncate(2);
-        assert_eq!(held(&budget), (100 * KIB, vec![(buin(1), 100 * KIB)]));
+        assert_eq!(unread(&budget), (100 * KIB, vec![(buin(1), 100 * KIB)]));
         assert_eq!(is_used_up([1, 5, 6]), [true, false, false]);
         responses.pop();
         assert_eq!(is_used_up([1, 5, 6]), [false; 3]);
         drop(responses);
-        assert_eq!(held(&budget), (0, vec![]));
+        assert_eq!(unread(&budget), (0, vec![]));
     }
 
     #[tokio::test]
@@ -292,10 +300,10 @@ mod tests {
         let mut parts = Vec::new();
         while let Some(part) = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await {
             parts.push(part.unwrap().len() / KIB);
-            assert_eq!(held(&budget).0, 80 * KIB);
+            assert_eq!(unread(&budget).0, 80 * KIB);
         }
         assert_eq!(parts, [32, 32, 16]);
         drop(body);
-        assert_eq!(held(&budget).0, 0);
+        assert_eq!(unread(&budget).0, 0);
     }
 }

@@ -1,8 +1,8 @@
 //! Headers of every response that tell browsers and caches how to treat it.
 //!
-//! Responses hold messages of apps, so nobody may keep them, and no browser may guess another type. A
-//! handler whose response may be kept sets `Cache-Control` itself. Over TLS, browsers can be told never
-//! to use plain HTTP again (RFC 6797); over plain HTTP they must ignore that, so it is not sent.
+//! Responses hold messages of apps, so no cache may keep them, and no browser may guess another type. A
+//! handler whose response may be kept sets `Cache-Control` itself. Over TLS, a header can forbid browsers
+//! to use plain HTTP again (RFC 6797); over plain HTTP they must ignore it, so it is not sent.
 
 use std::time::Duration;
 

@@ -12,6 +12,8 @@ pub(crate) const TOO_MANY_CHANGES: &str = "too many concurrent changes of the se
 pub(crate) const UNAVAILABLE: &str = "the service is not available, try again";
 /// Too many requests wait for the database.
 pub(crate) const OVERLOADED: &str = "the service is overloaded, try again";
+/// The open HTTP/2 requests of an enterprise take too much memory.
+pub(crate) const TOO_MANY_OPEN: &str = "the enterprise has too many open requests, try again";
 /// A statement took too long and was undone.
 pub(crate) const STATEMENT_TIMEOUT: &str = "the service is too slow, nothing was done, try again";
 /// A statement was sent, and its result never arrived.

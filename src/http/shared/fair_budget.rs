@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of counters of owners.
-const OWNER_SLOTS: usize = 4_096;
+const MAX_OWNER_COUNTERS: usize = 4_096;
 
 /// The bytes that each owner holds. The caller has the number of all held bytes.
 pub(crate) struct FairBudget {
@@ -21,14 +21,14 @@ pub(crate) struct FairBudget {
 impl FairBudget {
     /// A budget of `max` bytes.
     pub(crate) fn new(max: u64) -> Self {
-        let owners = (0..OWNER_SLOTS).map(|_| AtomicU64::new(0)).collect();
+        let owners = (0..MAX_OWNER_COUNTERS).map(|_| AtomicU64::new(0)).collect();
         Self { max, hasher: RandomState::new(), owners }
     }
 
     /// The counter of an owner.
     pub(crate) fn slot(&self, owner: impl Hash) -> usize {
         // The remainder is smaller than the number of slots, so it fits any integer.
-        (self.hasher.hash_one(owner) % OWNER_SLOTS as u64) as usize
+        (self.hasher.hash_one(owner) % MAX_OWNER_COUNTERS as u64) as usize
     }
 
     /// Adds `more` bytes for an owner to `all`, if they fit. Returns whether they do.
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn more_owners_than_counters_share_them() {
         let (budget, all) = (FairBudget::new(1_000_000), AtomicU64::new(0));
-        let slots: Vec<_> = (0..2 * OWNER_SLOTS).map(|owner| budget.slot(owner)).collect();
+        let slots: Vec<_> = (0..2 * MAX_OWNER_COUNTERS).map(|owner| budget.slot(owner)).collect();
         assert!(slots.iter().all(|slot| budget.add(&all, *slot, 7)));
         assert_eq!(all.load(Ordering::Relaxed), 7 * slots.len() as u64);
         slots.iter().for_each(|slot| budget.remove(&all, *slot, 7));

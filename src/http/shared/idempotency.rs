@@ -2,8 +2,9 @@
 //! adds its own error codes.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use super::canonical_json::canonical;
 
 pub(crate) const HEADER_NAME: &str = "Idempotency-Key";
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -14,7 +15,7 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 /// The key in the headers of a request, unchecked; `None` if the request has none.
 ///
 /// # Errors
-/// What is wrong with the header.
+/// The mistake in the header.
 pub(crate) fn find(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
     let mut keys = headers.get_all(HEADER);
     let Some(key) = keys.next() else { return Ok(None) };
@@ -32,9 +33,8 @@ pub(crate) fn digest(scope: &[&str], body: &[u8]) -> [u8; 32] {
         digest.update(part);
         digest.update([0]);
     }
-    // The maps of serde_json are sorted, so the order of fields has no effect.
-    match serde_json::from_slice::<Value>(body) {
-        Ok(value) => digest.update(value.to_string()),
+    match canonical(body) {
+        Ok(text) => digest.update(text),
         Err(_) => digest.update(body),
     }
     digest.finalize().into()

@@ -36,7 +36,7 @@ impl AddressLimiter {
     }
 
     /// Counts a connection; `None` if its address has too many.
-    pub(super) fn take(&self, address: IpAddr) -> Option<AddressSlot<'_>> {
+    pub(super) fn acquire(&self, address: IpAddr) -> Option<AddressSlot<'_>> {
         let address = address.to_canonical();
         if self.exempt.iter().any(|network| network.contains(&address)) {
             return Some(AddressSlot { limiter: self, network: None });
@@ -89,13 +89,13 @@ mod tests {
             ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
         ] {
             let [one, same, other] = [one, same, other].map(|address| address.parse().unwrap());
-            let first = limiter.take(one);
-            let second = limiter.take(same);
+            let first = limiter.acquire(one);
+            let second = limiter.acquire(same);
             assert!(first.is_some() && second.is_some());
-            assert!(limiter.take(one).is_none() && limiter.take(same).is_none(), "{one}");
-            assert!(limiter.take(other).is_some());
+            assert!(limiter.acquire(one).is_none() && limiter.acquire(same).is_none(), "{one}");
+            assert!(limiter.acquire(other).is_some());
             drop(second);
-            assert!(limiter.take(one).is_some());
+            assert!(limiter.acquire(one).is_some());
         }
         assert!(limiter.open.lock().unwrap().is_empty(), "nothing is left of closed connections");
     }
@@ -104,7 +104,7 @@ mod tests {
     fn trusted_proxies_do_not_count() {
         let limiter = limiter(1);
         for address in ["10.1.2.3", "::ffff:10.1.2.3", "fd00::1"] {
-            let open: Vec<_> = (0..9).map(|_| limiter.take(address.parse().unwrap())).collect();
+            let open: Vec<_> = (0..9).map(|_| limiter.acquire(address.parse().unwrap())).collect();
             assert!(open.iter().all(Option::is_some), "{address}");
         }
     }

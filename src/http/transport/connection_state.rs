@@ -18,6 +18,7 @@ use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::{FrameTracker, Remainder};
 use super::open_requests::OpenRequests;
 use super::pending_headers::PendingHeaders;
+use super::read_allowance::ReadAllowance;
 use super::undecoded_bytes::UndecodedBytes;
 use crate::metrics::CloseReason;
 
@@ -55,9 +56,12 @@ pub(crate) struct ConnectionState {
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
     headers: PendingHeaders,
+    /// The bytes of the header section of the running HTTP/1 request.
+    running_header: Cell<usize>,
     occupant: Rc<Occupant>,
     /// Since when the socket accepts no bytes.
     write_blocked_since: Cell<Option<Instant>>,
+    read_allowance: ReadAllowance,
     disconnect: Rc<DisconnectSignal>,
     close_reason: Cell<Option<CloseReason>>,
 }
@@ -88,8 +92,10 @@ impl ConnectionState {
             protocol: RefCell::new(protocol),
             undecoded,
             headers,
+            running_header: Cell::default(),
             occupant,
             write_blocked_since: Cell::default(),
+            read_allowance: ReadAllowance::new(timeouts.write),
             disconnect: Rc::default(),
             close_reason: Cell::default(),
         })
@@ -101,7 +107,7 @@ impl ConnectionState {
     }
 
     /// Records bytes that were read. Those of a request that must be refused are spoiled. Returns
-    /// whether the headers that have not led to a request yet fit into the memory for them.
+    /// whether the headers fit into the memory for them.
     pub(super) fn on_read(&self, bytes: &mut [u8]) -> bool {
         let since = self.undecoded.decoded().unwrap_or_else(Instant::now);
         let pending = match &mut *self.protocol.borrow_mut() {
@@ -111,7 +117,7 @@ impl ConnectionState {
                 if is_idle && self.header_started_at.get().is_none() {
                     self.header_started_at.set(Some(since));
                 }
-                messages.pending_len()
+                messages.pending_len() + self.running_header.get()
             }
             ProtocolState::H2(frames) => {
                 match frames.add(bytes) {
@@ -147,9 +153,12 @@ impl ConnectionState {
         }
     }
 
-    /// Records that the socket accepted bytes.
-    pub(super) fn on_write_progress(&self) {
-        if self.write_blocked_since.take().is_none() {
+    /// Records that the socket accepted a number of bytes.
+    pub(super) fn on_write_progress(&self, bytes: usize) {
+        let blocked_since = self.write_blocked_since.take();
+        self.read_allowance.spend(blocked_since.map_or(Duration::ZERO, |since| since.elapsed()));
+        self.read_allowance.earn(bytes);
+        if blocked_since.is_none() {
             return;
         }
         self.undecoded.restart_if_any();
@@ -178,16 +187,16 @@ impl ConnectionState {
 
     /// Whether the server closes its connections.
     pub(super) fn is_closing(&self) -> bool {
-        self.occupant.closing_since().is_some()
+        self.occupant.closing_started_at().is_some()
     }
 
     /// When the connection closes because the server does.
     fn closing_at(&self) -> Option<Instant> {
-        let since = self.occupant.closing_since()?;
+        let since = self.occupant.closing_started_at()?;
         if self.requests.is_in_flight() {
             return None;
         }
-        let begun_at = self.header_started_at.get().or(self.undecoded.since());
+        let begun_at = self.header_started_at.get().or(self.undecoded.started_at());
         let is_quiet = self.had_request.get() && begun_at.is_none();
         Some(if is_quiet { since } else { since + LAST_REQUEST_TIMEOUT })
     }
@@ -205,8 +214,10 @@ impl ConnectionState {
     pub(crate) fn start_request(self: &Rc<Self>) -> ActiveRequest {
         if let ProtocolState::H1(messages) = &mut *self.protocol.borrow_mut() {
             self.header_started_at.set(None);
+            let before = messages.pending_len();
             messages.on_request_start();
-            self.headers.set_len(messages.pending_len());
+            // The framework keeps the header section of a request as long as the request runs.
+            self.running_header.set(before - messages.pending_len());
         }
         self.had_request.set(true);
         self.occupant.set_busy();
@@ -217,7 +228,8 @@ impl ConnectionState {
     /// The next deadline, and the step that is too slow then.
     pub(super) fn deadline(&self) -> Option<(Instant, TimeoutKind)> {
         let blocked_since = self.write_blocked_since.get();
-        let write = blocked_since.map(|since| (since + self.timeouts.write, TimeoutKind::Write));
+        let read_timeout = self.read_allowance.left();
+        let write = blocked_since.map(|since| (since + read_timeout, TimeoutKind::Write));
         let request = match self.header_started_at.get() {
             // Frames are not read while writes are blocked: the rest may have arrived.
             Some(_) if blocked_since.is_some() && self.is_h2() => None,
@@ -226,7 +238,7 @@ impl ConnectionState {
             None if self.awaits_first_header() => {
                 Some((self.handshake_deadline() + HEADER_GRACE, TimeoutKind::Header))
             }
-            None => Some(match self.undecoded.since() {
+            None => Some(match self.undecoded.started_at() {
                 Some(since) if blocked_since.is_none() => {
                     (since + self.timeouts.header, TimeoutKind::Header)
                 }
@@ -275,9 +287,11 @@ impl Drop for ActiveRequest {
         self.0.occupant.set_idle();
         self.0.idle_since.set(now);
         self.0.undecoded.restart_if_any();
+        let ProtocolState::H1(messages) = &*self.0.protocol.borrow() else { return };
+        self.0.running_header.set(0);
+        self.0.headers.set_len(messages.pending_len());
         // A part of the next request may have arrived with this one.
-        if matches!(&*self.0.protocol.borrow(), ProtocolState::H1(messages) if messages.next_request_started())
-        {
+        if messages.next_request_started() {
             self.0.header_started_at.set(Some(now));
         }
     }
@@ -383,10 +397,10 @@ mod tests {
         state.on_write_blocked();
         tokio::time::advance(20 * SECOND).await;
         assert_eq!(next(&state), Some((10, TimeoutKind::Write)));
-        state.on_write_progress();
+        state.on_write_progress(100_000);
         assert_eq!(next(&state), Some((5, TimeoutKind::Header)));
         tokio::time::advance(SECOND).await;
-        state.on_write_progress();
+        state.on_write_progress(100_000);
         assert_eq!(next(&state), Some((4, TimeoutKind::Header)));
     }
 
@@ -398,11 +412,45 @@ mod tests {
         tokio::time::advance(10 * SECOND).await;
         state.on_write_blocked();
         assert_eq!(next(&state), Some((20, TimeoutKind::Write)));
-        state.on_write_progress();
+        state.on_write_progress(100_000);
         assert_eq!(next(&state), None);
         state.on_write_blocked();
         drop(running);
         assert_eq!(next(&state), Some((30, TimeoutKind::Write)), "the write timeout comes first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn single_bytes_do_not_restart_the_write_timeout() {
+        let state = connection(ProtocolState::H1(MessageTracker::default()));
+        let _running = state.start_request();
+        for left in [30, 15] {
+            state.on_write_blocked();
+            assert_eq!(next(&state), Some((left, TimeoutKind::Write)));
+            tokio::time::advance(15 * SECOND).await;
+            state.on_write_progress(1);
+        }
+        state.on_write_blocked();
+        assert_eq!(next(&state), Some((0, TimeoutKind::Write)));
+        // A reader that is slow, but not so slow, has its time again.
+        state.on_write_progress(20 * 240);
+        state.on_write_blocked();
+        assert_eq!(next(&state), Some((20, TimeoutKind::Write)));
+    }
+
+    #[test]
+    fn header_of_a_running_request_counts() {
+        let state = connection(ProtocolState::H1(MessageTracker::default()));
+        let header = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(8_000));
+        for _ in 0..2 {
+            read(&state, header.as_bytes());
+            let running = state.start_request();
+            assert_eq!(state.headers.counted(), header.len() as u64);
+            read(&state, header.as_bytes());
+            assert_eq!(state.headers.counted(), 2 * header.len() as u64);
+            drop(running);
+            drop(state.start_request());
+            assert_eq!(state.headers.counted(), 0);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -423,7 +471,7 @@ mod tests {
             assert_eq!(next(&state), expected, "each byte gives no more time");
             state.on_write_blocked();
             assert_eq!(next(&state), Some((30, TimeoutKind::Write)), "the rest may be there");
-            state.on_write_progress();
+            state.on_write_progress(100_000);
             assert_eq!(next(&state), Some((5, TimeoutKind::Header)));
         }
     }

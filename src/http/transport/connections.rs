@@ -33,6 +33,7 @@ use super::h2_frame_tracker::FrameTracker;
 use super::handshake::{Accepted, HttpVersion, Stream, handshake};
 use super::pending_headers::HeaderBudget;
 use super::response_batching::batch_responses;
+use super::stream_memory::StreamBudget;
 use super::timeout_stream::TimeoutStream;
 use super::{expect_continue, http2};
 use crate::http::options::Options;
@@ -41,8 +42,8 @@ use crate::metrics::{CloseReason, Metrics};
 /// How long a connection stays open after a response that did not wait for the body of its request.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The turns of its thread after which all accepted connections have reached it: one to receive them,
-/// one to begin them, and one more.
+/// The turns of a thread after which the thread knows all connections that were accepted for it. A
+/// connection needs one turn to be received and one to be started; the third is a reserve.
 const TURNS_BEFORE_CLOSE: usize = 3;
 
 /// The settings for serving connections.
@@ -56,8 +57,9 @@ pub(super) struct ConnectionHandler {
     tls: Option<TlsAcceptor>,
     /// Limits the connections of an address, on all threads.
     addresses: Arc<AddressLimiter>,
-    /// Limits the memory for headers of requests that have not started, on all threads.
+    /// Limit the memory for headers, and for open HTTP/2 requests, on all threads.
     headers: Arc<HeaderBudget>,
+    streams: Arc<StreamBudget>,
     /// The maximum number of connections of a thread.
     pub(super) max_per_thread: usize,
 }
@@ -120,7 +122,7 @@ where
     })
 }
 
-/// What the connections of a thread share.
+/// The state that the connections of a thread share.
 struct ThreadState {
     slots: Rc<ConnectionSlots>,
     counter: Rc<RequestCounter>,
@@ -185,8 +187,8 @@ impl ConnectionHandler {
         };
         let addresses = Arc::new(AddressLimiter::new(max_per_address, trusted_proxies));
         let (options, shutdown) = (Options { workers, ..options }, Arc::default());
-        let headers = HeaderBudget::new();
-        Self { options, shutdown, metrics, tls: None, addresses, headers, max_per_thread }
+        let (headers, streams) = (HeaderBudget::new(), StreamBudget::new(metrics.clone()));
+        Self { options, shutdown, metrics, tls: None, addresses, headers, streams, max_per_thread }
     }
 
     /// Accepts only TLS, if there is an acceptor.
@@ -215,11 +217,11 @@ impl ConnectionHandler {
         let _unclosed = self.shutdown.open();
         // A connection without an address is closed already.
         let address = stream.peer_addr().map_err(drop)?;
-        let Some(_counted) = self.addresses.take(address.ip()) else {
+        let Some(_counted) = self.addresses.acquire(address.ip()) else {
             self.metrics.connections.record_closed(CloseReason::Address);
             return Err(());
         };
-        let slot = thread.slots.take().await;
+        let slot = thread.slots.acquire().await;
         let _open = self.metrics.connections.open();
         tokio::select! {
             biased;
@@ -247,7 +249,6 @@ impl ConnectionHandler {
     {
         let opened_at = Instant::now();
         let headers = self.headers.connection(address.ip());
-        let address = Some(address);
         let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
         let Accepted { stream, http_version, undecoded } =
             accepted.map_err(|error| self.record_handshake_failure(&error))?;
@@ -266,10 +267,13 @@ impl ConnectionHandler {
         );
         let stream = TimeoutStream::new(stream, state.clone());
         let result = match http_version {
-            HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
+            HttpVersion::H1 => {
+                http1.call((stream, Protocol::Http1, Some(address))).await.map_err(drop)
+            }
             HttpVersion::H2 => {
                 let (options, shutdown) = (self.options, &*self.shutdown);
-                let result = http2::serve(stream, &state, address, app, options, shutdown).await;
+                let client = http2::Http2Client::new(address, &self.streams);
+                let result = http2::serve(stream, &state, client, app, options, shutdown).await;
                 result.map_err(|error| tracing::debug!(%error, "HTTP/2"))
             }
         };
@@ -281,7 +285,7 @@ impl ConnectionHandler {
         result
     }
 
-    /// Counts a failed handshake, unless the client went away.
+    /// Counts a failed handshake, unless the client closed the connection.
     fn record_handshake_failure(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
             self.metrics.connections.record_closed(CloseReason::Handshake);

@@ -1,13 +1,13 @@
-//! `Expect: 100-continue`: a client that waits to be asked for the body of its request.
+//! `Expect: 100-continue`: the client sends the body of its request only after the response 100.
 //!
-//! The client is asked when the body is read for the first time. All that the header decides is
-//! answered before that: the credential, the declared length, the path. So a client sends no body that
+//! The server sends 100 when the handler reads the body for the first time. Errors of the credential,
+//! of the declared length or of the path are sent before that, so the client need not send a body that
 //! is refused anyway.
 //!
-//! The surprise: the framework calls a service for these requests before it calls the application, and
-//! asks the client when that service returns. So this service runs the application itself, and returns
-//! when the body is wanted. The framework then calls the application, and
-//! [that](resume_calls) continues the running call.
+//! The surprise: the framework calls a service of its own kind for these requests, and sends 100 when
+//! the service returns. So this service ([`answer_or_ask`]) runs the application until the handler reads
+//! the body, and then returns. The framework sends 100 and calls the application, where [`resume_calls`]
+//! continues the handler that already runs.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -26,38 +26,39 @@ use actix_web::{Error, HttpRequest};
 use futures_util::future::{Either, LocalBoxFuture};
 use futures_util::{Stream, StreamExt as _};
 
-/// Whether the body of a request was wanted, while its client waits to be asked.
+/// Whether the handler has begun to read a body that the client sends only after the response 100.
 #[derive(Debug, Default)]
 pub(super) struct BodyDemand(Cell<bool>);
 
-/// A body that its client sends after it was asked.
+/// A body that the client sends only after the response 100.
 struct AwaitedBody {
     body: Payload,
     demand: Rc<BodyDemand>,
 }
 
-/// The response to a request whose body was not wanted.
+/// The response to a request whose body was not read.
 pub(super) struct FinalResponse(Response<BoxBody>);
 
 /// A call of the application that waits for its body.
 type RunningCall<B> = LocalBoxFuture<'static, Result<ServiceResponse<B>, Error>>;
 
 impl BodyDemand {
-    /// Whether the client must be asked.
-    pub(super) fn is_wanted(&self) -> bool {
+    /// Whether the response 100 must be sent.
+    pub(super) fn is_requested(&self) -> bool {
         self.0.get()
     }
 }
 
-/// Whether the client of `request` waits to be asked for the body. The framework knows it of HTTP/1.
+/// Whether the client of `request` waits for the response 100. The framework finds this out by itself for
+/// HTTP/1, so only HTTP/2 needs the function.
 pub(super) fn expects_continue(request: &Request) -> bool {
     let expectations = request.head().headers().get_all(EXPECT);
     let mut items = expectations.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     items.any(|item| item.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Notices when the body of `request`, whose client waits to be asked, is wanted. `None` if the request
-/// has no body.
+/// Records when the handler begins to read the body of `request`, whose client waits for the response
+/// 100. Returns `None` if the request has no body.
 pub(super) fn await_demand(request: &mut Request) -> Option<Rc<BodyDemand>> {
     if matches!(request.payload(), Payload::None) {
         return None;
@@ -70,11 +71,11 @@ pub(super) fn await_demand(request: &mut Request) -> Option<Rc<BodyDemand>> {
     Some(demand)
 }
 
-/// Whether the client of a request waits to be asked for the body. If it never is, it need not send
-/// the body, and its connection ends after the response.
+/// Whether the client of a request still waits for the response 100. If the server does not send it, the
+/// client need not send the body, and the connection ends after the response.
 pub(crate) fn is_body_awaited(request: &HttpRequest) -> bool {
     let extensions = request.extensions();
-    extensions.get::<Rc<BodyDemand>>().is_some_and(|demand| !demand.is_wanted())
+    extensions.get::<Rc<BodyDemand>>().is_some_and(|demand| !demand.is_requested())
 }
 
 impl Stream for AwaitedBody {
@@ -82,7 +83,7 @@ impl Stream for AwaitedBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if !self.demand.0.replace(true) {
-            // The client is asked between this poll and the next one.
+            // The response 100 is sent between this poll and the next one.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -90,8 +91,8 @@ impl Stream for AwaitedBody {
     }
 }
 
-/// The service that the framework calls for HTTP/1 requests whose client waits. It returns a request
-/// for [`resume_calls`], or the response as an error.
+/// The service that the framework calls for HTTP/1 requests whose client waits for the response 100. It
+/// returns a request for [`resume_calls`], or the final response as an error.
 pub(super) fn answer_or_ask<S, B>(
     app: Rc<S>,
 ) -> impl Service<Request, Response = Request, Error = FinalResponse> + 'static
@@ -103,10 +104,10 @@ where
         let demand = await_demand(&mut request);
         let mut running: RunningCall<B> = Box::pin(app.call(request));
         async move {
-            let is_wanted = || demand.as_ref().is_some_and(|demand| demand.is_wanted());
+            let is_requested = || demand.as_ref().is_some_and(|demand| demand.is_requested());
             let answered = poll_fn(|cx| match running.as_mut().poll(cx) {
                 Poll::Ready(answered) => Poll::Ready(Some(answered)),
-                Poll::Pending if is_wanted() => Poll::Ready(None),
+                Poll::Pending if is_requested() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             });
             match answered.await {
@@ -121,7 +122,7 @@ where
     })
 }
 
-/// An application that continues the calls which wait for their bodies.
+/// An application that continues the calls that wait for their bodies.
 pub(super) fn resume_calls<S, B>(
     app: Rc<S>,
 ) -> impl Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static

@@ -5,14 +5,15 @@
 //! connection that owes no response.
 //!
 //! A response that may last as long as its client stays, such as a stream of events, must end by
-//! itself. Its handler takes the [`GracefulShutdown`] from the data of the application, awaits
-//! [`wait_draining`](GracefulShutdown::wait_draining) beside its events, sends its last message, and
-//! ends the body. The stop waits for this as for every request.
+//! itself. Its handler awaits [`server_draining`] beside its events, sends its last message, and ends
+//! the body. The stop waits for this as for every request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_web::HttpRequest;
+use actix_web::web::Data;
 use tokio::sync::{Notify, watch};
 
 /// Threads count in separate cache lines: one number for all would move between their processors
@@ -59,6 +60,29 @@ pub(super) struct RequestCounter {
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenGuard(Arc<GracefulShutdown>);
+
+/// The drain of the server of a request, without the request.
+pub(crate) struct ServerDrain(Option<Data<GracefulShutdown>>);
+
+impl ServerDrain {
+    /// That of the server of a request.
+    pub(crate) fn from_request(request: &HttpRequest) -> Self {
+        Self(request.app_data::<Data<GracefulShutdown>>().cloned())
+    }
+
+    /// Waits until the server drains.
+    pub(crate) async fn wait(&self) {
+        match &self.0 {
+            Some(shutdown) => shutdown.wait_draining().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits until the server of a request drains.
+pub(crate) async fn server_draining(request: &HttpRequest) {
+    ServerDrain::from_request(request).wait().await;
+}
 
 impl GracefulShutdown {
     /// The number of requests in flight.

@@ -3,14 +3,17 @@
 //!
 //! It also spoils each line of a header section that ends with a bare LF, so that the framework refuses
 //! the request. A proxy in front may see one line where the framework would see two (RFC 9112, 2.2).
+//!
+//! And it hides offers of another protocol from the framework, which would take the rest of the
+//! connection for the body of the request (`Upgrade: websocket`), and would repeat the offer in its
+//! response (`Connection: upgrade`). Muster ignores such offers (RFC 9110, 7.8).
+//!
 //! The surprise: a request that the framework refuses for another reason may be tracked wrongly. Its
 //! connection ends anyway.
 
 use memchr::memchr;
 
-/// The bytes of a line that are kept if the line comes in several reads. A line about the length of a
-/// body is shorter.
-const MAX_LINE_START: usize = 64;
+use super::h1_line_start::{LineStart, hide_offers};
 
 /// The position of a connection in its requests.
 #[derive(Debug, Default)]
@@ -30,7 +33,7 @@ pub(super) struct MessageTracker {
 /// The part of a request that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Position {
-    /// None yet. Some clients send a line end after a body.
+    /// No request has begun. Some clients send a line end after a body.
     #[default]
     BetweenRequests,
     Header,
@@ -50,7 +53,7 @@ enum Position {
     Refused,
 }
 
-/// What follows a number of bytes.
+/// The part that follows a number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterData {
     NextRequest,
@@ -66,36 +69,9 @@ enum BodyFraming {
     Chunked,
 }
 
-/// The beginning of a line that comes in several reads, without its blanks.
-#[derive(Debug)]
-struct LineStart {
-    bytes: [u8; MAX_LINE_START],
-    len: usize,
-    /// Whether a part of the line came, and whether it is longer than the bytes.
-    is_started: bool,
-    is_truncated: bool,
-}
-
-impl Default for LineStart {
-    fn default() -> Self {
-        Self { bytes: [0; MAX_LINE_START], len: 0, is_started: false, is_truncated: false }
-    }
-}
-
-impl LineStart {
-    fn push(&mut self, part: &[u8]) {
-        self.is_started |= !part.is_empty();
-        for byte in part.iter().filter(|byte| !matches!(byte, b' ' | b'\t')) {
-            match self.bytes.get_mut(self.len) {
-                Some(place) => (*place, self.len) = (*byte, self.len + 1),
-                None => self.is_truncated = true,
-            }
-        }
-    }
-}
-
 impl MessageTracker {
-    /// Adds received bytes, and spoils lines of a header section that end with a bare LF.
+    /// Adds received bytes, spoils lines of a header section that end with a bare LF, and hides offers of
+    /// another protocol.
     pub(super) fn add(&mut self, bytes: &mut [u8]) {
         let mut at = 0;
         while at < bytes.len() {
@@ -174,14 +150,17 @@ impl MessageTracker {
 
     fn header_line(&mut self, bytes: &mut [u8]) -> usize {
         let Some(end) = memchr(b'\n', bytes) else {
-            self.line.push(bytes);
+            match self.is_first_line {
+                true => self.line.push(bytes),
+                false => self.line.push_field(bytes),
+            }
             self.pending_len += bytes.len();
             return bytes.len();
         };
         self.pending_len += end + 1;
         let has_cr = self.before(bytes, end) == b'\r';
         let line = std::mem::take(&mut self.line);
-        if !has_cr || !self.end_header_line(line, &bytes[..end]) {
+        if !has_cr || !self.end_header_line(line, &mut bytes[..end]) {
             // No request line and no header field may contain this byte.
             bytes[end] = 0;
             self.position = Position::Refused;
@@ -190,16 +169,23 @@ impl MessageTracker {
     }
 
     /// Reads a complete line; `rest` is its part in the last read. Returns whether it is valid.
-    fn end_header_line(&mut self, mut line: LineStart, rest: &[u8]) -> bool {
+    fn end_header_line(&mut self, mut line: LineStart, rest: &mut [u8]) -> bool {
         let is_first_line = std::mem::take(&mut self.is_first_line);
         if !line.is_started {
-            return match rest {
+            if matches!(rest.first(), Some(b'c' | b'C' | b'u' | b'U')) && !is_first_line {
+                // Both names begin with these letters. Few other fields do.
+                hide_offers(rest);
+            }
+            return match &*rest {
                 b"\r" => self.end_header(),
-                _ => is_first_line || self.header_field(rest, false),
+                rest => is_first_line || self.header_field(rest, false),
             };
         }
-        line.push(rest);
-        match &line.bytes[..line.len] {
+        match is_first_line {
+            true => line.push(rest),
+            false => line.push_field(rest),
+        }
+        match line.bytes() {
             b"\r" => self.end_header(),
             field => is_first_line || self.header_field(field, line.is_truncated),
         }
@@ -265,7 +251,7 @@ impl MessageTracker {
             // The framework reads nothing of a trailer but its line ends, and refuses this one.
             bytes[end] = b'\r';
             self.position = Position::AfterTrailerLine;
-        } else if &line.bytes[..line.len] == b"\r" {
+        } else if line.bytes() == b"\r" {
             self.position = Position::BetweenRequests;
         }
         end + 1
@@ -274,6 +260,7 @@ impl MessageTracker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::h1_line_start::MAX_LINE_START;
     use super::*;
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -376,6 +363,31 @@ mod tests {
         assert_eq!(tracked(&end).0, end.replace("0\r\n\n", "0\r\n\r"));
         let both = CHUNKED.replace("0\r\n\r\n", "0\r\nA: b\n\n");
         assert_eq!(tracked(&both).0, both.replace("b\n\n", "b\r\r"));
+    }
+
+    #[test]
+    fn offers_of_another_protocol_are_hidden() {
+        let request = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}\r\n\r\n");
+        for (fields, expected) in [
+            ("Upgrade: websocket", "Upgrad_: websocket"),
+            ("uPGRADE:h2c", "uPGRAD_:h2c"),
+            ("Connection: Upgrade", "Connection: Upgrad_"),
+            ("Connection:keep-alive,upgrade ", "Connection:keep-alive,upgrad_ "),
+            ("connection: upgrade,upgrade, close", "connection: upgrad_,upgrad_, close"),
+            ("Connection: Upgrade\r\nUpgrade: foo", "Connection: Upgrad_\r\nUpgrad_: foo"),
+        ] {
+            let (received, _) = tracked(&request(fields));
+            assert_eq!(received, request(expected));
+        }
+        for fields in ["X-Upgrade: upgrade", "Connection: x-upgrade", "C: upgrade", "U: Upgrade"] {
+            assert!(!has_begun(&request(fields)));
+        }
+        // The request line is no header field.
+        assert!(!has_begun("upgrade: / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        // An offer with a body ends where the body ends.
+        let post = POST.replace("Host: a", "Upgrade: websocket");
+        assert!(tracked(&format!("{post}hello")).0.ends_with("hello"));
+        assert!(tracked(&format!("{post}helloG")).1);
     }
 
     #[test]

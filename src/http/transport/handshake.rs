@@ -18,6 +18,11 @@ use tokio_util::io::InspectReader;
 use super::tls;
 use super::undecoded_bytes::UndecodedBytes;
 
+/// The first bytes of an HTTP/2 connection. No HTTP/1 request begins with them.
+const PREFACE: &[u8] = b"PRI";
+/// The wait until the next look at a connection with only one or two bytes, which is rare.
+const PEEK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// A connection, plain or with TLS.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;
 
@@ -38,15 +43,10 @@ pub(super) enum HttpVersion {
     H2,
 }
 
-/// The first bytes of an HTTP/2 connection. No HTTP/1 request begins with them.
-const PREFACE: &[u8] = b"PRI";
-/// The wait until the next look at a connection with only one or two bytes, which is rare.
-const PEEK_INTERVAL: Duration = Duration::from_millis(20);
-
 /// Performs the handshake of a connection, within `handshake_timeout`.
 ///
 /// # Errors
-/// If the client is too slow, goes away, or does not speak the configured TLS.
+/// If the client is too slow, closes the connection, or does not speak the configured TLS.
 pub(super) async fn handshake(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,

@@ -1,34 +1,40 @@
 //! HTTP/2: concurrent requests of one connection, through the same application.
 //!
 //! The framework's own HTTP/2 has no limits for streams and header lists. The limits that `h2` has
-//! by itself stay: for resets, frames without content, and errors that the client provokes.
+//! by itself stay: for resets, frames without content, and errors that the client provokes. The memory
+//! for the requests of all connections is bounded too, and so is the time for which a client may let a
+//! response wait.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::ready;
 use std::time::Duration;
 
 use actix_http::{HttpMessage as _, Payload, Request};
 use actix_service::Service;
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::Error;
+use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::error::PayloadError;
 use actix_web::http::{Method, Uri, Version, header};
 use actix_web::web::Bytes;
-use actix_web::{Error, HttpResponse};
 use futures_util::stream;
 use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::connection_state::ConnectionState;
 use super::disconnect::DisconnectSignal;
 use super::expect_continue;
 use super::graceful_shutdown::GracefulShutdown;
+use super::http2_response::{MAX_CHUNK, ResponseReader, send_response};
+use super::read_allowance::ReadAllowance;
+use super::stream_memory::{ConnectionStreams, StreamBudget};
 use super::stream_state::StreamState;
 use crate::http::options::Options;
 use crate::metrics::CloseReason;
@@ -38,8 +44,21 @@ const MAX_STREAMS: u32 = 128;
 /// Bytes that a client may send before they are read: of one body, and of a whole connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes of one response that are written before other responses have their turn.
-const MAX_CHUNK: usize = 16 * 1024;
+/// Refused requests of a connection while its client reads nothing. The refusals wait in memory.
+const MAX_UNREAD_REFUSALS: u32 = 16;
+
+/// The client of a connection.
+pub(super) struct Http2Client {
+    address: SocketAddr,
+    streams: Rc<ConnectionStreams>,
+}
+
+impl Http2Client {
+    /// The client of a new connection.
+    pub(super) fn new(address: SocketAddr, budget: &Arc<StreamBudget>) -> Self {
+        Self { address, streams: budget.connection(address.ip()) }
+    }
+}
 
 /// Serves a connection until it ends.
 ///
@@ -48,7 +67,7 @@ const MAX_CHUNK: usize = 16 * 1024;
 pub(super) async fn serve<T, S, B>(
     stream: T,
     state: &Rc<ConnectionState>,
-    address: Option<SocketAddr>,
+    Http2Client { address, streams: memory }: Http2Client,
     app: &Rc<S>,
     options: Options,
     shutdown: &GracefulShutdown,
@@ -63,6 +82,7 @@ where
         .max_header_list_size(options.max_header_bytes)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(MAX_CHUNK)
         .handshake(stream);
     let timed_out = |_| {
         state.set_close_reason(CloseReason::Handshake);
@@ -74,6 +94,7 @@ where
     let mut draining = pin!(shutdown.wait_draining());
     // A client that has just opened the connection would lose its first request by GOAWAY.
     let (mut has_accepted, mut is_notified) = (false, false);
+    let mut unread_refusals = 0;
     let result = loop {
         let full = streams.len() >= MAX_STREAMS as usize;
         tokio::select! {
@@ -83,16 +104,27 @@ where
                 is_notified = true;
             }
             Some(_) = streams.join_next() => {}
-            next = accept(&mut connection, state, full) => {
-                let (h2_request, respond) = match next {
+            next = accept(&mut connection, state, &memory, full) => {
+                let (h2_request, mut respond) = match next {
                     Ok(Some(next)) => next,
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
                 has_accepted = true;
-                let (app, running) = (app.clone(), state.start_request());
                 let occupant = state.occupant().clone();
-                let stream = StreamState { disconnect: DisconnectSignal::default(), occupant };
+                let Some(memory) = memory.open(h2_request.headers(), occupant.enterprise()) else {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                    unread_refusals = if state.is_write_blocked() { unread_refusals + 1 } else { 0 };
+                    if unread_refusals > MAX_UNREAD_REFUSALS {
+                        // The client does not even read that its requests are refused.
+                        state.set_close_reason(CloseReason::Memory);
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    }
+                    continue;
+                };
+                let (app, running) = (app.clone(), state.start_request());
+                let stream =
+                    StreamState { disconnect: DisconnectSignal::default(), occupant, memory };
                 let write_timeout = options.write_timeout;
                 streams.spawn_local(async move {
                     let _running = running;
@@ -113,6 +145,7 @@ type H2Request = http::Request<RecvStream>;
 async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<T, Bytes>,
     state: &ConnectionState,
+    memory: &ConnectionStreams,
     full: bool,
 ) -> Result<Option<(H2Request, SendResponse<Bytes>)>, h2::Error> {
     poll_fn(|cx| {
@@ -121,7 +154,11 @@ async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
             false => connection.poll_accept(cx).map(Option::transpose),
         };
         // Each look writes all frames that are queued, unless the socket has no room.
-        let are_written = !state.is_write_blocked() && state.requests().on_written();
+        let has_room = !state.is_write_blocked();
+        if has_room {
+            memory.on_written();
+        }
+        let are_written = has_room && state.requests().on_written();
         // A closing connection looks for its end once more.
         if are_written && state.is_closing() {
             cx.waker().wake_by_ref();
@@ -135,7 +172,7 @@ async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
 async fn handle_stream<S, B>(
     app: &S,
     h2_request: H2Request,
-    address: Option<SocketAddr>,
+    address: SocketAddr,
     stream: StreamState,
     mut respond: SendResponse<Bytes>,
     write_timeout: Duration,
@@ -149,7 +186,7 @@ async fn handle_stream<S, B>(
         return;
     };
     let stream = Rc::new(stream);
-    request.head_mut().peer_addr = address;
+    request.head_mut().peer_addr = Some(address);
     request.extensions_mut().insert(stream.clone());
     let mut demand = match expect_continue::expects_continue(&request) {
         true => expect_continue::await_demand(&mut request),
@@ -162,7 +199,7 @@ async fn handle_stream<S, B>(
             result = &mut pending_response => result,
             // Polled after the application, which may just have wanted the body.
             _ = poll_fn(|cx| {
-                if demand.take_if(|demand| demand.is_wanted()).is_some() {
+                if demand.take_if(|demand| demand.is_requested()).is_some() {
                     ask_for_body(&mut respond);
                 }
                 respond.poll_reset(cx)
@@ -172,12 +209,13 @@ async fn handle_stream<S, B>(
             }
         }
     };
+    let client =
+        ResponseReader { allowance: ReadAllowance::new(write_timeout), memory: &stream.memory };
     match result {
-        Ok(response) => {
-            send_response(response.into_parts().1, is_head, respond, write_timeout).await;
-        }
-        Err(error) => send_response(error.error_response(), is_head, respond, write_timeout).await,
+        Ok(response) => send_response(response.into_parts().1, is_head, respond, client).await,
+        Err(error) => send_response(error.error_response(), is_head, respond, client).await,
     }
+    stream.memory.finish();
 }
 
 /// Sends `100 Continue`. A client that is gone needs none.
@@ -219,81 +257,4 @@ fn payload(mut body: RecvStream) -> Payload {
         Some(released.map(|()| chunk).map_err(|_| PayloadError::Incomplete(None))).into()
     });
     Payload::Stream { payload: Box::pin(chunks) }
-}
-
-/// Sends a response, or as much of it as the client reads.
-async fn send_response<B: MessageBody>(
-    response: HttpResponse<B>,
-    is_head: bool,
-    mut respond: SendResponse<Bytes>,
-    write_timeout: Duration,
-) {
-    let (head, body) = response.into_parts();
-    let size = body.size();
-    let ends = is_head || size.is_eof();
-    // A client that is gone needs no response.
-    let Ok(mut stream) = respond.send_response(response_head(&head, size), ends) else { return };
-    if ends {
-        return;
-    }
-    let mut body = pin!(body);
-    while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-        let Ok(chunk) = chunk else {
-            stream.send_reset(Reason::INTERNAL_ERROR);
-            return;
-        };
-        if send(&mut stream, chunk, write_timeout).await.is_none() {
-            return;
-        }
-    }
-    // A client that is gone needs no end of the body.
-    let _ = stream.send_data(Bytes::new(), true);
-}
-
-fn response_head(head: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
-    let mut response = http::Response::new(());
-    let status = http::StatusCode::from_u16(head.status().as_u16());
-    *response.status_mut() = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    if let BodySize::Sized(length) = size {
-        headers.insert(http::header::CONTENT_LENGTH, length.into());
-    }
-    let date = header::Date::now().to_string();
-    for (name, value) in head.headers().iter().filter(|(name, _)| !ONLY_HTTP1.contains(name)) {
-        let name = http::HeaderName::from_bytes(name.as_str().as_bytes());
-        let value = http::HeaderValue::from_bytes(value.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
-        }
-    }
-    if let Ok(date) = date.parse() {
-        headers.entry(http::header::DATE).or_insert(date);
-    }
-    response
-}
-
-/// Headers about the connection, which HTTP/2 does not allow.
-const ONLY_HTTP1: [header::HeaderName; 3] =
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
-
-/// Sends a part of a response; `None` if the client does not read it in time, or is gone.
-async fn send(
-    stream: &mut SendStream<Bytes>,
-    mut chunk: Bytes,
-    write_timeout: Duration,
-) -> Option<()> {
-    while !chunk.is_empty() {
-        stream.reserve_capacity(chunk.len().min(MAX_CHUNK));
-        let Ok(capacity) = timeout(write_timeout, poll_fn(|cx| stream.poll_capacity(cx))).await
-        else {
-            stream.send_reset(Reason::CANCEL);
-            return None;
-        };
-        let capacity = capacity?.ok()?;
-        let piece = chunk.split_to(capacity.min(chunk.len()));
-        if !piece.is_empty() {
-            stream.send_data(piece, false).ok()?;
-        }
-    }
-    Some(())
 }

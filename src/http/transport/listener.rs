@@ -27,8 +27,8 @@ const BACKLOG: i32 = 1024;
 #[cfg(target_os = "linux")]
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// The time for the accepting thread to pause, which it does not confirm. If the thread is slower,
-/// it reports an error that means nothing.
+/// The time for the accepting thread to pause. The thread does not confirm the pause. If it needs
+/// longer, it logs an error about the closed socket, which is harmless.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
 /// The time for a TCP handshake that has begun to end. Networks of one site need less.
@@ -274,8 +274,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Limits what the system buffers of a response. Connections inherit this option. Responses to a slow
-/// reader wait in the server then, not in the system, so the server notices early that the client reads.
+/// Limits the bytes of a response that the system buffers. Connections inherit this option. Responses to
+/// a slow reader wait in the server then, not in the system, so the server notices early that the client
+/// reads.
 #[cfg(target_os = "linux")]
 fn limit_unsent_bytes(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)

@@ -1,4 +1,4 @@
-//! Bounds the memory for headers of requests that have not started yet.
+//! Bounds the memory for the headers of HTTP/1 requests, and for HTTP/2 headers that are not complete.
 //!
 //! The framework holds up to 128 KiB for each connection, of a header that has no end or of requests
 //! that the client sends in advance, before anything is known about the client. So the headers of all
@@ -63,6 +63,12 @@ impl PendingHeaders {
         }
         self.counted.set(length);
         true
+    }
+
+    /// The bytes that count.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> u64 {
+        self.counted.get()
     }
 
     /// Headers with a budget of their own.

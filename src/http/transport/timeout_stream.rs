@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection_state::ConnectionState;
@@ -18,8 +19,8 @@ use super::connection_timeouts::TimeoutKind;
 use crate::metrics::CloseReason;
 
 /// Bytes that are read in one turn of the task of a connection. The framework reads until no bytes are
-/// left, up to 128 KiB, before it looks at them. Bytes that nobody wants must not take so much memory
-/// in every connection.
+/// left, up to 128 KiB, before it looks at them. Unwanted bytes must not take so much memory in
+/// every connection.
 const READ_BURST: usize = 16 * 1024;
 
 /// How long a closed connection of a stopping server is read. Bytes that arrive then are dropped. If
@@ -45,7 +46,7 @@ pub(super) struct TimeoutStream<S> {
 enum Closing {
     /// The connection is open, or its end is being written.
     Open,
-    /// The end has been written. What still arrives until this time is dropped.
+    /// The end has been written. Bytes that arrive until this time are dropped.
     Lingering(Instant),
     Closed,
 }
@@ -81,8 +82,8 @@ impl<S> TimeoutStream<S> {
         }
     }
 
-    /// Drops what still arrives on a connection whose end has been written. Ready when the client has
-    /// closed its side too, or after [`LINGER_TIMEOUT`].
+    /// Drops the bytes that still arrive on a connection whose end has been written. Ready when the
+    /// client has closed its side too, or after [`LINGER_TIMEOUT`].
     fn poll_linger(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<()>
     where
         S: AsyncRead + Unpin,
@@ -107,14 +108,18 @@ impl<S> TimeoutStream<S> {
         self.timer.as_mut().poll(cx)
     }
 
-    /// The result of a write, or an error if the write is blocked for too long.
+    /// The result of a write of a number of bytes, or an error if the write is blocked for too long.
     fn check_write<T>(
         &mut self,
         cx: &mut Context<'_>,
         result: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.state.on_write_progress();
+        if let Poll::Ready(result) = &result {
+            self.state.on_write_progress(result.as_ref().map_or(0, bytes));
+        }
+        // The runtime lets a task wait that has used up its turn, although the socket may have room.
+        if result.is_ready() || !coop::has_budget_remaining() {
             return result;
         }
         self.state.on_write_blocked();
@@ -172,7 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.check_write(cx, result)
+        this.check_write(cx, result, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -182,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.check_write(cx, result)
+        this.check_write(cx, result, |bytes| *bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -195,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
             return Poll::Ready(Ok(()));
         }
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        let flushed = this.check_write(cx, flushed);
+        let flushed = this.check_write(cx, flushed, |()| 0);
         if matches!(flushed, Poll::Ready(Ok(()))) {
             this.state.on_flushed();
         }
@@ -211,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
         let this = self.get_mut();
         if this.closing == Closing::Open {
             let closed = Pin::new(&mut this.stream).poll_shutdown(cx);
-            ready!(this.check_write(cx, closed))?;
+            ready!(this.check_write(cx, closed, |()| 0))?;
             this.closing = match this.state.requests().is_server_draining() {
                 true => Closing::Lingering(Instant::now() + LINGER_TIMEOUT),
                 false => Closing::Closed,
@@ -241,14 +246,14 @@ mod tests {
     use super::super::pending_headers::PendingHeaders;
     use super::*;
 
-    #[tokio::test]
-    async fn bytes_that_are_read_in_one_turn_are_bounded() {
+    /// The state of a connection whose timeouts are one second.
+    fn state() -> Rc<ConnectionState> {
         let second = Duration::from_secs(1);
         let timeouts = ConnectionTimeouts { header: second, write: second, idle: second };
         let protocol = ProtocolState::H1(MessageTracker::default());
         let headers = PendingHeaders::for_tests();
         let counter = Rc::new(Arc::<GracefulShutdown>::default().counter());
-        let state = ConnectionState::new(
+        ConnectionState::new(
             timeouts,
             Instant::now(),
             protocol,
@@ -256,10 +261,37 @@ mod tests {
             headers,
             Occupant::for_tests(),
             counter,
-        );
+        )
+    }
+
+    #[tokio::test]
+    async fn task_that_has_used_up_its_turn_is_not_blocked() {
+        let state = state();
+        let (_client, server) = tokio::io::duplex(1);
+        let mut stream = TimeoutStream::new(server, state.clone());
+        let write = |stream: &mut TimeoutStream<_>, cx: &mut Context<'_>| {
+            Pin::new(stream).poll_write(cx, b"x").map(|written| written.unwrap())
+        };
+        poll_fn(|cx| {
+            while coop::poll_proceed(cx).map(|permit| permit.made_progress()).is_ready() {}
+            assert!(write(&mut stream, cx).is_pending() && !state.is_write_blocked());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        poll_fn(|cx| {
+            assert_eq!(write(&mut stream, cx), Poll::Ready(1));
+            assert!(write(&mut stream, cx).is_pending() && state.is_write_blocked(), "it is full");
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_read_in_one_turn_are_bounded() {
         let (mut client, server) = tokio::io::duplex(4 * READ_BURST);
         client.write_all(&[b'x'; 3 * READ_BURST]).await.unwrap();
-        let mut stream = TimeoutStream::new(server, state);
+        let mut stream = TimeoutStream::new(server, state());
         for _ in 0..3 {
             // The framework reads until it must wait.
             let mut read = 0;

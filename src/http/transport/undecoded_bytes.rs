@@ -12,35 +12,35 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct UndecodedBytes {
     /// When the first of these bytes came.
-    since: Cell<Option<Instant>>,
+    started_at: Cell<Option<Instant>>,
 }
 
 impl UndecodedBytes {
     /// Records bytes below TLS.
     pub(super) fn on_bytes(&self) {
-        if self.since.get().is_none() {
+        if self.started_at.get().is_none() {
             self.restart();
         }
     }
 
     /// Records bytes above TLS. Returns when the first of them came below TLS.
     pub(super) fn decoded(&self) -> Option<Instant> {
-        self.since.take()
+        self.started_at.take()
     }
 
     /// When the first of these bytes came.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.since.get()
+    pub(super) fn started_at(&self) -> Option<Instant> {
+        self.started_at.get()
     }
 
     /// Restarts the time of the bytes, if there are any.
     pub(super) fn restart_if_any(&self) {
-        if self.since.get().is_some() {
+        if self.started_at.get().is_some() {
             self.restart();
         }
     }
 
     fn restart(&self) {
-        self.since.set(Some(Instant::now()));
+        self.started_at.set(Some(Instant::now()));
     }
 }

@@ -1,7 +1,7 @@
 //! `/v1`: the REST API. Plain JSON, API keys, problems (RFC 9457).
 //!
 //! An error response of the framework must not reach a client. Therefore
-//! [`extract::authorized::Authorized`] reads every request and rejects it with a
+//! [`extract::authorized::Authorized`] reads every request and refuses it with a
 //! [`problem::Problem`]. Unknown paths and methods get a problem too.
 //!
 //! `docs/development/adding-an-endpoint.md` lists the steps for a new endpoint.
@@ -23,7 +23,7 @@ pub use openapi::{openapi, openapi_3_0};
 use super::endpoint::Endpoint;
 use super::shared::error_text;
 use endpoints::sessions::{create, get, members, state, update};
-use endpoints::{batch, compare, diff, docs, events, limits, list};
+use endpoints::{batch, compare, consumers, diff, docs, events, feed, limits, list};
 use extract::conditions;
 use problem::{Code, Problem};
 
@@ -42,6 +42,7 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
                 .method(&READ, list::sessions::list)
                 .method(&[Method::POST], create::create),
         )
+        .service(endpoint("/events").method(&READ, feed::page::list))
         .service(endpoint("/sessions/batch-get").read_by_post(list::batch_get::get))
         .service(endpoint("/sessions/compare").read_by_post(compare::compare))
         .service(endpoint("/sessions/batch").method(&[Method::POST], batch::batch_sessions))
@@ -66,6 +67,27 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
         .service(endpoint("/sessions/{sessionId}/revert").method(&[Method::POST], state::revert))
         .service(endpoint("/sessions/{sessionId}/events").method(&READ, events::list))
         .service(endpoint("/sessions/{sessionId}/diff").method(&READ, diff::get))
+        .service(endpoint("/consumers").method(&READ, consumers::status::list))
+        .service(
+            endpoint("/consumers/{name}")
+                .method(&READ, consumers::status::get)
+                .method(&[Method::PUT], consumers::put::put)
+                .method(&[Method::DELETE], consumers::manage::remove),
+        )
+        .service(
+            endpoint("/consumers/{name}/fetch").method(&[Method::POST], consumers::fetch::fetch),
+        )
+        .service(
+            endpoint("/consumers/{name}/ack")
+                .method(&[Method::POST], consumers::acknowledge::acknowledge),
+        )
+        .service(
+            endpoint("/consumers/{name}/reset").method(&[Method::POST], consumers::manage::reset),
+        )
+        .service(
+            endpoint("/consumers/{name}/release")
+                .method(&[Method::POST], consumers::manage::release),
+        )
         .service(endpoint("/openapi.json").method(&READ, openapi::get))
         .service(endpoint("/docs").method(&READ, docs::page))
         .service(endpoint("/docs/").method(&READ, docs::page_with_slash))

@@ -10,16 +10,25 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::columns;
 use crate::repository::Error;
 
 /// The tables whose rows are copied. Other tables of the database belong to other programs.
-pub(super) const TABLES: [&str; 12] = [
+pub(super) const TABLES: [&str; 20] = [
     "api_key",
     "app",
     "audit",
+    "consumer",
+    "consumer_event",
+    "consumer_held_event",
+    "consumer_position",
     "delivery",
     "delivery_attempt",
+    "feed",
+    "feed_state",
     "idempotency",
+    "outbox",
+    "role_change",
     "sealing",
     "session",
     "session_event",
@@ -50,11 +59,18 @@ pub type DatabaseContents = BTreeMap<String, TableSummary>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DatabaseTable {
     pub(super) name: String,
-    /// The columns of the table except those of transaction ids, quoted and joined by commas.
-    pub(super) columns: String,
+    /// The columns that are Muster's, in the order of their names.
+    pub(super) columns: Vec<String>,
+    /// The other columns, which are not copied.
+    pub(super) foreign_columns: Vec<String>,
 }
 
 impl DatabaseTable {
+    /// Muster's columns, quoted and joined by commas.
+    pub(super) fn column_list(&self) -> String {
+        self.columns.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether its rows are copied.
     pub(super) fn is_copied(&self) -> bool {
         TABLES.contains(&self.name.as_str())
@@ -63,26 +79,45 @@ impl DatabaseTable {
 
 /// The tables of Muster in the schema. A table comes after the tables that it refers to.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<DatabaseTable>, Error> {
-    let mut tables = sqlx::query_as!(
-        DatabaseTable,
-        r#"
-        select class.relname::text as "name!",
-               string_agg(quote_ident(attname), ', ' order by attname) as "columns!"
-        from pg_class as class
-        join pg_attribute on attrelid = class.oid
-        where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
-          and not relispartition and attnum > 0 and not attisdropped
-          and atttypid <> 'xid8'::regtype
-        group by class.oid, class.relname
-        order by exists (
-            select from pg_constraint where conrelid = class.oid and contype = 'f'
-        ), class.relname
-        "#
+    let (own_tables, own_columns) = columns::pairs();
+    let rows: Vec<(String, Vec<String>, Vec<String>)> = sqlx::query_as(
+        "select class.relname::text,
+                coalesce(array_agg(attname::text order by attname)
+                         filter (where own.name is not null), '{}'),
+                coalesce(array_agg(attname::text order by attname)
+                         filter (where own.name is null), '{}')
+         from pg_class as class
+         join pg_attribute on attrelid = class.oid
+         left join unnest($1::text[], $2::text[]) as own (in_table, name)
+             on own.in_table = class.relname::text and own.name = attname::text
+         where relnamespace = to_regnamespace(quote_ident(current_schema())) and relkind in ('r', 'p')
+           and not relispartition and attnum > 0 and not attisdropped
+         group by class.oid, class.relname
+         order by exists (
+             select from pg_constraint where conrelid = class.oid and contype = 'f'
+         ), class.relname",
     )
+    .bind(own_tables)
+    .bind(own_columns)
     .fetch_all(connection)
     .await?;
+    let mut tables: Vec<DatabaseTable> = rows
+        .into_iter()
+        .map(|(name, columns, foreign_columns)| DatabaseTable { name, columns, foreign_columns })
+        .collect();
     tables.retain(|table| table.is_copied() || table.name == MIGRATIONS_TABLE);
     Ok(tables)
+}
+
+/// Warns of the columns that are not copied.
+pub(super) fn warn_of_foreign_columns(tables: &[DatabaseTable]) {
+    for table in tables.iter().filter(|table| !table.foreign_columns.is_empty()) {
+        tracing::warn!(
+            table = table.name,
+            columns = table.foreign_columns.join(", "),
+            "these columns are not Muster's: the copy will not have them"
+        );
+    }
 }
 
 /// The summaries of these tables.
@@ -91,8 +126,8 @@ pub(super) async fn summarize(
     tables: &[DatabaseTable],
 ) -> Result<DatabaseContents, Error> {
     let mut content = DatabaseContents::new();
-    for DatabaseTable { name, columns } in tables {
-        // PostgreSQL has already quoted the columns.
+    for table in tables {
+        let (name, columns) = (&table.name, table.column_list());
         let sql = format!(
             "select count(*), md5(coalesce(
                  bit_xor(('x' || md5(row({columns})::text))::bit(128))::text, ''))

@@ -4,7 +4,7 @@
 //! the migrations of this program. A dump of format 1 also has definitions. They are never executed.
 //! Entries that can hold code are refused, except the functions and triggers that Muster had.
 
-use super::content::{FUNCTIONS, SEQUENCES, TABLES};
+use super::content::{FUNCTIONS, TABLES};
 
 /// The format of backups whose dumps have definitions.
 const WITH_DEFINITIONS: u32 = 1;
@@ -49,11 +49,14 @@ fn description(line: &str) -> &str {
     rest
 }
 
-/// The rows of a table of Muster, or the state of one of its sequences.
+/// The rows of a table of Muster, or the state of a sequence.
+///
+/// A dump of a table has the sequences of all its columns, also of those that an operator has added. A
+/// restore ignores them. The name of a schema may have blanks, so each word after the first one can be
+/// the name of the table.
 fn is_rows(entry: &str) -> bool {
-    let name = |kind| entry.strip_prefix(kind).and_then(|rest| rest.split(' ').nth(1));
-    name("TABLE DATA ").is_some_and(|name| TABLES.contains(&name))
-        || name("SEQUENCE SET ").is_some_and(|name| SEQUENCES.contains(&name))
+    let table = |rest: &str| rest.split(' ').skip(1).any(|word| TABLES.contains(&word));
+    entry.strip_prefix("TABLE DATA ").is_some_and(table) || entry.starts_with("SEQUENCE SET ")
 }
 
 /// A definition that Muster's dumps had, or one without code.
@@ -80,7 +83,9 @@ mod tests {
         let list = format!(
             "{HEAD}3401; 0 16384 TABLE DATA public app muster\n\
              3402; 0 16394 TABLE DATA own session_event some one\n\
-             3413; 0 0 SEQUENCE SET public audit_audit_id_seq muster\n"
+             3403; 0 16395 TABLE DATA my own schema session_event some one\n\
+             3413; 0 0 SEQUENCE SET public audit_audit_id_seq muster\n\
+             3414; 0 0 SEQUENCE SET public app_n_seq muster\n"
         );
         for format in [1, 2] {
             assert_eq!(foreign_entries(&list, format), Vec::<String>::new());

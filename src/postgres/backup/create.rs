@@ -3,12 +3,9 @@
 //! `pg_dump` and the checksums use the same snapshot, so the checksums are those of the dumped
 //! rows. Only a migration has to wait for a backup.
 
-use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::process::geteuid;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -17,7 +14,7 @@ use super::error::DumpError;
 use super::manifest::{self, Manifest};
 use super::process::DumpSource;
 use super::tools::Tools;
-use super::{connection, process};
+use super::{check, connection, directory, inherited, process};
 use crate::keyring::Keyring;
 use crate::postgres::embedded::Options;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
@@ -37,7 +34,8 @@ pub struct Destination<'a> {
     pub with_key: bool,
 }
 
-/// Creates a backup. It is complete only after this function has returned.
+/// Creates a backup, and checks that a restore would accept it. It is complete only after this
+/// function has returned.
 ///
 /// # Errors
 /// [`DumpError`]. The files written before the error are not a backup.
@@ -59,32 +57,44 @@ pub async fn backup(
     if tables.is_empty() {
         return Err(DumpError::NoTables);
     }
+    refuse_unfinished_migration(&mut snapshot).await?;
+    content::warn_of_foreign_columns(&tables);
+    inherited::refuse(&mut snapshot, &tables).await?;
     let patterns = patterns(&mut snapshot, &tables).await?;
-    prepare(destination.dir)?;
-    let path = destination.dir.join(manifest::DUMP);
+    let dir = directory::prepare(destination.dir)?;
+    let path = dir.join(manifest::DUMP);
     let file = manifest::new_file(&path).map_err(DumpError::file("make", &path))?;
     let dump_task = tokio::task::spawn_blocking({
-        let (tools, database) = (tools.clone(), connection::without_timeouts(pool));
+        let (tools, database) = (tools.clone(), connection::without_timeouts(pool).await?);
         let source = DumpSource { database, tables: patterns, snapshot: name };
         move || process::dump(&tools, &source, &path, file)
     });
     let counts = count_source(&mut snapshot, &tables).await;
-    // The errors of `pg_dump` are more precise than those of a connection that it may have broken.
-    let dump = dump_task.await.unwrap_or_else(|error| {
+    let dumped = dump_task.await.unwrap_or_else(|error| {
         let error = io::Error::other(error);
-        Err(DumpError::File {
-            action: "write",
-            path: destination.dir.join(manifest::DUMP),
-            source: error,
-        })
-    })?;
+        Err(DumpError::File { action: "write", path: dir.join(manifest::DUMP), source: error })
+    });
+    // The errors of `pg_dump` are more precise than those of a connection that it may have broken. A
+    // refused statement is the cause of its errors, because the snapshot ends.
+    let (dump, counts) = match (dumped, counts) {
+        (_, Err(error)) if error.is_refusal() => return Err(error.into()),
+        (dumped, counts) => (dumped?, counts),
+    };
     let SourceCounts { tables, migrations, key } = counts?;
     snapshot.rollback().await?;
     source.close().await?;
+    let check_task = tokio::task::spawn_blocking({
+        let (tools, path) = (tools.clone(), dir.join(manifest::DUMP));
+        let (dump, tables) = (dump.clone(), tables.clone());
+        move || check::check(&tools, &path, &dump, &tables)
+    });
+    check_task.await.unwrap_or_else(|error| {
+        Err(DumpError::file("read", dir.join(manifest::DUMP))(io::Error::other(error)))
+    })?;
 
     let included = match key {
         Some(id) if destination.with_key => {
-            destination.keyring.save(&destination.dir.join(manifest::KEY), id)?
+            destination.keyring.save(&dir.join(manifest::KEY), id)?
         }
         _ => false,
     };
@@ -104,37 +114,9 @@ pub async fn backup(
     if let Some(key) = key.and_then(|id| destination.keyring.find(id)) {
         manifest.sign(&key)?;
     }
-    manifest.write(destination.dir)?;
+    manifest.write(&dir)?;
     write_audit(pool, &manifest, context).await?;
     Ok(manifest)
-}
-
-/// Creates the directory, with access for its owner only. An existing directory must be safe: a user
-/// who can write to it could replace the files of the backup.
-fn prepare(dir: &Path) -> Result<(), DumpError> {
-    let failed = || DumpError::file("make the directory", dir);
-    let found = match fs::metadata(dir) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = dir.parent() {
-                DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed())?;
-            }
-            // Fails if another user has created it meanwhile.
-            return DirBuilder::new().mode(0o700).create(dir).map_err(failed());
-        }
-        Err(error) => return Err(failed()(error)),
-    };
-    if found.is_dir() && found.uid() != geteuid().as_raw() {
-        return Err(DumpError::DirectoryOfAnother { path: dir.to_owned(), owner: found.uid() });
-    }
-    let mode = found.mode() & 0o7777;
-    if found.is_dir() && mode & 0o022 != 0 {
-        return Err(DumpError::DirectoryWritable { path: dir.to_owned(), mode });
-    }
-    if fs::read_dir(dir).map_err(failed())?.next().is_some() {
-        return Err(DumpError::DirectoryNotEmpty(dir.to_owned()));
-    }
-    fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed())
 }
 
 /// The contents of a snapshot.
@@ -148,6 +130,13 @@ struct SourceCounts {
 async fn copied_tables(snapshot: &mut PgConnection) -> Result<Vec<DatabaseTable>, Error> {
     let tables = content::tables(snapshot).await?;
     Ok(tables.into_iter().filter(DatabaseTable::is_copied).collect())
+}
+
+/// Refuses a database in the middle of a migration: a restore has only whole ones.
+async fn refuse_unfinished_migration(snapshot: &mut PgConnection) -> Result<(), DumpError> {
+    let sql = "select version from _sqlx_migrations where not success limit 1";
+    let unfinished: Option<i64> = sqlx::query_scalar(sql).fetch_optional(snapshot).await?;
+    unfinished.map_or(Ok(()), |version| Err(DumpError::UnfinishedMigration(version)))
 }
 
 /// The tables as patterns of `pg_dump`, in which quotation marks make a name plain text.
@@ -209,6 +198,7 @@ async fn write_audit(
     });
     let record =
         AuditRecord { action: AuditAction::DatabaseBackup, buin: None, app_id: None, details };
-    let mut connection = pool.acquire().await?;
-    Ok(audit::write(&mut connection, context, record).await?)
+    let mut transaction = pool.begin().await?;
+    audit::write(&mut transaction, context, record).await?;
+    Ok(transaction.commit().await?)
 }

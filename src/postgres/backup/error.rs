@@ -34,7 +34,7 @@ pub enum DumpError {
     )]
     Incomplete(PathBuf),
     /// `backup.json` has unexpected contents.
-    #[error("{} is not what this Muster writes: {problem}", path.display())]
+    #[error("{} does not have the form that this Muster writes: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum DumpError {
     },
     /// The dump has entries that no dump of Muster has.
     #[error(
-        "{} contains what no backup of Muster contains: {}. Nothing was restored",
+        "{} contains entries that no backup of Muster has: {}. Nothing was restored",
         path.display(),
         .entries.join("; ")
     )]
@@ -72,6 +72,32 @@ pub enum DumpError {
         path: PathBuf,
         /// Descriptions of the first entries.
         entries: Vec<String>,
+    },
+    /// The dump of a backup was written, but a restore would refuse it.
+    #[error(
+        "the backup is not complete: no restore would accept {}: {problem}. Nothing in the database was \
+         changed",
+        path.display()
+    )]
+    Unrestorable {
+        /// The file.
+        path: PathBuf,
+        /// The problem with the file.
+        problem: String,
+    },
+    /// Other tables hold rows of a table of Muster.
+    #[error(
+        "{rows} rows of {table} are in tables that inherit from it, and a copy would not have them: {}. \
+         Nothing was copied: move these rows, or end it with `alter table … no inherit {table}`",
+        .children.join(", ")
+    )]
+    Inherited {
+        /// The table of Muster.
+        table: String,
+        /// The number of these rows.
+        rows: i64,
+        /// The other tables.
+        children: Vec<String>,
     },
     /// Another user owns the directory for a backup.
     #[error(
@@ -93,6 +119,30 @@ pub enum DumpError {
     )]
     DirectoryWritable {
         /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Another user owns a directory above that of a backup.
+    #[error(
+        "{} belongs to another user (user id {owner}), who could replace the directory of a backup in \
+         it: use a directory below those of your own or of root",
+        path.display()
+    )]
+    AncestorOfAnother {
+        /// The directory above.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
+    /// Other users may write to a directory above that of a backup.
+    #[error(
+        "other users may write to {} (mode {mode:04o}), and could replace the directory of a backup in \
+         it: use another one, or prevent it with `chmod go-w`, or with `chmod +t`",
+        path.display()
+    )]
+    AncestorWritable {
+        /// The directory above.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -149,6 +199,12 @@ pub enum DumpError {
         /// The number of rows.
         rows: i64,
     },
+    /// A migration runs, or was interrupted.
+    #[error(
+        "migration {0} is not finished, so the backup would have tables that no program makes: let \
+         `muster migrate` finish first"
+    )]
+    UnfinishedMigration(i64),
     /// The copied rows differ from the original ones.
     #[error("the copied data differ from {from}: {}. {remedy}", .differences.join("; "))]
     Differs {

@@ -13,7 +13,7 @@ use super::error::DumpError;
 use super::script::ScriptPart;
 use crate::repository::Error;
 
-/// What is dropped during the load, as statements.
+/// The objects that are dropped during the load, as statements.
 pub(super) struct Detached {
     create: Vec<String>,
 }
@@ -28,7 +28,7 @@ pub(super) async fn detach(
         "select format('drop index %s', index.indexrelid::regclass), pg_get_indexdef(index.indexrelid)
          from pg_index as index
          join pg_class as class on class.oid = index.indrelid
-         where class.relnamespace = current_schema()::regnamespace and class.relname = any($1)
+         where class.relnamespace = to_regnamespace(quote_ident(current_schema())) and class.relname = any($1)
            and not exists (select from pg_constraint where conindid = index.indexrelid)
          union all
          select format('alter table %s drop constraint %I', conrelid::regclass, conname),
@@ -36,7 +36,7 @@ pub(super) async fn detach(
                        pg_get_constraintdef(con.oid))
          from pg_constraint as con
          join pg_class as class on class.oid = con.conrelid
-         where class.relnamespace = current_schema()::regnamespace and class.relname = any($1)
+         where class.relnamespace = to_regnamespace(quote_ident(current_schema())) and class.relname = any($1)
            and contype = 'f'",
     )
     .bind(names)
@@ -50,7 +50,7 @@ pub(super) async fn detach(
     Ok(Detached { create })
 }
 
-/// Creates again what [`detach`] has dropped.
+/// Creates the objects again that [`detach`] has dropped.
 pub(super) async fn attach(connection: &mut PgConnection, detached: Detached) -> Result<(), Error> {
     for statement in detached.create {
         connection.execute(AssertSqlSafe(statement)).await?;
@@ -58,16 +58,69 @@ pub(super) async fn attach(connection: &mut PgConnection, detached: Detached) ->
     Ok(())
 }
 
-/// Loads the parts of a script. Tables and sequences of other programs are skipped.
+/// A column that an operator had added to a table. It exists until the rows are compared, because the
+/// checksums of earlier releases cover it.
+pub(super) struct ForeignColumn {
+    table: String,
+    name: String,
+}
+
+impl ForeignColumn {
+    /// Adds a column for any text.
+    async fn add(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        self.alter(connection, "add column", " text").await
+    }
+
+    /// Drops the column.
+    pub(super) async fn drop(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        self.alter(connection, "drop column", "").await
+    }
+
+    async fn alter(
+        &self,
+        connection: &mut PgConnection,
+        verb: &str,
+        end: &str,
+    ) -> Result<(), Error> {
+        let [table, name] = [&self.table, &self.name].map(|name| content::quote_identifier(name));
+        let sql = AssertSqlSafe(format!("alter table {table} {verb} {name}{end}"));
+        connection.execute(sql).await?;
+        Ok(())
+    }
+}
+
+/// The same tables, with these columns among the compared ones.
+pub(super) fn with_foreign_columns(
+    tables: &[DatabaseTable],
+    foreign: &[ForeignColumn],
+) -> Vec<DatabaseTable> {
+    let mut tables = tables.to_vec();
+    for table in &mut tables {
+        let added = foreign.iter().filter(|column| column.table == table.name);
+        table.columns.extend(added.map(|column| column.name.clone()));
+        table.columns.sort_unstable();
+    }
+    tables
+}
+
+/// Loads the parts of a script. Tables and sequences of other programs are skipped. Columns of other
+/// programs are added, and returned.
 pub(super) async fn load(
     connection: &mut PgConnection,
     tables: &[DatabaseTable],
     parts: &mut Receiver<ScriptPart>,
-) -> Result<(), DumpError> {
+) -> Result<Vec<ForeignColumn>, DumpError> {
+    let mut foreign = Vec::new();
     while let Some(part) = parts.recv().await {
         match part {
             ScriptPart::Table { name, columns } => {
                 if let Some(table) = tables.iter().find(|table| table.name == name) {
+                    for name in columns.iter().filter(|name| !table.columns.contains(name)) {
+                        let column =
+                            ForeignColumn { table: table.name.clone(), name: name.clone() };
+                        column.add(connection).await?;
+                        foreign.push(column);
+                    }
                     copy_in(connection, table, &columns, parts).await?;
                 }
             }
@@ -85,7 +138,7 @@ pub(super) async fn load(
             ScriptPart::Rows(_) | ScriptPart::TableEnd => {}
         }
     }
-    Ok(())
+    Ok(foreign)
 }
 
 /// Copies rows into a table, until the end of the table.

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::content::DatabaseContents;
 use super::error::DumpError;
+use super::regular_file;
 use crate::wire::{BackupKey, MasterKey};
 
 /// The name of the dump in a backup.
@@ -26,7 +27,7 @@ const MANIFEST: &str = "backup.json";
 pub(super) const FORMAT: u32 = 2;
 /// The first format that has signatures.
 const FIRST_SIGNED_FORMAT: u32 = 2;
-/// The maximum size of the file, in bytes. It has about 3 KiB.
+/// The maximum size of the file, and of the file of the master key, in bytes. It has about 3 KiB.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// The contents of `backup.json`.
@@ -122,7 +123,8 @@ impl Backup {
     pub fn open(dir: &Path) -> Result<Self, DumpError> {
         let path = dir.join(MANIFEST);
         let mut text = Vec::new();
-        match File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text)) {
+        match regular_file::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut text))
+        {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(DumpError::Incomplete(dir.to_owned()));
             }
@@ -171,14 +173,44 @@ impl Backup {
         self.manifest.master_key_included.then(|| self.dir.join(KEY))
     }
 
+    /// Checks that the file of an included master key can be read: that it is a regular and short file.
+    ///
+    /// # Errors
+    /// [`DumpError::Malformed`], or when the file cannot be opened.
+    pub fn check_key(&self) -> Result<(), DumpError> {
+        let Some(path) = self.key() else { return Ok(()) };
+        let length = regular_file::open(&path)
+            .and_then(|file| Ok(file.metadata()?.len()))
+            .map_err(DumpError::file("open", &path))?;
+        match length <= MAX_BYTES {
+            true => Ok(()),
+            false => {
+                let problem = format!("it has {length} bytes, and at most {MAX_BYTES} are allowed");
+                Err(DumpError::Malformed { path, problem })
+            }
+        }
+    }
+
     /// Reads the whole dump and compares it with the manifest.
     ///
     /// # Errors
     /// [`DumpError::Damaged`], or when the file cannot be read.
     pub fn verify(&self) -> Result<(), DumpError> {
         let path = self.dump();
-        let read = || -> io::Result<DumpFile> {
-            let mut file = File::open(&path)?;
+        let file = regular_file::open(&path).map_err(DumpError::file("open", &path))?;
+        let expected = &self.manifest.dump;
+        let check_length = |bytes| match bytes == expected.bytes {
+            true => Ok(()),
+            false => {
+                let problem = format!("it has {bytes} bytes instead of {}", expected.bytes);
+                Err(DumpError::damaged(&path, problem))
+            }
+        };
+        // A file of another length need not be read.
+        check_length(file.metadata().map_err(DumpError::file("read", &path))?.len())?;
+        // The file may grow meanwhile.
+        let mut file = file.take(expected.bytes.saturating_add(1));
+        let mut read = || -> io::Result<DumpFile> {
             let mut checksum = Checksum::default();
             let mut buffer = vec![0; 1 << 16];
             loop {
@@ -189,15 +221,12 @@ impl Backup {
             }
         };
         let found = read().map_err(DumpError::file("read", &path))?;
-        let expected = &self.manifest.dump;
-        let problem = if found.bytes != expected.bytes {
-            format!("it has {} bytes instead of {}", found.bytes, expected.bytes)
-        } else if found.sha256 != expected.sha256 {
-            "its SHA-256 is not the one in backup.json".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(DumpError::damaged(&path, problem))
+        check_length(found.bytes)?;
+        if found.sha256 != expected.sha256 {
+            let problem = "its SHA-256 is not the one in backup.json".to_owned();
+            return Err(DumpError::damaged(&path, problem));
+        }
+        Ok(())
     }
 }
 

@@ -13,11 +13,11 @@ pub(super) async fn definitions(connection: &mut PgConnection) -> Result<Vec<Str
     Ok(sqlx::query_scalar(
         "with own_class as (
              select oid, relname, relkind from pg_class
-             where relnamespace = current_schema()::regnamespace
+             where relnamespace = to_regnamespace(quote_ident(current_schema()))
          )
          select format('function %s %s', oid::regprocedure, pg_get_functiondef(oid)) as definition
          from pg_proc
-         where pronamespace = current_schema()::regnamespace and prokind in ('f', 'p')
+         where pronamespace = to_regnamespace(quote_ident(current_schema())) and prokind in ('f', 'p')
          union all
          select format('trigger %s', pg_get_triggerdef(pg_trigger.oid))
          from pg_trigger join own_class on own_class.oid = tgrelid

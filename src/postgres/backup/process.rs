@@ -18,6 +18,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::error::DumpError;
 use super::manifest::{Checksum, DumpFile};
+use super::regular_file;
 use super::tools::Tools;
 use crate::postgres::embedded;
 
@@ -72,7 +73,7 @@ pub(super) fn dump(
 
 /// The list of the entries of a dump. Blocks.
 pub(super) fn list(tools: &Tools, path: &Path) -> Result<String, DumpError> {
-    let file = File::open(path).map_err(DumpError::file("open", path))?;
+    let file = regular_file::open(path).map_err(DumpError::file("open", path))?;
     let mut command = embedded::bare_command(&tools.program("pg_restore"));
     command.arg("--list").stdin(Stdio::from(file)).stdout(Stdio::piped());
     let (mut child, stderr) = start("pg_restore", tools, command)?;
@@ -103,7 +104,7 @@ pub(super) fn rows(
     expected: &DumpFile,
     read: impl FnOnce(&mut dyn Read) -> Result<(), DumpError>,
 ) -> Result<(), DumpError> {
-    let mut file = File::open(path).map_err(DumpError::file("open", path))?;
+    let mut file = regular_file::open(path).map_err(DumpError::file("open", path))?;
     let mut command = embedded::bare_command(&tools.program("pg_restore"));
     command.args(["--data-only", "--file=-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let (mut child, stderr) = start("pg_restore", tools, command)?;

@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 use super::content::{self, DatabaseTable};
 use super::contents_list::foreign_entries;
 use super::error::DumpError;
+use super::load::ForeignColumn;
 use super::manifest::Backup;
 use super::script::{self, ScriptError};
 use super::tools::Tools;
 use super::{connection, create, load, objects, process, target};
 use crate::postgres::embedded::Options;
 use crate::repository::audit::{AuditAction, AuditContext};
-use crate::repository::{Error, Pool, feed, migrations};
+use crate::repository::{Error, Pool, feed, migrations, own_schema};
 
 /// The maximum number of pieces of rows that wait for the database.
 const MAX_QUEUED_PARTS: usize = 4;
@@ -41,6 +42,8 @@ pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result
     check_entries(&tools, backup).await?;
     drop_empty_tables(&mut connection).await?;
     migrations::run_to(pool, &manifest.migrations).await?;
+    // The new tables may be in another schema than those that were dropped.
+    own_schema::select(&mut connection).await?;
 
     let mut transaction = connection.begin().await?;
     let tables = lock_tables(&mut transaction).await?;
@@ -48,10 +51,18 @@ pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result
     target::check_no_servers(&mut transaction, "the target database").await?;
     target::check_empty(&mut transaction, &tables).await?;
     let copied: Vec<DatabaseTable> = tables.into_iter().filter(DatabaseTable::is_copied).collect();
+    // The row of the migration is replaced by that of the backup, and that one by another at the end.
+    let has_feed = copied.iter().any(|table| table.name == "feed_state");
+    if has_feed {
+        transaction.execute("delete from feed_state").await?;
+    }
     let expected = objects::definitions(&mut transaction).await?;
-    load_rows(&mut transaction, &tools, backup, &copied).await?;
-    compare(&mut transaction, backup, &copied, &expected).await?;
-    feed::renumber_future_events(&mut transaction).await?;
+    let foreign = load_rows(&mut transaction, &tools, backup, &copied).await?;
+    compare(&mut transaction, backup, &copied, foreign, &expected).await?;
+    // A backup of an earlier program has no feed: a migration makes it, and an epoch, afterwards.
+    if has_feed {
+        feed::renew_epoch(&mut transaction).await?;
+    }
     transaction.commit().await?;
     target::analyze(&mut connection, &copied).await?;
     connection.close().await?;
@@ -74,8 +85,10 @@ pub async fn audit_restore(
         "sessions": manifest.rows("session"),
         "authenticated": is_authenticated,
     });
-    let mut connection = pool.acquire().await?;
-    target::write_audit(&mut connection, context, AuditAction::DatabaseRestore, details).await
+    let mut transaction = pool.begin().await?;
+    let action = AuditAction::DatabaseRestore;
+    target::write_audit(&mut transaction, context, action, details).await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Refuses a dump that contains anything else than a dump of Muster.
@@ -130,7 +143,7 @@ async fn load_rows(
     tools: &Tools,
     backup: &Backup,
     tables: &[DatabaseTable],
-) -> Result<(), DumpError> {
+) -> Result<Vec<ForeignColumn>, DumpError> {
     let detached = load::detach(connection, tables).await?;
     let (sender, mut parts) = mpsc::channel(MAX_QUEUED_PARTS);
     let (tools, path, dump) = (tools.clone(), backup.dump(), backup.manifest.dump.clone());
@@ -148,20 +161,37 @@ async fn load_rows(
     // The thread ends if its parts are not accepted.
     drop(parts);
     let decoded = decode_task.await.unwrap_or_else(|error| Err(panicked(backup, error)));
-    loaded?;
+    let foreign = loaded?;
     decoded?;
-    Ok(load::attach(connection, detached).await?)
+    load::attach(connection, detached).await?;
+    Ok(foreign)
 }
 
-/// Compares the rows with the manifest, and the schema with that of the migrations.
+/// Compares the rows with the manifest, and the schema with that of the migrations. Drops the columns
+/// that are not Muster's.
 async fn compare(
     connection: &mut PgConnection,
     backup: &Backup,
     tables: &[DatabaseTable],
+    foreign: Vec<ForeignColumn>,
     expected: &[String],
 ) -> Result<(), DumpError> {
     let found = content::summarize(connection, tables).await?;
     let mut differences = content::diff(&backup.manifest.tables, &found);
+    if !differences.is_empty() && !foreign.is_empty() {
+        let tables = load::with_foreign_columns(tables, &foreign);
+        let expected = &backup.manifest.tables;
+        let mut found = found;
+        for (name, summary) in content::summarize(connection, &tables).await? {
+            if found.get(&name) != expected.get(&name) {
+                found.insert(name, summary);
+            }
+        }
+        differences = content::diff(expected, &found);
+    }
+    for column in foreign {
+        column.drop(connection).await?;
+    }
     let definitions = objects::definitions(connection).await?;
     if definitions != expected {
         let foreign = definitions.iter().filter(|found| !expected.contains(found));

@@ -7,6 +7,10 @@ use std::io::{self, BufRead, Read as _};
 
 /// The maximum length of a line. A row is one line, and rows of Muster are much shorter.
 const MAX_LINE_BYTES: u64 = 64 << 20;
+/// The start of a statement that rows follow.
+const COPY: &str = "COPY ";
+/// The start of a statement that sets a sequence.
+const SETVAL: &str = "SELECT pg_catalog.setval('";
 /// The size of a piece of rows.
 const CHUNK_BYTES: usize = 1 << 18;
 
@@ -62,7 +66,7 @@ pub(super) fn read(
 ) -> Result<(), ScriptError> {
     let mut pass = |part| if emit(part) { Ok(()) } else { Err(ScriptError::Closed) };
     let mut line = Vec::new();
-    while read_line(script, &mut line)? {
+    while read_statement(script, &mut line)? {
         let text = String::from_utf8_lossy(&line);
         match statement(text.trim_end_matches('\n')) {
             Some(Statement::Ignored) => {}
@@ -106,11 +110,38 @@ fn read_rows(
     }
 }
 
+/// Reads a statement with its end; `false` at the end of the script. A statement has several lines if
+/// a name in it has line breaks.
+fn read_statement(script: &mut impl BufRead, text: &mut Vec<u8>) -> Result<bool, ScriptError> {
+    if !read_line(script, text)? {
+        return Ok(false);
+    }
+    if text.starts_with(COPY.as_bytes()) || text.starts_with(SETVAL.as_bytes()) {
+        // A quotation mark in a name is doubled.
+        let is_odd = |text: &[u8]| text.iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+        let mut is_open = is_odd(text);
+        while is_open {
+            let start = text.len();
+            if !append_line(script, text)? {
+                break;
+            }
+            is_open ^= is_odd(&text[start..]);
+        }
+    }
+    Ok(true)
+}
+
 /// Reads a line with its end; `false` at the end of the script.
 fn read_line(script: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, ScriptError> {
     line.clear();
-    let length = script.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', line)?;
-    if length as u64 == MAX_LINE_BYTES && line.last() != Some(&b'\n') {
+    append_line(script, line)
+}
+
+/// Appends the next line with its end; `false` at the end of the script.
+fn append_line(script: &mut impl BufRead, text: &mut Vec<u8>) -> Result<bool, ScriptError> {
+    let room = MAX_LINE_BYTES.saturating_sub(text.len() as u64);
+    let length = script.by_ref().take(room).read_until(b'\n', text)?;
+    if length as u64 == room && text.last() != Some(&b'\n') {
         return Err(ScriptError::TooLong);
     }
     Ok(length > 0)
@@ -120,7 +151,7 @@ enum Statement {
     /// A comment or a setting.
     Ignored,
     Sequence(ScriptPart),
-    /// Rows follow. `None` for a table whose name is not a plain one, such as no table of Muster has.
+    /// Rows follow. `None` for a table without columns, such as no table of Muster is.
     Copy(Option<ScriptPart>),
 }
 
@@ -133,35 +164,75 @@ fn statement(line: &str) -> Option<Statement> {
     if line.is_empty() || line.starts_with("--") || line == SEARCH_PATH || is_setting || is_guard {
         return Some(Statement::Ignored);
     }
-    if let Some(text) = line.strip_prefix("COPY ") {
+    if let Some(text) = line.strip_prefix(COPY) {
         let text = text.strip_suffix(" FROM stdin;")?;
         return Some(Statement::Copy(table(text)));
     }
-    let text = line.strip_prefix("SELECT pg_catalog.setval('")?.strip_suffix(");")?;
-    let (name, state) = text.split_once("', ")?;
+    let text = line.strip_prefix(SETVAL)?.strip_suffix(");")?;
+    let (name, state) = text.rsplit_once("', ")?;
     let (last, is_called) = state.split_once(", ")?;
     let is_called = is_called.parse().ok()?;
     let last = last.parse().ok()?;
-    Some(Statement::Sequence(ScriptPart::Sequence { name: unqualified(name)?, last, is_called }))
+    // An apostrophe in the text is doubled.
+    let name = name.replace("''", "'");
+    let (name, end) = unqualified(&name)?;
+    end.is_empty().then_some(Statement::Sequence(ScriptPart::Sequence { name, last, is_called }))
 }
 
 /// `schema.table (column, column)`.
 fn table(text: &str) -> Option<ScriptPart> {
-    let (name, columns) = text.strip_suffix(')')?.split_once(" (")?;
-    let columns = columns.split(", ").map(identifier).collect::<Option<_>>()?;
-    Some(ScriptPart::Table { name: unqualified(name)?, columns })
+    let (name, rest) = unqualified(text)?;
+    let columns = rest.strip_prefix(" (")?.strip_suffix(')')?;
+    Some(ScriptPart::Table { name, columns: identifiers(columns)? })
 }
 
-/// The name without its schema.
-fn unqualified(name: &str) -> Option<String> {
-    identifier(name.rsplit_once('.')?.1)
+/// Names of columns, joined by commas. Those of operators can be any text, in quotation marks.
+fn identifiers(text: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = text;
+    loop {
+        let (name, end) = identifier(rest)?;
+        names.push(name);
+        if end.is_empty() {
+            return Some(names);
+        }
+        rest = end.strip_prefix(", ")?;
+    }
 }
 
-/// A plain name: lower case letters, digits and `_`, perhaps in quotation marks.
-fn identifier(text: &str) -> Option<String> {
-    let plain = text.strip_prefix('"').map_or(Some(text), |text| text.strip_suffix('"'))?;
+/// The name up to its closing quotation mark, and the text after it. A mark in the name is doubled.
+fn quoted_identifier(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        name.push_str(part);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return (!name.is_empty()).then_some((name, after)),
+        }
+    }
+}
+
+/// The name after a schema at the start of a text, and the text after it.
+fn unqualified(text: &str) -> Option<(String, &str)> {
+    let (_, rest) = identifier(text)?;
+    identifier(rest.strip_prefix('.')?)
+}
+
+/// The name at the start of a text, and the text after it. A name is plain, that is lower case letters,
+/// digits and `_`, or any text in quotation marks.
+fn identifier(text: &str) -> Option<(String, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        return quoted_identifier(quoted);
+    }
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    (!plain.is_empty() && plain.bytes().all(is_plain)).then(|| plain.to_owned())
+    let length = text.bytes().take_while(|byte| is_plain(*byte)).count();
+    let (name, rest) = text.split_at(length);
+    (length > 0).then(|| (name.to_owned(), rest))
 }
 
 #[cfg(test)]
@@ -195,6 +266,9 @@ mod tests {
                 },
                 ScriptPart::Rows(b"1\t\\\\.\n\\\\.\t2\n".to_vec()),
                 ScriptPart::TableEnd,
+                ScriptPart::Table { name: "Odd (table)".to_owned(), columns: vec!["a".to_owned()] },
+                ScriptPart::Rows(b"row\n".to_vec()),
+                ScriptPart::TableEnd,
                 ScriptPart::Table { name: "app".to_owned(), columns: vec!["buin".to_owned()] },
                 ScriptPart::TableEnd,
                 ScriptPart::Sequence {
@@ -204,6 +278,50 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn schemas_columns_and_sequences_may_have_any_name() {
+        for schema in ["own", "\"Own\"", "\"a.b (c\"", "\"a \"\"b\"\"\"", "\"a\n\nb\"", "\"', \""] {
+            let sequence = format!("{schema}.\"app_\nn's_seq\"").replace('\'', "''");
+            let script = format!(
+                "COPY {schema}.app (a, \"x\ny (\"\"z\") FROM stdin;\n\"\n\\.\n\
+                 SELECT pg_catalog.setval('{sequence}', 7, false);\n"
+            );
+            let columns = vec!["a".to_owned(), "x\ny (\"z".to_owned()];
+            let expected = [
+                ScriptPart::Table { name: "app".to_owned(), columns },
+                ScriptPart::Rows(b"\"\n".to_vec()),
+                ScriptPart::TableEnd,
+                ScriptPart::Sequence {
+                    name: "app_\nn's_seq".to_owned(),
+                    last: 7,
+                    is_called: false,
+                },
+            ];
+            assert_eq!(parts(&script).unwrap(), expected, "{schema}");
+        }
+    }
+
+    #[test]
+    fn columns_may_have_any_name() {
+        for (text, names) in [
+            ("a", Some(&["a"][..])),
+            ("a, \"position\", b_2", Some(&["a", "position", "b_2"])),
+            ("\"A \"\"b\"\"; --\", a", Some(&["A \"b\"; --", "a"])),
+            ("\"x, y\", \"\"\"\"", Some(&["x, y", "\""])),
+            ("", None),
+            ("a,b", None),
+            ("a, ", None),
+            ("A", None),
+            ("\"\"", None),
+            ("\"a", None),
+            ("\"a\"b", None),
+            ("a) FROM stdin; --", None),
+        ] {
+            let names = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(identifiers(text), names, "{text}");
+        }
     }
 
     #[test]
@@ -217,6 +335,8 @@ mod tests {
             "select evil();",
             "SELECT pg_catalog.setval('public.x', 1, true); drop table app;",
             "SELECT pg_catalog.setval('public.x', (select 1), true);",
+            "SELECT pg_catalog.setval('public.x'); select evil('', 1, true);",
+            "COPY public.\"app (buin) FROM stdin;\nselect 1;",
             "SELECT pg_catalog.set_config('search_path', 'evil', false);",
             "\\! id",
             "COPY public.app (buin) FROM stdin; select 1;",

@@ -9,7 +9,7 @@ use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::{Error, app_notifications};
 
 /// Tables that migrations fill with rows.
-const SEEDED_TABLES: [&str; 3] = [MIGRATIONS_TABLE, "audit", "sealing"];
+const SEEDED_TABLES: [&str; 4] = [MIGRATIONS_TABLE, "audit", "feed_state", "sealing"];
 
 /// Refuses a database that a server uses.
 pub(super) async fn check_no_servers(

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::content::{self, DatabaseContents, DatabaseTable};
 use super::error::DumpError;
-use super::{connection, target};
+use super::{connection, inherited, target};
 use crate::repository::audit::{AuditAction, AuditContext};
 use crate::repository::{Error, Pool};
 
@@ -56,6 +56,7 @@ async fn copy(
         .collect();
     let target_tables = content::tables(to).await.map_err(DumpError::Target)?;
 
+    content::warn_of_foreign_columns(&tables);
     target::check_empty(to, &target_tables).await?;
     let mut source = from
         .begin_with("begin isolation level repeatable read, read only")
@@ -63,11 +64,12 @@ async fn copy(
         .map_err(|error| DumpError::Source(error.into()))?;
     // The lock must come before the snapshot, which the first query takes.
     lock(&mut source, &tables, "share").await.map_err(DumpError::Source)?;
+    inherited::refuse(&mut source, &tables).await?;
     let mut into = to.begin().await.map_err(|error| DumpError::Target(error.into()))?;
     lock(&mut into, &tables, "access exclusive").await.map_err(DumpError::Target)?;
     target::check_empty(&mut into, &target_tables).await?;
     // The rows of the target's own migrations are replaced by those of the source.
-    into.execute("delete from sealing; delete from audit")
+    into.execute("delete from sealing; delete from audit; delete from feed_state")
         .await
         .map_err(|error| DumpError::Target(error.into()))?;
 
@@ -113,7 +115,7 @@ async fn copy_table(
     target: &mut PgConnection,
     table: &DatabaseTable,
 ) -> Result<(), DumpError> {
-    let DatabaseTable { name, columns } = table;
+    let (name, columns) = (&table.name, table.column_list());
     let source_error = |error: sqlx::Error| DumpError::Source(error.into());
     let target_error = |error: sqlx::Error| DumpError::Target(error.into());
     let columns_of = format!("{} ({columns})", content::quote_identifier(name));
@@ -150,7 +152,7 @@ async fn set_sequences(
 ) -> Result<(), DumpError> {
     let sequences: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class
-         where relnamespace = current_schema()::regnamespace and relkind = 'S'
+         where relnamespace = to_regnamespace(quote_ident(current_schema())) and relkind = 'S'
            and relname = any($1)",
     )
     .bind(content::SEQUENCES)

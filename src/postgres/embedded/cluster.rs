@@ -67,7 +67,7 @@ pub fn inspect(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
             owner::check_can_create(data_dir)?;
             Ok(DataDir::Missing)
         }
-        Err(error) => Err(EmbeddedError::file("enter", data_dir)(error)),
+        Err(error) => Err(EmbeddedError::file("enter data_dir", data_dir)(error)),
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
             .recursive(true)
             .mode(0o700)
             .create(data_dir)
-            .map_err(EmbeddedError::file("create", data_dir))?;
+            .map_err(EmbeddedError::file("create data_dir", data_dir))?;
     }
     let data_dir = fs::canonicalize(data_dir).map_err(EmbeddedError::file("resolve", data_dir))?;
     owner::check_data_dir(&data_dir)?;
@@ -170,7 +170,7 @@ async fn initdb(
 fn remove_partial(data_dir: &Path) {
     for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX) {
-            tracing::info!(path = %entry.path().display(), "removing what an interrupted start left");
+            tracing::info!(path = %entry.path().display(), "removing the files of an interrupted start");
             if let Err(error) = fs::remove_dir_all(entry.path()) {
                 tracing::warn!(path = %entry.path().display(), %error, "could not remove it");
             }

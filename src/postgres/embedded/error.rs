@@ -226,7 +226,7 @@ pub enum EmbeddedError {
     #[error(
         "PostgreSQL on {data} (process {pid}) did not stop within {} s; see {data}/log, then end it \
          with `kill -QUIT {pid}`",
-        .waited.as_secs()
+        .waited.as_secs_f64().ceil()
     )]
     NotStopped {
         /// `postgres` in the data directory.
@@ -260,7 +260,9 @@ impl EmbeddedError {
     /// Whether the value of a configuration key is the cause.
     #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
+        let is_no_directory = |error: &io::Error| error.kind() == io::ErrorKind::NotADirectory;
         matches!(self, Self::ConfiguredPrograms { .. })
+            || matches!(self, Self::File { source, .. } if is_no_directory(source))
     }
 
     /// The message in two parts: the cause, and the remedy if the error has one.

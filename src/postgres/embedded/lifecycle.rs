@@ -13,21 +13,24 @@ use super::process::{self, Postmaster};
 use super::ready::{self, ServerSettings};
 use super::socket::{self, LockHolder, Socket};
 use super::version::PostgresVersion;
-use super::{access, cluster, layout, owner, roles};
+use super::{access, cluster, layout, leftovers, owner, roles};
 
-/// The limit for a stop that rolls back transactions and writes all data to the disk.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// The limit for an immediate stop. PostgreSQL recovers at its next start.
-const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit for a stop that rolls back transactions and writes all data to the disk, if the caller has
+/// no other.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit for an immediate stop, which writes nothing: PostgreSQL recovers at its next start.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The limit for another PostgreSQL on the same data: one that was killed must exit, and one that
 /// is starting must listen.
 const CONFLICT_TIMEOUT: Duration = Duration::from_secs(60);
-/// A start is tried after this time even if a process seems to use the data.
+/// The limit for processes that seem to use the data: those of a killed PostgreSQL are ended, and a start
+/// is tried.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 const CONFLICT_INTERVAL: Duration = Duration::from_millis(50);
-/// The connections of a server outside of its pool: three for each of up to nine threads, two that
-/// listen, and two for callbacks.
-const OWN_CONNECTIONS: u32 = 31;
+/// The connections of a server outside of its pool: three for each of up to nine sets of queues; one each
+/// for notifications, the cache, streams and the numbers of changes; two for callbacks; and for a short
+/// time one that tests whether writes end, and one that cancels statements.
+const OWN_CONNECTIONS: u32 = 27 + 4 + 2 + 2;
 /// The number of servers that can share a data directory.
 const MAX_SERVERS: u32 = 4;
 /// Connections for commands and for `psql`.
@@ -73,8 +76,11 @@ impl StartContext<'_> {
             // A process that was killed may have started a PostgreSQL that does not listen yet. The
             // processes of a killed PostgreSQL need a moment to exit.
             let is_locked = socket::check_locks(self.data) == LockHolder::Running;
-            let is_busy = is_locked || process::is_in_use(self.data);
+            let is_busy = is_locked || process::find_on(self.data).next().is_some();
             if !is_busy || waiting_since.elapsed() >= BUSY_TIMEOUT {
+                if is_busy {
+                    leftovers::end(self.data).await;
+                }
                 let found = self.installation(installation.take()).await?;
                 match self.start(&found, started).await {
                     Err(EmbeddedError::Died { tail, .. })
@@ -105,7 +111,7 @@ impl StartContext<'_> {
             return Ok(None);
         };
         if self.must_restart(&postmaster, &ready, lock, usage)? {
-            shut_down(&postmaster, data).await?;
+            shut_down(&postmaster, data, STOP_TIMEOUT).await?;
             return Ok(None);
         }
         if ready.has_old_roles {
@@ -151,7 +157,7 @@ impl StartContext<'_> {
         let ready = ready::wait(data, &socket, &mut child, &log, options.timeouts.ready).await?;
         self.update_roles(&socket, &ready).await?;
         let version = ready.version;
-        // A PostgreSQL that nobody knew was faster, and the one that was started here ends.
+        // Another PostgreSQL was faster, and the one that was started here ends.
         if let Some(faster) = socket.listener().await
             && faster.pid() != postmaster.pid()
         {
@@ -201,7 +207,7 @@ impl StartContext<'_> {
                 runs_with = ready.max_connections,
                 required,
                 as_nobody = is_nobodys,
-                "restarting the PostgreSQL that runs: it takes too few connections, or runs as nobody"
+                "restarting the PostgreSQL that runs: it takes too few connections, or runs as `nobody`"
             );
             return Ok(true);
         }
@@ -244,11 +250,16 @@ fn connections(options: &Options) -> u32 {
 }
 
 /// Stops PostgreSQL: sessions are ended and all data are written to the disk. PostgreSQL is stopped
-/// at once if this takes too long. A server whose process is not visible from here is left running.
-pub(super) async fn shut_down(postmaster: &Postmaster, data: &Path) -> Result<(), EmbeddedError> {
+/// at once if this takes longer than `timeout`. A server whose process is not visible from here is left
+/// running.
+pub(super) async fn shut_down(
+    postmaster: &Postmaster,
+    data: &Path,
+    timeout: Duration,
+) -> Result<(), EmbeddedError> {
     let Some(pid) = postmaster.pid() else { return Ok(()) };
     postmaster.signal(Signal::INT);
-    if exits_within(postmaster, STOP_TIMEOUT).await {
+    if exits_within(postmaster, timeout).await {
         return Ok(());
     }
     tracing::warn!(pid, "PostgreSQL takes too long to stop: it will recover at the next start");
@@ -256,7 +267,7 @@ pub(super) async fn shut_down(postmaster: &Postmaster, data: &Path) -> Result<()
     if exits_within(postmaster, QUIT_TIMEOUT).await {
         return Ok(());
     }
-    let waited = STOP_TIMEOUT + QUIT_TIMEOUT;
+    let waited = timeout + QUIT_TIMEOUT;
     Err(EmbeddedError::NotStopped { data: data.to_owned(), pid, waited })
 }
 

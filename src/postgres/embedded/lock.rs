@@ -22,6 +22,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct LifecycleLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl LifecycleLock {
+    /// Waits for the lock of a data directory, at most `timeout`.
+    pub(super) async fn acquire_in(
+        data_dir: &Path,
+        timeout: Duration,
+    ) -> Result<Self, EmbeddedError> {
+        Self::acquire(&data_dir.join("postgres.start.lock"), timeout).await
+    }
+
     /// Waits for the lock, at most `timeout`.
     pub(super) async fn acquire(path: &Path, timeout: Duration) -> Result<Self, EmbeddedError> {
         let file = open(path)?;

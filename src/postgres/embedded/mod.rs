@@ -1,9 +1,7 @@
-//! An embedded PostgreSQL: the real server as a child process, with its files in the data
-//! directory.
+//! An embedded PostgreSQL: the real server as a child process, with its files in the data directory.
 //!
-//! The server belongs to the data directory, not to one process. Several Muster processes, such as
-//! a server and a command, may use it at once. The first process starts it, the others join, the
-//! last one stops it. Two lock files coordinate them:
+//! The server belongs to the data directory, not to one process. Several Muster processes may use it at
+//! once. The first one starts it, the others join, the last one stops it. Two lock files coordinate them:
 //!
 //! - `postgres.start.lock`, the *lifecycle lock*: exclusive, held while a process starts, joins,
 //!   leaves or stops PostgreSQL.
@@ -25,13 +23,13 @@
 //!   starts it again, while other processes keep their usage locks and their pools reconnect. With
 //!   a single lock this would be impossible, because no process could lock it exclusively. Each
 //!   running server also takes the lifecycle lock then, and starts PostgreSQL or joins it.
+//! - The first process of PostgreSQL is killed alone, and another one does not detect this: the holder
+//!   of the lifecycle lock ends it after some seconds, before it starts PostgreSQL again.
 //! - A process is killed while it holds the lifecycle lock: the next holder finds a listener that
 //!   is starting or stopping, waits, and joins it or starts it again. Or it finds the lock file of a
-//!   PostgreSQL that does not listen yet, and waits until it listens. Or it finds an incomplete
-//!   directory and removes it.
+//!   PostgreSQL that does not listen yet, and waits for that. Or it removes an incomplete directory.
 //!
-//! The socket, not `postmaster.pid`, shows whether PostgreSQL runs: a file can be out of date, a
-//! listening process cannot.
+//! The socket, not `postmaster.pid`, shows whether PostgreSQL runs, because a file can be out of date.
 
 mod access;
 mod cluster;
@@ -41,6 +39,7 @@ mod error;
 mod found_versions;
 mod installation;
 mod layout;
+mod leftovers;
 mod lifecycle;
 mod lock;
 mod memory;
@@ -150,9 +149,8 @@ impl EmbeddedPostgres {
         if let Some(postmaster) = process {
             tracing::info!("stopping the PostgreSQL that is starting");
             let data = layout::path(&options.data_dir);
-            let stopping = lifecycle::shut_down(&postmaster, &data);
             // PostgreSQL has its signal, and stops also after this process.
-            let _ = tokio::time::timeout(stop_timeout, stopping).await;
+            let _ = lifecycle::shut_down(&postmaster, &data, stop_timeout).await;
         }
         Ok(None)
     }
@@ -178,7 +176,7 @@ impl EmbeddedPostgres {
 
         let data_dir = cluster::open_data_dir(&data_dir)?;
         let data = layout::path(&data_dir);
-        let lock = acquire_lifecycle_lock(options, &data_dir).await?;
+        let lock = LifecycleLock::acquire_in(&data_dir, options.timeouts.lock).await?;
         let usage = UsageLock::register(&data_dir.join("postgres.lock"), &lock)?;
         let context = StartContext { options, data_dir: &data_dir, data: &data };
         let mut started = |postmaster| *process = Some(postmaster);
@@ -243,7 +241,7 @@ impl EmbeddedPostgres {
         if !cluster::is_initialized(&self.data_dir)? {
             return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
         }
-        let lock = acquire_lifecycle_lock(&self.options, &self.data_dir).await?;
+        let lock = LifecycleLock::acquire_in(&self.data_dir, self.options.timeouts.lock).await?;
         let context =
             StartContext { options: &self.options, data_dir: &self.data_dir, data: &self.data };
         let postmaster = &mut self.postmaster;
@@ -263,8 +261,18 @@ impl EmbeddedPostgres {
     ///
     /// # Errors
     /// When PostgreSQL cannot be stopped, or when other users of it cannot be detected.
-    pub async fn stop(mut self) -> Result<StopOutcome, EmbeddedError> {
-        let lock = match acquire_lifecycle_lock(&self.options, &self.data_dir).await {
+    pub async fn stop(self) -> Result<StopOutcome, EmbeddedError> {
+        self.stop_within(lifecycle::STOP_TIMEOUT).await
+    }
+
+    /// Like [`Self::stop`] with another limit than 30 s, and at most 2 s more for the stop at once.
+    ///
+    /// # Errors
+    /// The errors of [`Self::stop`].
+    pub async fn stop_within(mut self, timeout: Duration) -> Result<StopOutcome, EmbeddedError> {
+        let started_at = Instant::now();
+        let lock_timeout = self.options.timeouts.lock.min(timeout);
+        let lock = match LifecycleLock::acquire_in(&self.data_dir, lock_timeout).await {
             Ok(lock) => lock,
             // A process that holds the lifecycle lock for this long is starting PostgreSQL, so it
             // is a user.
@@ -283,17 +291,9 @@ impl EmbeddedPostgres {
             tracing::warn!(data = %self.data.display(), "leaving PostgreSQL running: it runs in another container");
             return Ok(StopOutcome::StillInUse);
         }
-        let started_at = Instant::now();
-        lifecycle::shut_down(&self.postmaster, &self.data).await?;
+        let remaining = timeout.saturating_sub(started_at.elapsed());
+        lifecycle::shut_down(&self.postmaster, &self.data, remaining).await?;
         tracing::info!(data = %self.data.display(), millis = started_at.elapsed().as_millis(), "stopped PostgreSQL");
         Ok(StopOutcome::Stopped)
     }
-}
-
-/// Waits for the right to start or stop the PostgreSQL of a data directory.
-async fn acquire_lifecycle_lock(
-    options: &Options,
-    data_dir: &Path,
-) -> Result<LifecycleLock, EmbeddedError> {
-    LifecycleLock::acquire(&data_dir.join("postgres.start.lock"), options.timeouts.lock).await
 }

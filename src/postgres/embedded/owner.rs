@@ -82,7 +82,7 @@ pub(super) fn effective_uid() -> u32 {
 pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
     let found = fs::metadata(path).map_err(EmbeddedError::file("look at", path))?;
     if !found.is_dir() {
-        return Err(EmbeddedError::file("use as a directory", path)(
+        return Err(EmbeddedError::file("use as data_dir", path)(
             io::ErrorKind::NotADirectory.into(),
         ));
     }
@@ -109,7 +109,7 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
 
 /// Refuses a missing directory that Muster could not create.
 pub(super) fn check_can_create(path: &Path) -> Result<(), EmbeddedError> {
-    let create_error = |error| EmbeddedError::file("create", path)(error);
+    let create_error = |error| EmbeddedError::file("create data_dir", path)(error);
     let absolute = std::path::absolute(path).map_err(create_error)?;
     let Some(nearest) = absolute.ancestors().skip(1).find(|parent| parent.exists()) else {
         return Err(create_error(io::ErrorKind::NotFound.into()));

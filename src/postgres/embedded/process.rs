@@ -19,6 +19,9 @@ use super::memory;
 use super::owner::RunAs;
 use crate::postgres::environment;
 
+/// The program of all processes of PostgreSQL.
+pub(super) const PROGRAM: &str = "postgres";
+
 /// A directory to pass to a program.
 ///
 /// The directory is passed as an open file, `/proc/self/fd/N`, if Muster runs as root. The user of
@@ -81,7 +84,7 @@ pub(super) fn start(
     let log_file = File::create(log).map_err(EmbeddedError::file("write", log))?;
     let log_file_clone = log_file.try_clone().map_err(EmbeddedError::file("write", log))?;
     let directory = ClusterDirectory::open(cluster, run_as)?;
-    let program = installation.dir.join("postgres");
+    let program = installation.dir.join(PROGRAM);
     let mut command = command(&program, run_as);
     command
         .arg("-D")
@@ -176,7 +179,7 @@ impl Postmaster {
         if stat.is_dead() {
             return Some("its process is over");
         }
-        if stat.name != "postgres" {
+        if stat.name != PROGRAM {
             return Some(OTHER_PROGRAM);
         }
         let cluster_dir = fs::metadata(cluster).ok()?;
@@ -185,28 +188,45 @@ impl Postmaster {
             return Some(OTHER_PROGRAM);
         }
         // All processes of PostgreSQL have its directory as working directory.
-        let process_dir = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
-        ((process_dir.dev(), process_dir.ino()) != (cluster_dir.dev(), cluster_dir.ino()))
-            .then_some(OTHER_PROGRAM)
+        (!is_on(self.pid?, cluster)?).then_some(OTHER_PROGRAM)
     }
 }
 
-/// Whether a process of PostgreSQL runs on `cluster`: all of them have it as working directory.
-/// Always `false` on a system without `/proc`.
-pub(super) fn is_in_use(cluster: &Path) -> bool {
-    let Ok(cluster) = fs::metadata(cluster) else { return false };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut directories = processes.filter_map(|process| {
-        let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
-        stat(pid).filter(|stat| stat.name == "postgres" && !stat.is_dead())?;
-        fs::metadata(process.path().join("cwd")).ok()
-    });
-    directories.any(|found| (found.dev(), found.ino()) == (cluster.dev(), cluster.ino()))
+/// A process of PostgreSQL that has a cluster as working directory.
+pub(super) struct ClusterProcess {
+    pub(super) pid: Pid,
+    pub(super) stat: Stat,
+    /// Whether it runs as the owner of the cluster.
+    pub(super) is_owners: bool,
 }
 
-struct Stat {
-    name: String,
+/// The processes of PostgreSQL that run on `cluster`: all of them have it as working directory. A
+/// system without `/proc` shows no process.
+pub(super) fn find_on(cluster: &Path) -> impl Iterator<Item = ClusterProcess> {
+    let owner = fs::metadata(cluster).ok().map(|found| found.uid());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(move |process| {
+        let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
+        let stat = stat(pid).filter(|stat| stat.name == PROGRAM && !stat.is_dead())?;
+        is_on(pid, cluster).filter(|is_on| *is_on)?;
+        let is_owners = owner == Some(process.metadata().ok()?.uid());
+        Some(ClusterProcess { pid, stat, is_owners })
+    })
+}
+
+/// Whether a process has `cluster` as working directory. `None` if that is not known.
+pub(super) fn is_on(pid: Pid, cluster: &Path) -> Option<bool> {
+    let found = fs::metadata(format!("/proc/{}/cwd", pid.as_raw_nonzero())).ok()?;
+    let cluster = fs::metadata(cluster).ok()?;
+    Some((found.dev(), found.ino()) == (cluster.dev(), cluster.ino()))
+}
+
+/// The state of a process.
+pub(super) struct Stat {
+    pub(super) name: String,
     state: char,
+    /// The id of its parent, or 0 if the parent is in an outer container.
+    pub(super) parent: i32,
     started: u64,
 }
 
@@ -218,18 +238,19 @@ impl Stat {
 }
 
 /// Reads `/proc/<pid>/stat`.
-fn stat(pid: Pid) -> Option<Stat> {
+pub(super) fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
 }
 
-/// The format is `pid (name) state …`. The name may hold any characters. Field 22 is the start
+/// The format is `pid (name) state parent …`. The name may hold any characters. Field 22 is the start
 /// time.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (head, rest) = text.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some(Stat { name: name.to_owned(), state, started: fields.nth(18)?.parse().ok()? })
+    let parent = fields.next()?.parse().ok()?;
+    Some(Stat { name: name.to_owned(), state, parent, started: fields.nth(17)?.parse().ok()? })
 }
 
 /// The last 20 lines of a program's output.
@@ -247,7 +268,8 @@ mod tests {
     fn process_is_identified_by_start_time() {
         let text = "7 (a) (b) S 1 7 7 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 4711 1000 1 18446744073709551615";
         let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.name.as_str(), stat.state, stat.started), ("a) (b", 'S', 4711));
+        assert_eq!((stat.name.as_str(), stat.state), ("a) (b", 'S'));
+        assert_eq!((stat.parent, stat.started), (1, 4711));
         assert!(parse_stat("7 (a").is_none());
     }
 

@@ -1,6 +1,6 @@
 //! The releases of PostgreSQL that may be downloaded, each with the SHA-256 of its archive.
 //!
-//! The sums stand here, so a changed archive is refused even if its source vouches for it. A new
+//! The sums stand here, so a changed archive is refused even if its source states its sum. A new
 //! release is added together with its sums, which the project of the archives publishes in files
 //! named `….tar.gz.sha256`.
 

@@ -92,7 +92,7 @@ fn socket_name() -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LockHolder {
     /// No process, or none that runs. Stale lock files were removed.
-    Nobody,
+    NoProcess,
     /// A PostgreSQL that runs, or a process that is just writing its lock file.
     Running,
 }
@@ -102,7 +102,7 @@ pub(super) enum LockHolder {
 /// process id. This is likely in a container, where ids start from 1 again. The caller holds the
 /// lifecycle lock, and no process may listen.
 pub(super) fn check_locks(cluster: &Path) -> LockHolder {
-    let mut holder = LockHolder::Nobody;
+    let mut holder = LockHolder::NoProcess;
     for name in ["postmaster.pid".to_owned(), format!("{}.lock", socket_name())] {
         let file = cluster.join(&name);
         let Ok(text) = untrusted_file::read(cluster, &name) else {

@@ -7,6 +7,7 @@ use super::audit_records;
 use super::stored::StoredApp;
 use crate::domain::{App, AppId, Buin};
 use crate::repository::audit::{self, AuditContext};
+use crate::repository::consumers;
 use crate::repository::{Error, Pool, PoolTransaction};
 
 /// Whether an event of a session names the app. Reads all events of the enterprise if none does, so
@@ -21,7 +22,7 @@ pub async fn is_in_history(pool: &Pool, buin: Buin, app_id: &AppId) -> Result<bo
     Ok(is_named)
 }
 
-/// Deletes an app that no history names, with its keys and its callbacks.
+/// Deletes an app that no history names, with its keys, its callbacks and its consumers.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], [`Error::AppInHistory`], or when the database fails.
@@ -71,6 +72,7 @@ pub async fn delete(pool: &Pool, app: &App, context: AuditContext<'_>) -> Result
     )
     .execute(&mut *transaction)
     .await?;
+    consumers::remove_of_app(&mut transaction, buin, app_id).await?;
     sqlx::query!("delete from app where buin = $1 and app_id = $2", buin.get(), app_id.as_str())
         .execute(&mut *transaction)
         .await?;
@@ -78,7 +80,8 @@ pub async fn delete(pool: &Pool, app: &App, context: AuditContext<'_>) -> Result
     Ok(transaction.commit().await?)
 }
 
-/// Revokes the keys of an app that its transaction archives, and gives up its waiting callbacks.
+/// Revokes the keys of an app that its transaction archives, gives up its waiting callbacks, and removes
+/// its consumers.
 ///
 /// # Errors
 /// When the database fails.
@@ -124,7 +127,7 @@ pub async fn archive_rest(
     )
     .execute(&mut **transaction)
     .await?;
-    Ok(())
+    consumers::remove_of_app(transaction, stored.app.buin, &stored.app.app_id).await
 }
 
 /// Deletes the previous AES keys that are refused now.

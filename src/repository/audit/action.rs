@@ -29,6 +29,10 @@ pub enum AuditAction {
     KeyRevoke,
     /// Callbacks were made due again.
     DeliveryReplay,
+    /// A consumer of the feed was moved to another place.
+    ConsumerReset,
+    /// Parked events of a consumer were released.
+    ConsumerRelease,
     /// The secrets were sealed for the first time.
     SecretsSeal,
     /// The secrets were sealed with another master key.
@@ -41,11 +45,13 @@ pub enum AuditAction {
     DatabaseRestore,
     /// All data were moved here from another database.
     DatabaseMove,
+    /// The feed began another epoch.
+    DatabaseNewEpoch,
 }
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AppCreate,
         Self::AppUpdate,
         Self::AppDisable,
@@ -59,12 +65,15 @@ impl AuditAction {
         Self::KeyCreate,
         Self::KeyRevoke,
         Self::DeliveryReplay,
+        Self::ConsumerReset,
+        Self::ConsumerRelease,
         Self::SecretsSeal,
         Self::SecretsRotate,
         Self::SecretsDropKeys,
         Self::DatabaseBackup,
         Self::DatabaseRestore,
         Self::DatabaseMove,
+        Self::DatabaseNewEpoch,
     ];
 
     /// The name of the action: its noun, a dot, and its verb.
@@ -84,12 +93,15 @@ impl AuditAction {
             Self::KeyCreate => "key.create",
             Self::KeyRevoke => "key.revoke",
             Self::DeliveryReplay => "delivery.replay",
+            Self::ConsumerReset => "consumer.reset",
+            Self::ConsumerRelease => "consumer.release",
             Self::SecretsSeal => "secrets.seal",
             Self::SecretsRotate => "secrets.rotate",
             Self::SecretsDropKeys => "secrets.drop_keys",
             Self::DatabaseBackup => "database.backup",
             Self::DatabaseRestore => "database.restore",
             Self::DatabaseMove => "database.move",
+            Self::DatabaseNewEpoch => "database.new_epoch",
         }
     }
 

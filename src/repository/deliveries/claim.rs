@@ -16,7 +16,7 @@ use super::claimed::{ClaimedDelivery, ClaimedRow};
 use super::release::Lease;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
-use crate::repository::persistent::Persistent;
+use crate::repository::connections::persistent::Persistent;
 use crate::repository::sessions::StoredChanges;
 
 /// The number of deliveries that a worker may claim for an app.

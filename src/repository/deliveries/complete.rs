@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{AttemptRecord, DeliveryId};
 use crate::repository::Error;
-use crate::repository::persistent::Persistent;
+use crate::repository::connections::persistent::Persistent;
 
 /// A completed attempt.
 #[derive(Clone, Debug)]

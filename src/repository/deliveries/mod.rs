@@ -17,7 +17,8 @@ macro_rules! retry_on_deadlock {
         loop {
             match $statement {
                 Err(error)
-                    if attempts < super::MAX_DEADLOCK_RETRIES && super::is_deadlock(&error) =>
+                    if attempts < super::MAX_DEADLOCK_RETRIES
+                        && crate::repository::error::is_deadlock(&error) =>
                 {
                     attempts += 1
                 }
@@ -45,7 +46,3 @@ pub use release::{Lease, ReleasedDelivery, release, release_lost_leases};
 /// The number of attempts for a statement that ends in a deadlock each time. PostgreSQL needs a
 /// second to detect a deadlock.
 const MAX_DEADLOCK_RETRIES: u32 = 5;
-
-fn is_deadlock(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40P01")
-}

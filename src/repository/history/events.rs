@@ -6,8 +6,8 @@ use sqlx::types::Json;
 use sqlx::{Executor as _, FromRow};
 
 use crate::domain::{Buin, Event, Reason, SessionId, Version};
+use crate::repository::connections::persistent::Persistent;
 use crate::repository::error::corrupt;
-use crate::repository::persistent::Persistent;
 use crate::repository::sessions::{StoredChanges, account, version};
 use crate::repository::{Error, Pool};
 
@@ -162,7 +162,7 @@ pub async fn read_events(
         let row = EventRow::from_row(&row)?;
         part.bytes = usize::try_from(row.bytes).unwrap_or(usize::MAX);
         part.has_more = row.has_more;
-        part.events.push(row.try_into()?);
+        part.events.push(row.stored().try_into()?);
     }
     Ok(part)
 }
@@ -193,10 +193,30 @@ struct EventRow {
     has_more: bool,
 }
 
-impl TryFrom<EventRow> for Event {
+/// The columns of an event.
+pub(in crate::repository) struct StoredEvent {
+    pub(in crate::repository) version: i64,
+    pub(in crate::repository) kind: String,
+    pub(in crate::repository) operator: String,
+    pub(in crate::repository) app_id: String,
+    pub(in crate::repository) reason: Option<String>,
+    pub(in crate::repository) changes: Json<StoredChanges<'static>>,
+    pub(in crate::repository) attributes: Option<Json<Map<String, Value>>>,
+    pub(in crate::repository) created_at: DateTime<Utc>,
+}
+
+impl EventRow {
+    fn stored(self) -> StoredEvent {
+        let Self { version, kind, operator, app_id, reason, .. } = self;
+        let Self { changes, attributes, created_at, .. } = self;
+        StoredEvent { version, kind, operator, app_id, reason, changes, attributes, created_at }
+    }
+}
+
+impl TryFrom<StoredEvent> for Event {
     type Error = Error;
 
-    fn try_from(row: EventRow) -> Result<Self, Error> {
+    fn try_from(row: StoredEvent) -> Result<Self, Error> {
         let reason = row.reason.as_deref().map(|text| {
             Reason::new(text).map_err(|error| corrupt("session_event", "reason", text)(error))
         });

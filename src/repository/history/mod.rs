@@ -7,5 +7,6 @@
 mod events;
 mod snapshots;
 
+pub(super) use events::StoredEvent;
 pub use events::{EventPart, HistoryRange, UpTo, read_events};
 pub use snapshots::{find_snapshot, insert_snapshot};

@@ -6,7 +6,7 @@ use sqlx::{Executor as _, FromRow as _};
 
 use super::UpTo;
 use crate::domain::{Account, Buin, Session, SessionId};
-use crate::repository::persistent::Persistent;
+use crate::repository::connections::persistent::Persistent;
 use crate::repository::sessions::SessionRow;
 use crate::repository::{Error, Pool};
 

@@ -1,13 +1,18 @@
 //! The earlier texts of migrations that are accepted, by their checksums.
 
-/// Migrations whose comments were rewritten before the first release, and the SHA-384 of their
-/// earlier text. Databases that have the earlier text are accepted, because its statements are the
+/// Migrations whose comments were rewritten before the first release, and the SHA-384 of each earlier
+/// text. Databases that have the earlier text are accepted, because its statements are the
 /// same.
-const EARLIER_CHECKSUMS: [(i64, &str); 7] = [
+const EARLIER_CHECKSUMS: [(i64, &str); 10] = [
     (
         1,
         "30f9586524a5c154869240ecc62c6fbb21ff3e4dae342a245af350e58ad32cb7\
          0a9112d1e4700c15b529b985736381f4",
+    ),
+    (
+        1,
+        "63c5845a2ae3bf9b58311d409628115c63bb8e4f8e5f7468ef2228c72b655b76\
+         2b6ba5e18ab68bee35c9fcda59463f7c",
     ),
     (
         2,
@@ -39,10 +44,36 @@ const EARLIER_CHECKSUMS: [(i64, &str); 7] = [
         "170938744ea10deb42ff049d9dac145a09d5054767d65ec083ae38ea26978432\
          b46b331ed71bc843fab09066050da9d3",
     ),
+    (
+        8,
+        "02b2d94b7b0609b2b0d04f57002c307333a97b5f7afef9c1318513ce38df09a2\
+         e701dabc3e8f9c20461fa02774ec5197",
+    ),
+    (
+        10,
+        "b76638880956143d9e2fea9bff913aef6e2d2d71f74b43b3ca4a5626a9458fe5\
+         063ebc9612cc0424cd3f32ff2e64b6a4",
+    ),
 ];
 
 /// Whether `checksum` belongs to an earlier text of the migration `version`.
 pub(super) fn has_earlier_text(version: i64, checksum: &[u8]) -> bool {
     let hex: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
     EARLIER_CHECKSUMS.contains(&(version, &hex))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::known::MigrationList;
+    use super::*;
+
+    #[test]
+    fn earlier_texts_belong_to_migrations_and_differ_from_the_present_ones() {
+        let own = MigrationList::own();
+        for (version, hex) in EARLIER_CHECKSUMS {
+            let migration = &own.find(version).unwrap().file;
+            assert_eq!(hex.len(), 2 * migration.checksum.len(), "{version}");
+            assert!(!has_earlier_text(version, &migration.checksum), "{version}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::provenance::Provenance;
 use super::stored::StoredChanges;
 use super::titles;
-use crate::domain::{Account, EventKind, IdempotencyKey, Reason, Session, Version};
+use crate::domain::{Account, Change, EventKind, IdempotencyKey, Reason, Session, Version};
 
 /// Rows of `session`.
 #[derive(Default)]
@@ -125,6 +125,45 @@ impl<'a> MemberColumns<'a> {
         self.accounts.push(account.as_str());
         self.joined_versions.push(member_position.joined.get());
         self.positions.push(to_i32(member_position.position));
+    }
+}
+
+/// Rows of `role_change`.
+#[derive(Default)]
+pub(super) struct RoleColumns<'a> {
+    pub(super) session_ids: Vec<Uuid>,
+    pub(super) versions: Vec<i64>,
+    pub(super) accounts: Vec<&'a str>,
+    pub(super) roles: Vec<&'a str>,
+    pub(super) gained: Vec<bool>,
+}
+
+impl<'a> RoleColumns<'a> {
+    const MEMBER: &'static str = "member";
+    const OWNER: &'static str = "owner";
+
+    /// Pushes the members who join and leave with a change, and the owners before and after it if
+    /// they differ.
+    pub(super) fn push_all(&mut self, owner_before: &'a Account, change: &'a Change) {
+        let Change { after, changes, .. } = change;
+        for account in &changes.added {
+            self.push(after, account, Self::MEMBER, true);
+        }
+        for account in &changes.removed {
+            self.push(after, account, Self::MEMBER, false);
+        }
+        if after.owner != *owner_before {
+            self.push(after, owner_before, Self::OWNER, false);
+            self.push(after, &after.owner, Self::OWNER, true);
+        }
+    }
+
+    fn push(&mut self, after: &Session, account: &'a Account, role: &'a str, gained: bool) {
+        self.session_ids.push(after.id.uuid());
+        self.versions.push(after.version.get());
+        self.accounts.push(account.as_str());
+        self.roles.push(role);
+        self.gained.push(gained);
     }
 }
 

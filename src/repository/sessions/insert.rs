@@ -8,7 +8,7 @@ use super::provenance::Provenance;
 use super::stored::StoredChanges;
 use crate::domain::{Attributes, EventKind, Session};
 use crate::repository::Error;
-use crate::repository::persistent::Persistent;
+use crate::repository::connections::persistent::Persistent;
 
 /// A new session, and the request that creates it.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +109,10 @@ pub async fn insert(
                    changes::jsonb, attributes::json, now
             from item
             cross join clock
+        ), new_outbox as (
+            insert into outbox (written_at, session_ids, versions)
+            select clock_timestamp(), $1, $3
+            where coalesce(current_setting('muster.feed', true), '') <> 'off'
         )
         select now as "now!" from clock
         "#,

@@ -9,6 +9,7 @@
 mod columns;
 mod insert;
 mod list;
+mod member_changes;
 mod members;
 mod provenance;
 mod read;
@@ -18,10 +19,7 @@ mod update;
 mod versions;
 
 pub use insert::{NewSessionRecord, insert};
-pub use list::{
-    InvalidSnapshot, ListRequest, ReadSnapshot, SeekKey, SessionListPage, TimeSeekKey,
-    TransactionSnapshot, list,
-};
+pub use list::{ListRequest, SeekKey, SessionListPage, list};
 pub use members::{MemberLookup, MemberSeekKey, MembersPage, member, members};
 pub use provenance::Provenance;
 pub use read::{BoundedSessions, find, find_bounded, lock};

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::stored::SessionRow;
 use crate::domain::{Buin, Session, SessionId};
-use crate::repository::persistent::Persistent;
+use crate::repository::connections::persistent::Persistent;
 use crate::repository::{Error, Pool};
 
 /// The largest total number of members of the sessions in one result. 256 bytes of attributes count

@@ -1,19 +1,16 @@
 //! Writes the decided changes of sessions.
 
-use std::collections::{HashMap, HashSet};
-
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection, PgExecutor, Row as _};
 
-use super::columns::{
-    EventColumns, KeyColumns, MemberColumns, MemberPosition, SessionColumns, TitleColumns,
-};
+use super::columns::{EventColumns, KeyColumns, RoleColumns, SessionColumns, TitleColumns};
+use super::member_changes::MemberChanges;
 use super::provenance::Provenance;
 use super::read::{find, lock};
 use super::stored::StoredChanges;
-use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
-use crate::repository::Error;
-use crate::repository::persistent::Persistent;
+use crate::domain::{AttributesPatch, Change, Session, SessionId};
+use crate::repository::connections::persistent::Persistent;
+use crate::repository::{Error, ServerConnection};
 
 /// The decided changes of a session: one, or several in sequence.
 #[derive(Clone, Debug)]
@@ -52,6 +49,7 @@ pub async fn update_if_version(
     let mut members = MemberChanges::default();
     let mut titles = TitleColumns::default();
     let mut keys = KeyColumns::default();
+    let mut roles = RoleColumns::default();
     for ChangeSet { before, steps } in change_sets {
         let Some(last) = steps.last() else { continue };
         let after = &last.change.after;
@@ -68,7 +66,12 @@ pub async fn update_if_version(
             events.push(after, *kind, &StoredChanges::from(changes), patch, provenance);
             keys.push(after, provenance);
         }
-        members.push(before, steps);
+        members.push(before, steps.iter().map(|step| step.change));
+        let mut owner = &before.owner;
+        for VersionedChange { change, .. } in steps {
+            roles.push_all(owner, change);
+            owner = &change.after.owner;
+        }
     }
     let MemberChanges { added, moved, removed } = members;
     let statement = sqlx::query!(
@@ -151,6 +154,18 @@ pub async fn update_if_version(
             select session_id, version, buin, kind, operator, app_id, title, owner, reason,
                    changes::jsonb, patch::json, updated_at
             from event
+        ), new_outbox as (
+            insert into outbox (written_at, session_ids, versions)
+            select clock_timestamp(), array_agg(session_id), array_agg(version)
+            from event
+            where coalesce(current_setting('muster.feed', true), '') <> 'off'
+            having count(*) > 0
+        ), new_role_change as (
+            insert into role_change (buin, account, role, session_id, version, gained)
+            select updated.buin, account, role, session_id, version, gained
+            from unnest($42::uuid[], $43::bigint[], $44::text[], $45::text[], $46::bool[])
+                as changed_role (session_id, version, account, role, gained)
+            join updated using (session_id)
         ), new_delivery as (
             insert into delivery (
                 session_id, buin, app_id, version, state, due_at, attempts, tries, created_at,
@@ -219,6 +234,11 @@ pub async fn update_if_version(
         &keys.versions,
         &keys.expire_at,
         &events.traces as &[Option<Vec<u8>>],
+        &roles.session_ids,
+        &roles.versions,
+        &roles.accounts as &[&str],
+        &roles.roles as &[&str],
+        &roles.gained,
     );
     let written = executor.fetch_all(Persistent(statement)).await.map_err(Error::from_write)?;
     written.iter().map(|row| Ok((SessionId::new(row.try_get(0)?), row.try_get(1)?))).collect()
@@ -231,68 +251,31 @@ pub async fn update_if_version(
 /// # Errors
 /// The errors of [`update_if_version`]. No session was written then.
 pub async fn update_locked<'a>(
+    connection: &mut ServerConnection,
+    ids: &[SessionId],
+    fixed_time: Option<DateTime<Utc>>,
+    decide: impl FnOnce(Vec<(SessionId, Result<Session, Error>)>) -> Vec<ChangeSet<'a>>,
+) -> Result<Vec<(SessionId, DateTime<Utc>)>, Error> {
+    // Through a pooler, the transaction is that of the connection.
+    if connection.is_in_transaction() {
+        return lock_and_update(connection, ids, fixed_time, decide).await;
+    }
+    let mut transaction = PgConnection::begin(connection).await?;
+    let written = lock_and_update(&mut transaction, ids, fixed_time, decide).await?;
+    transaction.commit().await?;
+    Ok(written)
+}
+
+async fn lock_and_update<'a>(
     connection: &mut PgConnection,
     ids: &[SessionId],
     fixed_time: Option<DateTime<Utc>>,
     decide: impl FnOnce(Vec<(SessionId, Result<Session, Error>)>) -> Vec<ChangeSet<'a>>,
 ) -> Result<Vec<(SessionId, DateTime<Utc>)>, Error> {
-    let mut transaction = connection.begin().await?;
-    lock(&mut transaction, ids).await?;
-    let decided = decide(find(&mut *transaction, ids).await?);
-    let written = match decided.is_empty() {
-        true => Vec::new(),
-        false => update_if_version(&mut *transaction, &decided, fixed_time).await?,
-    };
-    transaction.commit().await?;
-    Ok(written)
-}
-
-/// The members who join, move and leave, over all steps, because a statement can write a row only
-/// once.
-#[derive(Default)]
-struct MemberChanges<'a> {
-    added: MemberColumns<'a>,
-    moved: MemberColumns<'a>,
-    removed: MemberColumns<'a>,
-}
-
-impl<'a> MemberChanges<'a> {
-    fn push(&mut self, before: &'a Session, steps: &[VersionedChange<'a>]) {
-        if let [VersionedChange { change, .. }] = steps
-            && change.changes.members.is_none()
-        {
-            // In the usual case, members join or leave, and no member moves.
-            self.added.push_all(&change.after, &change.changes.added);
-            self.removed.push_all(&change.after, &change.changes.removed);
-            return;
-        }
-        let mut positions: HashMap<&'a Account, MemberPosition> = HashMap::new();
-        for VersionedChange { change, .. } in steps {
-            for account in &change.changes.removed {
-                positions.remove(account);
-            }
-            let members = change.changes.members.as_ref().unwrap_or(&change.changes.added);
-            for (position, account) in members.iter().enumerate() {
-                positions
-                    .insert(account, MemberPosition { joined: change.after.version, position });
-            }
-        }
-        let Some(VersionedChange { change: Change { after, .. }, .. }) = steps.last() else {
-            return;
-        };
-        let before_members: HashSet<&Account> = before.members.iter().collect();
-        let after_members: HashSet<&Account> = after.members.iter().collect();
-        for (account, member_position) in positions {
-            let columns =
-                if before_members.contains(account) { &mut self.moved } else { &mut self.added };
-            columns.push(after, account, member_position);
-        }
-        for account in before.members.iter().filter(|member| !after_members.contains(member)) {
-            self.removed.push(
-                after,
-                account,
-                MemberPosition { joined: after.version, position: 0 },
-            );
-        }
+    lock(connection, ids).await?;
+    let decided = decide(find(&mut *connection, ids).await?);
+    match decided.is_empty() {
+        true => Ok(Vec::new()),
+        false => update_if_version(&mut *connection, &decided, fixed_time).await,
     }
 }

@@ -114,7 +114,7 @@ pub async fn reveal(
 /// it.
 ///
 /// # Errors
-/// [`Error::AppNotFound`], [`Error::IncompleteCallback`], or the database fails.
+/// Those of [`find`], [`Error::AppArchived`] or [`Error::IncompleteCallback`].
 pub async fn update(
     admin: &AdminContext,
     buin: Buin,
@@ -122,13 +122,14 @@ pub async fn update(
     changes: AppChanges,
 ) -> Result<RegisteredApp, Error> {
     let current = find(admin, buin, app_id).await?;
+    Error::if_archived(current.archived, &current.app)?;
     if !changes.are_complete_for(&current.app) {
         return Err(Error::IncompleteCallback);
     }
     change(admin, buin, app_id, |stored| changes.apply(&mut stored.app)).await
 }
 
-/// Disables or enables an app. When this returns, the servers reject the tokens and keys of a
+/// Disables or enables an app. When this returns, the servers refuse the tokens and keys of a
 /// disabled app.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ mod tests {
         let actions = actions();
         assert_eq!(actions[..3], ["app", "app.create", "app.update"]);
         let nouns: Vec<_> = actions.iter().filter(|name| !name.contains('.')).collect();
-        assert_eq!(nouns, [&"app", &"key", &"delivery", &"secrets", &"database"]);
+        assert_eq!(nouns, [&"app", &"key", &"delivery", &"consumer", &"secrets", &"database"]);
         assert_eq!(actions.len(), nouns.len() + AuditAction::ALL.len());
     }
 }

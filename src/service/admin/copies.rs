@@ -8,8 +8,8 @@ use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::backup::{self, Backup, Destination};
 pub use crate::postgres::backup::{DatabaseContents, Manifest};
 use crate::postgres::embedded::Options;
-use crate::repository::migrations;
-use crate::repository::{Pool, apps, pool};
+use crate::repository::migrations::{self, MigrationList, MigrationScope};
+use crate::repository::{Pool, apps, connections::pool};
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// A backup whose master key is available, so that it can be restored.
@@ -75,12 +75,13 @@ pub fn key_file(admin: &AdminContext) -> Option<PathBuf> {
 }
 
 /// Opens a backup and checks it before a database is created for it. The signature is checked before
-/// anything else in it is used. A backup for which no master key of this machine vouches is refused
+/// anything else in it is used. A backup that no master key of this machine has signed is refused
 /// unless `accept_unauthenticated` is set.
 ///
 /// # Errors
 /// [`Error::BackupKeyMissing`], [`Error::BackupKeyWrong`], [`Error::BackupKeyMalformed`],
-/// [`Error::BackupNotSigned`], [`Error::BackupVouchesForItself`], [`Error::BackupTooNew`], or the backup is incomplete or changed.
+/// [`Error::BackupNotSigned`], [`Error::BackupVouchesForItself`], [`Error::BackupTooNew`], or the backup is
+/// incomplete or changed.
 pub fn open_backup(
     dir: &Path,
     keys: &RestoreKeys<'_>,
@@ -100,7 +101,7 @@ pub fn open_backup(
             false => Error::BackupNotSigned(dir.to_owned()),
         });
     }
-    let migrations = migrations::unknown(&backup.manifest.migrations);
+    let migrations = MigrationList::own().unknown(&backup.manifest.migrations);
     if !migrations.is_empty() {
         let muster = backup.manifest.muster;
         return Err(Error::BackupTooNew { migrations, muster });
@@ -124,7 +125,7 @@ pub async fn restore(
     if let Some(IncludedKey { keyring, id, target }) = &checked.included_key {
         keyring.save(target, *id)?;
     }
-    let migrated = schema::migrate(admin).await?.len();
+    let migrated = schema::migrate_all(admin).await?.applied.len();
     let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
     let CheckedBackup { backup, is_authenticated, .. } = checked;
     backup::audit_restore(&admin.pool, backup, *is_authenticated, admin.audit_context()).await?;
@@ -146,9 +147,11 @@ pub async fn move_to(
         return Err(Error::SchemaNotCurrent);
     }
     secrets::verify(admin).await?;
-    let usable = pool::check_usable(&target.connect_options(), connect_timeout).await;
+    let usable = pool::check_usable(target, connect_timeout).await;
     usable.map_err(Error::TargetUnreachable)?;
-    migrations::run(target).await.map_err(Error::TargetSchema)?;
+    let AdminContext { migrations, lock_waits, .. } = admin;
+    let migrated = migrations::run(target, migrations, MigrationScope::All, *lock_waits).await;
+    migrated.map_err(Error::TargetSchema)?;
     Ok(backup::transfer(&admin.pool, target, admin.audit_context()).await?)
 }
 
@@ -182,6 +185,7 @@ impl RestoreKeys<'_> {
         if let (Some(path), Some(key_file)) = (&included, self.key_file)
             && !key_file.exists()
         {
+            backup.check_key()?;
             let keyring =
                 Keyring::new(None, Some(KeyFile { path: path.clone(), create: false }), None);
             keyring.load()?;

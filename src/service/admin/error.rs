@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{AppId, Buin, Permission};
+use crate::domain::{App, AppId, Buin, ConsumerName, Permission};
 use crate::keyring::KeyringError;
 use crate::postgres::backup::DumpError;
 use crate::repository;
@@ -67,6 +67,12 @@ pub enum Error {
     /// A worker is sending the callback, so it cannot be replayed.
     #[error("the callback is being sent right now")]
     CallbackInFlight,
+    /// The app has no consumer of this name.
+    #[error("there is no consumer {0}")]
+    ConsumerNotFound(ConsumerName),
+    /// A cursor belongs to another history of the database.
+    #[error("the cursor belongs to another history of the database")]
+    CursorExpired,
     /// The tables do not belong to this version of Muster, and no migration changes that.
     #[error("the schema was not made by this version of Muster")]
     ForeignSchema,
@@ -168,6 +174,19 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Database(repository::Error),
+}
+
+impl Error {
+    /// Refuses an archived app.
+    ///
+    /// # Errors
+    /// [`Error::AppArchived`].
+    pub fn if_archived(is_archived: bool, app: &App) -> Result<(), Self> {
+        match is_archived {
+            true => Err(Self::AppArchived { buin: app.buin, app_id: app.app_id.clone() }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl From<repository::Error> for Error {

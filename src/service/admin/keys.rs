@@ -77,11 +77,9 @@ pub async fn create(
 ) -> Result<Uncommitted<CreatedApiKey>, Error> {
     let audit = admin.audit_context();
     let stored = apps::find(&admin.pool, &admin.keyring, buin, app_id).await?;
-    if stored.archived {
-        return Err(Error::AppArchived { buin, app_id: app_id.clone() });
-    }
+    Error::if_archived(stored.archived, &stored.app)?;
     let mut own = limits.permissions.iter().flatten();
-    if let Some(lacking) = own.find(|one| !stored.app.permissions.contains(**one)) {
+    if let Some(lacking) = own.find(|permission| !stored.app.permissions.contains(**permission)) {
         return Err(Error::PermissionOfNoApp(*lacking));
     }
     if let Some(expires_at) = limits.expires_at.filter(|expires_at| *expires_at <= audit.at) {
@@ -143,7 +141,7 @@ pub async fn expiring(admin: &AdminContext) -> Result<Vec<ApiKeySummary>, Error>
     Ok(keys.map(ApiKeySummary::from).collect())
 }
 
-/// Revokes a key permanently. The servers reject the key when this returns. `id_or_key` is the id
+/// Revokes a key permanently. The servers refuse the key when this returns. `id_or_key` is the id
 /// of the key, or the key itself.
 ///
 /// # Errors

@@ -11,10 +11,12 @@ pub mod audit;
 pub mod callbacks;
 pub mod copies;
 pub mod diagnosis;
+pub mod feed;
 pub mod first_app;
 pub mod keys;
 pub mod removal;
 pub mod schema;
+pub mod schema_plan;
 pub mod secrets;
 
 mod backlog;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{AdminContext, Error};
 use crate::repository::app_notifications;
+use crate::telemetry::cause_chain;
 use crate::wire::MasterKeyId;
 
 /// The maximum time that a use case waits for the servers.
@@ -19,7 +20,7 @@ pub(super) async fn announce(admin: &AdminContext) {
             "changed, but not every running server has confirmed it: it takes effect there within seconds"
         ),
         Err(error) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = %cause_chain(&error),
             "changed, but it is unknown whether the running servers know of it"
         ),
     }

@@ -11,7 +11,8 @@ use crate::wire::AesKey;
 /// disabled first, so that no server accepts a change of it meanwhile.
 ///
 /// # Errors
-/// [`Error::AppNotFound`]; [`Error::AppInHistory`]: the app is unchanged, or disabled if it changed a
+/// [`Error::AppNotFound`]; [`Error::AppArchived`], if a history names the archived app;
+/// [`Error::AppInHistory`]: the app is unchanged, or disabled if it changed a
 /// session at the last moment; or the database fails.
 pub async fn delete(
     admin: &AdminContext,
@@ -20,6 +21,7 @@ pub async fn delete(
 ) -> Result<RegisteredApp, Error> {
     let found = apps::find(admin, buin, app_id).await?;
     if repository::is_in_history(&admin.pool, buin, app_id).await? {
+        Error::if_archived(found.archived, &found.app)?;
         return Err(Error::AppInHistory { buin, app_id: app_id.clone() });
     }
     if !found.app.disabled {
@@ -45,7 +47,7 @@ pub async fn archive(
         stored.archived = true;
         stored.app.disabled = true;
         stored.app.callback = None;
-        // Nobody knows this key.
+        // No client has this new key, so the old one is useless.
         stored.aes_key = AesKey::generate();
         stored.previous = None;
     };

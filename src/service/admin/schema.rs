@@ -3,17 +3,24 @@
 use chrono::{DateTime, Utc};
 
 use super::{AdminContext, Error};
-use crate::repository::migrations::{self, Migration, SchemaStatus};
-use crate::repository::{self, feed, key_rotation};
+use crate::repository::migrations::{self, Migration, MigrationKind, MigrationScope, SchemaStatus};
+use crate::repository::{self, key_rotation};
 
 /// The schema of a database, compared with this version of Muster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
     /// The schema is current.
     Current,
+    /// The number of pending migrations that only remove unused parts. This version can use the
+    /// database.
+    ContractsPending(usize),
+    /// A newer version of Muster has only added to the schema, by these migrations. This version can
+    /// use the database.
+    Extended(Vec<i64>),
     /// The number of pending migrations.
     Pending(usize),
-    /// A newer version of Muster applied these migrations.
+    /// A newer version of Muster applied these migrations, after which this one cannot use the
+    /// database.
     Newer(Vec<i64>),
     /// A migration that did not finish, or was applied with another text.
     Broken(i64),
@@ -26,8 +33,19 @@ pub struct SchemaStep {
     pub version: i64,
     /// The subject.
     pub description: String,
+    /// `expand` or `contract`; `None` if it was made before the first release.
+    pub kind: Option<&'static str>,
     /// The time at which it was applied; `None` if it is pending.
     pub applied_at: Option<DateTime<Utc>>,
+}
+
+/// The result of [`migrate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaChanges {
+    /// The applied migrations.
+    pub applied: Vec<SchemaStep>,
+    /// Whether the database was copied from another PostgreSQL, and its sequences were repaired.
+    pub is_repaired: bool,
 }
 
 /// Compares the schema with this version of Muster.
@@ -35,7 +53,8 @@ pub struct SchemaStep {
 /// # Errors
 /// [`Error::Unreachable`].
 pub async fn state(admin: &AdminContext) -> Result<SchemaState, Error> {
-    let status = migrations::status(&admin.pool).await.map_err(Error::Unreachable)?;
+    let status =
+        migrations::status(&admin.pool, &admin.migrations).await.map_err(Error::Unreachable)?;
     Ok(status.into())
 }
 
@@ -44,31 +63,49 @@ pub async fn state(admin: &AdminContext) -> Result<SchemaState, Error> {
 /// # Errors
 /// The database fails.
 pub async fn list(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
-    let steps = migrations::list(&admin.pool).await?;
+    let steps = migrations::list(&admin.pool, &admin.migrations).await?;
     Ok(steps.into_iter().map(SchemaStep::from).collect())
 }
 
-/// Applies the pending migrations, and seals the secrets if no master key is active yet. Returns
-/// the applied migrations. Nothing is changed if the active master key is missing. A database that
-/// was copied from another PostgreSQL is repaired.
+/// Applies the pending migrations but the contracts, which wait for [`migrate_all`] if the database has
+/// tables, and seals the secrets if no master key is active yet. Nothing is
+/// changed if the active master key is missing. A database that was copied from another PostgreSQL is
+/// repaired.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Migration`], [`Error::MasterKeyMissing`], or the keyring or the
 /// database fails.
-pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
-    let applied = apply(admin).await?;
-    if migrations::repair_copy(&admin.pool).await? {
-        tracing::warn!(
-            "the database is a copy from another PostgreSQL: its transaction ids and sequences were \
-             repaired"
-        );
-    }
-    Ok(applied)
+pub async fn migrate(admin: &AdminContext) -> Result<SchemaChanges, Error> {
+    migrate_within(admin, MigrationScope::WithoutContracts).await
 }
 
-async fn apply(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
+/// Like [`migrate`], with the contracts. Programs of the previous release cannot use the database
+/// afterwards.
+///
+/// # Errors
+/// Those of [`migrate`].
+pub async fn migrate_all(admin: &AdminContext) -> Result<SchemaChanges, Error> {
+    migrate_within(admin, MigrationScope::All).await
+}
+
+async fn migrate_within(
+    admin: &AdminContext,
+    scope: MigrationScope,
+) -> Result<SchemaChanges, Error> {
+    let applied = apply(admin, scope).await?;
+    let is_repaired = migrations::repair_copy(&admin.pool).await?;
+    if is_repaired {
+        tracing::warn!(
+            "the database is a copy from another PostgreSQL: its sequences were repaired"
+        );
+    }
+    Ok(SchemaChanges { applied, is_repaired })
+}
+
+async fn apply(admin: &AdminContext, scope: MigrationScope) -> Result<Vec<SchemaStep>, Error> {
     admin.keyring.load()?;
-    let applied = migrations::run(&admin.pool).await?;
+    let AdminContext { pool, migrations, lock_waits, .. } = admin;
+    let applied = migrations::run(pool, migrations, scope, *lock_waits).await?;
     for migration in &applied {
         tracing::info!(version = migration.version, "migrated: {}", migration.description);
     }
@@ -93,40 +130,18 @@ pub async fn prepare(admin: &AdminContext, may_migrate: bool) -> Result<(), Erro
     if let SchemaState::Pending(pending) = state(admin).await? {
         return Err(Error::MigrationsPending(pending));
     }
-    apply(admin).await?;
-    warn_of_copy(admin).await
-}
-
-/// Warns of a database that was copied from another PostgreSQL and may not be repaired. The schema
-/// must be current.
-///
-/// # Errors
-/// The database fails.
-pub async fn warn_of_copy(admin: &AdminContext) -> Result<(), Error> {
-    if has_future_events(admin).await? {
-        tracing::warn!(
-            "the database is a copy from another PostgreSQL: the cache is not used, and lists may \
-             omit sessions, until `muster migrate` gives its events new transaction ids"
-        );
-    }
+    apply(admin, MigrationScope::WithoutContracts).await?;
     Ok(())
 }
 
-/// Whether the database was copied from another PostgreSQL in a way that keeps transaction ids. The
-/// schema must be current.
-///
-/// # Errors
-/// The database fails.
-pub async fn has_future_events(admin: &AdminContext) -> Result<bool, Error> {
-    let mut connection = admin.pool.acquire().await.map_err(repository::Error::from)?;
-    Ok(feed::has_future_events(&mut connection).await?)
-}
-
-/// Rejects a schema that a migration cannot make current.
+/// Rejects a schema that a migration cannot make current, also one that a newer version has extended: a
+/// copy would lack its additions.
 pub(super) async fn require_known(admin: &AdminContext) -> Result<(), Error> {
     match state(admin).await? {
-        SchemaState::Current | SchemaState::Pending(_) => Ok(()),
-        SchemaState::Newer(_) | SchemaState::Broken(_) => Err(Error::ForeignSchema),
+        SchemaState::Current | SchemaState::ContractsPending(_) | SchemaState::Pending(_) => Ok(()),
+        SchemaState::Extended(_) | SchemaState::Newer(_) | SchemaState::Broken(_) => {
+            Err(Error::ForeignSchema)
+        }
     }
 }
 
@@ -142,6 +157,8 @@ impl From<SchemaStatus> for SchemaState {
     fn from(status: SchemaStatus) -> Self {
         match status {
             SchemaStatus::Current => Self::Current,
+            SchemaStatus::ContractsPending(pending) => Self::ContractsPending(pending.len()),
+            SchemaStatus::Extended(found) => Self::Extended(found),
             SchemaStatus::Pending(pending) => Self::Pending(pending.len()),
             SchemaStatus::Newer(found) => Self::Newer(found),
             SchemaStatus::Dirty(version) | SchemaStatus::ChecksumMismatch(version) => {
@@ -152,7 +169,8 @@ impl From<SchemaStatus> for SchemaState {
 }
 
 impl From<Migration> for SchemaStep {
-    fn from(Migration { version, description, applied_at }: Migration) -> Self {
-        Self { version, description, applied_at }
+    fn from(migration: Migration) -> Self {
+        let Migration { version, description, kind, applied_at } = migration;
+        Self { version, description, kind: kind.map(MigrationKind::as_str), applied_at }
     }
 }

@@ -1,5 +1,5 @@
-//! A change with a new secret. The caller shows the secret before the commit, so that no secret is
-//! valid that nobody has seen.
+//! A change with a new secret. The caller shows the secret before the commit, so that no secret
+//! is valid before the operator has seen it.
 
 use super::{AdminContext, Error, backlog, propagation};
 use crate::domain::App;
@@ -13,7 +13,7 @@ pub struct Uncommitted<T> {
     next: AfterCommit,
 }
 
-/// What must follow the commit.
+/// The work that must follow the commit.
 pub(super) enum AfterCommit {
     /// Servers learn of the change by themselves.
     Nothing,

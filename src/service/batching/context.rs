@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::commands::SessionAffinity;
@@ -11,9 +12,11 @@ use crate::clock::Clock;
 use crate::domain::Rules;
 use crate::metrics::Metrics;
 use crate::repository::Pool;
-use crate::repository::dedicated_connection::DedicatedConnection;
-use crate::repository::pool::PoolLimits;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::pool::PoolLimits;
 use crate::service::comparison_slots::ComparisonSlots;
+use crate::service::feed::hub::{FeedHub, StreamLimits};
+use crate::service::feed::{ConsumerWaits, WrittenChange};
 use crate::service::pool_admission::PoolAdmission;
 use crate::service::session_cache::{CacheOptions, SessionCache};
 use crate::service::{Caller, ChangeNotifier};
@@ -33,6 +36,8 @@ pub struct SessionOptions {
     pub max_batch: usize,
     /// The cache of sessions.
     pub cache: CacheOptions,
+    /// The limits of streams and of requests that wait for changes.
+    pub streams: StreamLimits,
 }
 
 /// The state that the batchers of all threads share.
@@ -43,11 +48,16 @@ pub(in crate::service) struct Context {
     pub(in crate::service) clock: Clock,
     pub(in crate::service) cache: SessionCache,
     pub(in crate::service) change_notifier: Arc<ChangeNotifier>,
+    /// Wakes the sequencer when a statement of this server has written changes.
+    pub(in crate::service) change_written: Notify,
+    /// Gives new changes to streams and waiting requests.
+    pub(in crate::service) feed_hub: Arc<FeedHub>,
     pub(in crate::service) metrics: Arc<Metrics>,
     pub(super) max_batch: usize,
     pub(super) max_queued: usize,
     pub(in crate::service) pool_admission: PoolAdmission,
-    pub(in crate::service) comparison_slots: Arc<ComparisonSlots>,
+    pub(in crate::service) comparison_slots: ComparisonSlots,
+    pub(in crate::service) consumer_waits: ConsumerWaits,
     pub(in crate::service) affinity: Arc<SessionAffinity>,
     /// The number of further threads that asked for their own queues.
     pub(super) threads: AtomicUsize,
@@ -71,11 +81,14 @@ impl Context {
             clock,
             cache: SessionCache::new(options.cache, metrics.clone()),
             change_notifier: Arc::default(),
+            change_written: Notify::new(),
+            feed_hub: Arc::new(FeedHub::new(options.streams, metrics.clone())),
             metrics,
             max_batch: options.max_batch.max(1),
             max_queued,
             request_timeout: options.request_timeout,
-            comparison_slots: Arc::default(),
+            comparison_slots: ComparisonSlots::default(),
+            consumer_waits: ConsumerWaits::default(),
             affinity: SessionAffinity::new(),
             threads: AtomicUsize::new(0),
         })
@@ -84,6 +97,13 @@ impl Context {
     /// A connection for the statements of one batcher. It connects on first use.
     pub(super) fn dedicated_connection(&self) -> DedicatedConnection {
         DedicatedConnection::new(&self.pool, self.limits, self.metrics.clone())
+    }
+
+    /// Reports the changes of a statement to the feed.
+    pub(super) fn note_written<'a>(&self, changes: impl Iterator<Item = WrittenChange<'a>>) {
+        // The sequencer wakes the reader of the hub, which needs the roles then.
+        self.feed_hub.note_written(changes);
+        self.change_written.notify_one();
     }
 
     /// The deadline for the start of the caller's next statement. It leaves time to send the
@@ -99,7 +119,7 @@ impl Context {
     /// A context that never connects to a database.
     pub(super) fn for_tests() -> Arc<Self> {
         use crate::domain::RemovePolicy;
-        use crate::repository::pool;
+        use crate::repository::connections::pool;
 
         let second = std::time::Duration::from_secs(1);
         let options = SessionOptions {
@@ -118,6 +138,7 @@ impl Context {
             max_queued: 64,
             max_batch: 64,
             cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: second },
+            streams: StreamLimits { max_per_app: 1, max_per_enterprise: 1 },
         };
         let pool = pool::unused(options.limits);
         Self::new(pool, Clock::system(), options, Arc::default())

@@ -11,9 +11,10 @@ use super::context::Context;
 use super::{queue, waiters};
 use crate::metrics::StatementStats;
 use crate::repository;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions::{self, NewSessionRecord, Provenance};
 use crate::service::CachedSession;
+use crate::service::feed::WrittenChange;
 use crate::telemetry::trace_statement;
 
 /// Executes creates.
@@ -62,12 +63,19 @@ impl Executor for CreateExecutor {
         let (creations, fixed_time) = (&*creations, context.clock.fixed_time());
         // Pinned here: the future is large, and each wrapper would move it.
         let inserting = pin!(dedicated.run(connection, |mut connection| async move {
-            let inserted = sessions::insert(&mut connection, creations, fixed_time).await;
+            let inserted = sessions::insert(&mut *connection, creations, fixed_time).await;
             (connection, inserted)
         }));
         let counted = metrics.measure(creations.len(), inserting);
         let traces = queue::traces(&*batch);
-        trace_statement("sessions.insert", creations.len(), &traces, counted).await.map(Some)
+        let inserted =
+            trace_statement("sessions.insert", creations.len(), &traces, counted).await?;
+        context.note_written(batch.iter().map(|pending| WrittenChange {
+            after: &pending.command.session,
+            former_owner: None,
+            removed: &[],
+        }));
+        Ok(Some(inserted))
     }
 
     fn reply(

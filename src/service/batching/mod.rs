@@ -19,7 +19,7 @@
 //!   has a batcher with its own connection ([`batcher`]).
 //! - The three batchers run the same loop. They differ in their [`batcher::Executor`]:
 //!   [`create_batcher`], [`read_batcher`], [`update_batcher`].
-//! - Each command has a deadline. A command that would wait past its deadline is rejected when it
+//! - Each command has a deadline. A command that would wait past its deadline is refused when it
 //!   is submitted ([`wait_estimator`]). A command whose deadline passes in the queue is answered
 //!   without being executed ([`waiters`]).
 //! - A statement that fails, fails for all its commands. If one command may be the cause, the batch

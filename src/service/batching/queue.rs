@@ -1,6 +1,6 @@
 //! A queue whose receiver takes all queued commands at once and answers each.
 //!
-//! A command that would wait past its deadline is rejected when it is submitted. Otherwise the
+//! A command that would wait past its deadline is refused when it is submitted. Otherwise the
 //! queue of an overloaded server would fill with commands whose callers have given up.
 //!
 //! Each enterprise may have [`batch_channel`]'s `max_queued` commands in the queue. If more commands
@@ -24,6 +24,7 @@ use crate::telemetry::Trace;
 /// The number of batches with one command in a row after which the receiver no longer yields for
 /// more commands.
 const MAX_SINGLES: u32 = 3;
+
 /// A command that can be batched.
 pub(in crate::service) trait BatchItem {
     /// The estimated number of rows that the command writes; 1 if unknown.
@@ -64,7 +65,8 @@ pub(super) struct Pending<C, O> {
 pub(super) struct ReplySender<O>(oneshot::Sender<Result<O, Error>>);
 
 /// A queue of up to `max_queued` commands of each enterprise, and of four times as many of all. They
-/// are received in batches of up to `max_batch`. A batch is cut off after `cutoff`. `metrics` counts queued and rejected commands.
+/// are received in batches of up to `max_batch`. A batch is cut off after `cutoff`. `metrics` counts queued
+/// and refused commands.
 pub(super) fn batch_channel<C, O>(
     max_queued: usize,
     max_batch: usize,
@@ -118,8 +120,8 @@ impl<C: BatchItem, O> BatchSender<C, O> {
     ///
     /// # Errors
     /// [`Error::Overloaded`] at once if the enterprise has too many queued commands or the estimated
-    /// wait exceeds the deadline; [`Error::Unavailable`] if the deadline passes. Nothing was done in both cases.
-    /// Otherwise the error of the statement.
+    /// wait exceeds the deadline; [`Error::Unavailable`] if the deadline passes. Nothing was done in both
+    /// cases. Otherwise the error of the statement.
     pub(in crate::service) async fn submit(
         &self,
         command: C,

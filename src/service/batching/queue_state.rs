@@ -58,7 +58,7 @@ impl QueueState {
 
     /// Whether the queue has no room for a command of an enterprise.
     pub(super) fn is_full(&self, buin: Buin) -> bool {
-        self.counts.of(buin) >= self.max_queued || self.total() >= self.max_total()
+        self.counts.count_of(buin) >= self.max_queued || self.total() >= self.max_total()
     }
 
     /// The estimated wait of a command of an enterprise.

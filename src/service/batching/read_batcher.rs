@@ -13,7 +13,7 @@ use super::session_reader::{ReadResults, read, read_error};
 use crate::domain::SessionId;
 use crate::metrics::StatementStats;
 use crate::repository;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 use crate::service::CachedSession;
 
 /// Executes reads.

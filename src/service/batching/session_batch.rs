@@ -15,6 +15,7 @@ use super::queue;
 use super::waiters::Waiters;
 use crate::domain::{Change, RuleViolation, SessionId};
 use crate::repository::sessions::{ChangeSet, Provenance, VersionedChange};
+use crate::service::feed::WrittenChange;
 use crate::service::session_cache::{FillToken, SessionCache};
 use crate::service::{CachedSession, Error};
 use crate::telemetry::Trace;
@@ -163,7 +164,7 @@ impl SessionBatch {
 
     /// Whether any command changes the session.
     pub(super) fn has_changes(&self) -> bool {
-        self.decisions.iter().any(|decision| matches!(decision, Decision::Change(_)))
+        self.decisions.iter().any(|decision| decision.change().is_some())
     }
 
     /// The session before the commands, if it exists.
@@ -184,7 +185,8 @@ impl SessionBatch {
         }
         let base = base.session().map(|session| &***session);
         for pending in commands {
-            let current = decisions.iter().rev().find_map(Decision::after).or(base);
+            let last = decisions.iter().rev().find_map(Decision::change);
+            let current = last.map(|change| &change.after).or(base);
             let decision =
                 match current.filter(|session| session.buin == pending.command.app.app.buin) {
                     None => Decision::SessionNotFound,
@@ -196,7 +198,7 @@ impl SessionBatch {
                         ) {
                             Ok(Some(change)) => Decision::Change(Box::new(change)),
                             Ok(None) => Decision::Unchanged,
-                            Err(refusal) => Decision::Rejected(refusal),
+                            Err(violation) => Decision::Rejected(violation),
                         }
                     }
                 };
@@ -211,21 +213,28 @@ impl SessionBatch {
             .decisions
             .iter()
             .zip(&self.commands)
-            .filter_map(|(decision, pending)| match decision {
-                Decision::Change(change) => Some(VersionedChange {
-                    change,
-                    provenance: Provenance {
-                        app_id: &pending.command.app.app.app_id,
-                        operator: &pending.command.request.operator,
-                        reason: pending.command.request.reason.as_ref(),
-                        key: pending.command.key.as_ref(),
-                        trace: pending.trace.as_ref(),
-                    },
-                }),
-                _ => None,
+            .filter_map(|(decision, pending)| {
+                let provenance = Provenance {
+                    app_id: &pending.command.app.app.app_id,
+                    operator: &pending.command.request.operator,
+                    reason: pending.command.request.reason.as_ref(),
+                    key: pending.command.key.as_ref(),
+                    trace: pending.trace.as_ref(),
+                };
+                decision.change().map(|change| VersionedChange { change, provenance })
             })
             .collect();
         (!steps.is_empty()).then_some(ChangeSet { before: base, steps })
+    }
+
+    /// The changes, after they were written.
+    pub(super) fn written_changes(&self) -> impl Iterator<Item = WrittenChange<'_>> {
+        let mut owner = self.base().map(|base| &base.owner);
+        let changes = self.decisions.iter().filter_map(Decision::change);
+        changes.map(move |Change { after, changes, .. }| {
+            let former_owner = owner.replace(&after.owner);
+            WrittenChange { after, former_owner, removed: &changes.removed }
+        })
     }
 
     /// Sends the outcomes to the callers after the write; `at` is the time that the statement gave
@@ -252,7 +261,7 @@ impl SessionBatch {
                     Some(session) => Ok(UpdateOutcome::Unchanged(session.clone())),
                     None => Err(Error::SessionNotFound),
                 },
-                Decision::Rejected(refusal) => Err(refusal.into()),
+                Decision::Rejected(violation) => Err(violation.into()),
                 Decision::SessionNotFound => Err(Error::SessionNotFound),
                 Decision::LoadFailed(error) => Err(error),
             });
@@ -281,9 +290,9 @@ impl SessionBatch {
 }
 
 impl Decision {
-    fn after(&self) -> Option<&crate::domain::Session> {
+    fn change(&self) -> Option<&Change> {
         match self {
-            Self::Change(change) => Some(&change.after),
+            Self::Change(change) => Some(change),
             _ => None,
         }
     }

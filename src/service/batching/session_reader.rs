@@ -8,7 +8,7 @@ use super::context::Context;
 use super::waiters::{self, Waiters};
 use crate::domain::{Session, SessionId};
 use crate::repository;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::session_cache::FillToken;
 use crate::service::{CachedSession, Error};
@@ -79,7 +79,7 @@ async fn find(
     let Some(connection) = connection else { return Ok(Vec::new()) };
     // Pinned here: the future is large, and each wrapper would move it.
     let finding = pin!(dedicated.run(connection, |mut connection| async move {
-        let found = sessions::find(&mut connection, ids).await;
+        let found = sessions::find(&mut *connection, ids).await;
         (connection, found)
     }));
     let counted = context.metrics.reads.measure(ids.len(), finding);

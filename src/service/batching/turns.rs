@@ -30,15 +30,16 @@ impl QueuedCounts {
     }
 
     /// The number of commands of an enterprise.
-    pub(super) fn of(&self, buin: Buin) -> usize {
+    pub(super) fn count_of(&self, buin: Buin) -> usize {
         self.group(buin).load(Ordering::Relaxed)
     }
 
     /// The number of commands whose turn comes before that of a new command of an enterprise.
     pub(super) fn ahead_of(&self, buin: Buin) -> usize {
-        let turns = self.of(buin) + 1;
+        let turns = self.count_of(buin) + 1;
         let ahead = self.0.iter().map(|count| count.load(Ordering::Relaxed).min(turns));
-        // Of its own enterprise, all commands come before, and these are fewer than the turns.
+        // All queued commands of the enterprise itself come before a new one. Their number is less than
+        // `turns`, so `min` does not shorten it.
         ahead.sum()
     }
 
@@ -103,7 +104,7 @@ mod tests {
             turns.push(buin(number), item);
         }
         let mut taken: Vec<_> = std::iter::from_fn(|| turns.pop()).take(4).collect();
-        // An enterprise that comes back is last.
+        // An enterprise whose queue became empty is the last one when it queues an item again.
         turns.push(buin(3), "g");
         taken.extend(std::iter::from_fn(|| turns.pop()));
         assert_eq!(taken, ["a", "d", "e", "b", "f", "c", "g"]);
@@ -122,6 +123,6 @@ mod tests {
         assert_eq!(counts.ahead_of(buin(2)), 3 + 4 + 1);
         assert_eq!(counts.ahead_of(buin(1)), 1_000 + 3 + 1);
         counts.remove(buin(3));
-        assert_eq!((counts.ahead_of(buin(2)), counts.of(buin(3))), (7, 0));
+        assert_eq!((counts.ahead_of(buin(2)), counts.count_of(buin(3))), (7, 0));
     }
 }

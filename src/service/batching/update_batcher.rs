@@ -22,7 +22,7 @@ use super::{session_reader, waiters};
 use crate::domain::SessionId;
 use crate::metrics::StatementStats;
 use crate::repository;
-use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::Error;
 use crate::telemetry::trace_statement;
@@ -186,11 +186,29 @@ async fn write(
     let (decided, fixed_time) = (&*decided, context.clock.fixed_time());
     // Pinned here: the future is large, and each wrapper would move it.
     let updating = pin!(dedicated.run(connection, |mut connection| async move {
-        let written = sessions::update_if_version(&mut connection, decided, fixed_time).await;
+        let written = sessions::update_if_version(&mut *connection, decided, fixed_time).await;
         (connection, written)
     }));
     let counted = context.metrics.updates.measure(decided.len(), updating);
-    trace_statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
+    let done =
+        trace_statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted)
+            .await;
+    report_written(context, groups, &done);
+    done
+}
+
+/// Reports the changes to the feed if the statement has written any.
+fn report_written(
+    context: &Context,
+    groups: &[SessionBatch],
+    done: &Result<Written, repository::Error>,
+) {
+    let Ok(written) = done else { return };
+    if !written.is_empty() {
+        let is_written = |group: &&SessionBatch| written.iter().any(|(id, _)| *id == group.id);
+        let written = groups.iter().filter(is_written);
+        context.note_written(written.flat_map(SessionBatch::written_changes));
+    }
 }
 
 /// Like [`write`], but locks the sessions, so that no other server can change them.
@@ -220,6 +238,7 @@ async fn write_locked(
         });
     let counted = context.metrics.updates.measure(ids.len(), working);
     let done = trace_statement("sessions.update_locked", ids.len(), &traces, counted).await;
+    report_written(context, groups, &done);
     if done.is_ok() {
         for group in &*groups {
             if let Some(session) = group.base() {

@@ -10,8 +10,8 @@ use std::pin::pin;
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::StatementStats;
-use crate::repository::dedicated_connection::DedicatedConnection;
-use crate::repository::{self, Connection};
+use crate::repository::connections::dedicated_connection::DedicatedConnection;
+use crate::repository::{self, ServerConnection};
 use crate::service::Error;
 
 /// Commands that wait for the same statement.
@@ -82,13 +82,20 @@ pub(super) async fn acquire_for(
     dedicated: &mut DedicatedConnection,
     waiters: &mut impl Waiters,
     metrics: &StatementStats,
-) -> Result<Option<Connection>, repository::Error> {
+) -> Result<Option<ServerConnection>, repository::Error> {
     expire(waiters, Instant::now(), metrics);
     let Some(last) = waiters.deadlines().max() else { return Ok(None) };
-    match dedicated.try_take() {
+    match dedicated.try_acquire() {
         Some(connection) => Ok(Some(connection)),
         // Boxed: the future is large and seldom needed.
-        None => Box::pin(await_for(dedicated.ensure_open(last), waiters, metrics)).await,
+        None => {
+            let opening = await_for(dedicated.ensure_open(last), waiters, metrics);
+            let mut opened = Box::pin(opening).await?;
+            if let Some(connection) = &mut opened {
+                connection.begin_statement();
+            }
+            Ok(opened)
+        }
     }
 }
 

@@ -11,7 +11,18 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::domain::{Account, SessionFilter, SessionId, Sort, SortKey, State, TitlePart};
-use crate::repository::sessions::{MemberSeekKey, ReadSnapshot, SeekKey, TimeSeekKey};
+use crate::repository::sessions::{MemberSeekKey, SeekKey};
+use crate::service::cursor_bytes::split_bytes;
+
+/// The maximum length of a cursor, in characters.
+pub(super) const MAX_BYTES: usize = 128;
+/// The first byte of a cursor: its format.
+const FORMAT: u8 = 1;
+/// The first byte of a cursor that ends with the time up to which the list is complete.
+const FORMAT_WITH_TIME: u8 = 2;
+/// The first byte of a cursor of a list by change. It ends with the time of the change and the time
+/// up to which the list is complete.
+const FORMAT_BY_CHANGE: u8 = 3;
 
 /// The reason why a cursor is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,15 +34,6 @@ pub enum InvalidCursor {
     #[error("belongs to another list: filters and sort must stay the same on every page")]
     QueryMismatch,
 }
-
-/// The maximum length of a cursor, in characters. With the filters it fits into 8,192 bytes of path
-/// and query, the default of `limits.max_uri_bytes`. A cursor of a list sorted by change holds the
-/// numbers of the transactions that were writing, with room for about 400.
-pub(super) const MAX_BYTES: usize = 6 * 1024;
-/// The first byte of a cursor: its format.
-const FORMAT: u8 = 1;
-/// The first byte of a cursor that ends with the time up to which the list is complete.
-const FORMAT_WITH_TIME: u8 = 2;
 
 /// A digest of the parameters that must be the same on all pages of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,19 +77,17 @@ impl QueryFingerprint {
 
 /// Encodes a position in a list of sessions.
 pub(super) fn encode(fingerprint: &QueryFingerprint, seek_key: &SeekKey) -> String {
-    let mut bytes = seek_key.id.uuid().as_bytes().to_vec();
-    if let Some(TimeSeekKey { at, as_of }) = &seek_key.time {
-        bytes.extend(at.timestamp_micros().to_be_bytes());
-        bytes.extend(as_of.at.timestamp_micros().to_be_bytes());
-        bytes.extend(as_of.snapshot.as_str().as_bytes());
+    let SeekKey { id, changed_at, complete_until } = seek_key;
+    let format = match (changed_at, complete_until) {
+        (Some(_), _) => FORMAT_BY_CHANGE,
+        (None, Some(_)) => FORMAT_WITH_TIME,
+        (None, None) => FORMAT,
+    };
+    let mut bytes = id.uuid().as_bytes().to_vec();
+    for time in [changed_at, complete_until].into_iter().flatten() {
+        bytes.extend(time.timestamp_micros().to_be_bytes());
     }
-    match seek_key.complete_until {
-        None => encode_raw(FORMAT, fingerprint, &bytes),
-        Some(complete_until) => {
-            bytes.extend(complete_until.timestamp_micros().to_be_bytes());
-            encode_raw(FORMAT_WITH_TIME, fingerprint, &bytes)
-        }
-    }
+    encode_raw(format, fingerprint, &bytes)
 }
 
 /// Decodes a position in a list of sessions.
@@ -97,26 +97,26 @@ pub(super) fn decode(
     text: &str,
 ) -> Result<SeekKey, InvalidCursor> {
     let (format, bytes) = decode_raw(fingerprint, text)?;
-    let (id, rest) = take_bytes(&bytes)?;
+    let (id, rest) = split_bytes(&bytes).ok_or(InvalidCursor::Malformed)?;
     let id = SessionId::new(Uuid::from_bytes(id));
-    let (time, complete_until) = match (by, format) {
-        (SortKey::CreatedAt, FORMAT) if rest.is_empty() => (None, None),
-        (SortKey::CreatedAt, FORMAT_WITH_TIME) => match take_time(rest)? {
-            (complete_until, []) => (None, Some(complete_until)),
-            _ => return Err(InvalidCursor::Malformed),
-        },
-        (SortKey::CreatedAt, _) | (SortKey::UpdatedAt, FORMAT_WITH_TIME) => {
-            return Err(InvalidCursor::Malformed);
+    let (changed_at, complete_until, rest) = match (by, format) {
+        (SortKey::CreatedAt, FORMAT) => (None, None, rest),
+        (SortKey::CreatedAt, FORMAT_WITH_TIME) => {
+            let (complete_until, rest) = split_time(rest)?;
+            (None, Some(complete_until), rest)
         }
-        (SortKey::UpdatedAt, _) => {
-            let (at, rest) = take_time(rest)?;
-            let (as_of, rest) = take_time(rest)?;
-            let snapshot = str::from_utf8(rest).map_err(|_| InvalidCursor::Malformed)?;
-            let snapshot = snapshot.parse().map_err(|_| InvalidCursor::Malformed)?;
-            (Some(TimeSeekKey { at, as_of: ReadSnapshot { at: as_of, snapshot } }), None)
+        (SortKey::UpdatedAt, FORMAT_BY_CHANGE) => {
+            let (changed_at, rest) = split_time(rest)?;
+            let (complete_until, rest) = split_time(rest)?;
+            (Some(changed_at), Some(complete_until), rest)
         }
+        // Among them is format 1 in a list by change: the cursor of an earlier release.
+        _ => return Err(InvalidCursor::Malformed),
     };
-    Ok(SeekKey { id, time, complete_until })
+    match rest {
+        [] => Ok(SeekKey { id, changed_at, complete_until }),
+        _ => Err(InvalidCursor::Malformed),
+    }
 }
 
 /// Encodes a position in a list of members.
@@ -132,8 +132,8 @@ pub(super) fn decode_member(
     text: &str,
 ) -> Result<MemberSeekKey, InvalidCursor> {
     let (format, bytes) = decode_raw(fingerprint, text)?;
-    let (joined_version, rest) = take_bytes(&bytes)?;
-    let (position, rest) = take_bytes(rest)?;
+    let (joined_version, rest) = split_bytes(&bytes).ok_or(InvalidCursor::Malformed)?;
+    let (position, rest) = split_bytes(rest).ok_or(InvalidCursor::Malformed)?;
     if !rest.is_empty() || format != FORMAT {
         return Err(InvalidCursor::Malformed);
     }
@@ -157,23 +157,18 @@ fn decode_raw(fingerprint: &QueryFingerprint, text: &str) -> Result<(u8, Vec<u8>
         return Err(InvalidCursor::Malformed);
     }
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor::Malformed)?;
-    let ([format], rest) = take_bytes(&bytes)?;
-    let (digest, position) = take_bytes(rest)?;
+    let ([format], rest) = split_bytes(&bytes).ok_or(InvalidCursor::Malformed)?;
+    let (digest, position) = split_bytes(rest).ok_or(InvalidCursor::Malformed)?;
     match format {
-        FORMAT | FORMAT_WITH_TIME if digest == fingerprint.0 => Ok((format, position.to_vec())),
-        FORMAT | FORMAT_WITH_TIME => Err(InvalidCursor::QueryMismatch),
+        FORMAT..=FORMAT_BY_CHANGE if digest == fingerprint.0 => Ok((format, position.to_vec())),
+        FORMAT..=FORMAT_BY_CHANGE => Err(InvalidCursor::QueryMismatch),
         _ => Err(InvalidCursor::Malformed),
     }
 }
 
-fn take_bytes<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), InvalidCursor> {
-    let (first, rest) = bytes.split_first_chunk().ok_or(InvalidCursor::Malformed)?;
-    Ok((*first, rest))
-}
-
 /// Reads a time that PostgreSQL can represent and that a position can have.
-fn take_time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), InvalidCursor> {
-    let (micros, rest) = take_bytes(bytes)?;
+fn split_time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), InvalidCursor> {
+    let (micros, rest) = split_bytes(bytes).ok_or(InvalidCursor::Malformed)?;
     DateTime::from_timestamp_micros(i64::from_be_bytes(micros))
         .filter(|time| (DateTime::UNIX_EPOCH..=SeekKey::LATEST).contains(time))
         .map(|time| (time, rest))
@@ -192,11 +187,9 @@ mod tests {
     fn seek_keys() -> [(Sort, SeekKey); 3] {
         let id = SessionId::new(Uuid::from_u128(7));
         let at = DateTime::from_timestamp_micros(1_718_000_000_123_456).unwrap();
-        let as_of = ReadSnapshot { at: SeekKey::LATEST, snapshot: "10:20:10,14".parse().unwrap() };
-        let time = Some(TimeSeekKey { at, as_of });
-        let by_creation = SeekKey { id, time: None, complete_until: None };
-        let since = SeekKey { complete_until: Some(at), ..by_creation.clone() };
-        let by_change = SeekKey { id, time, complete_until: None };
+        let by_creation = SeekKey { id, changed_at: None, complete_until: None };
+        let since = SeekKey { complete_until: Some(at), ..by_creation };
+        let by_change = SeekKey { id, changed_at: Some(at), complete_until: Some(SeekKey::LATEST) };
         [(BY_CREATION, by_creation), (BY_CREATION, since), (BY_CHANGE, by_change)]
     }
 
@@ -273,14 +266,18 @@ mod tests {
             bytes[0] += 1;
             assert!(bad(&URL_SAFE_NO_PAD.encode(&bytes)));
         }
+        // A list by change of an earlier release, whose order depended on transaction ids.
+        let list = QueryFingerprint::for_sessions(&SessionFilter::default(), BY_CHANGE);
+        let earlier = [[7; 16].as_slice(), &[0; 16], b"10:20:10,14"].concat();
+        let text = encode_raw(FORMAT, &list, &earlier);
+        assert_eq!(decode(&list, SortKey::UpdatedAt, &text), Err(InvalidCursor::Malformed));
         // A time that PostgreSQL cannot represent.
         let list = QueryFingerprint::for_sessions(&SessionFilter::default(), BY_CHANGE);
         for micros in [i64::MIN, -1, i64::MAX] {
             let mut key = vec![0; 16];
             key.extend(micros.to_be_bytes());
             key.extend(0_i64.to_be_bytes());
-            key.extend(b"1:1:");
-            let text = encode_raw(FORMAT, &list, &key);
+            let text = encode_raw(FORMAT_BY_CHANGE, &list, &key);
             assert_eq!(decode(&list, SortKey::UpdatedAt, &text), Err(InvalidCursor::Malformed));
         }
     }

@@ -44,11 +44,6 @@ pub struct SessionsFound {
     pub remaining: Vec<SessionId>,
 }
 
-/// The estimated size of the texts of sessions, in bytes.
-fn total_size(sessions: &[Session]) -> usize {
-    sessions.iter().map(Session::size).sum()
-}
-
 impl Sessions {
     /// A page of the sessions of the caller's enterprise that match a filter.
     ///
@@ -71,7 +66,6 @@ impl Sessions {
         };
         let pool = self.admit(caller).await?;
         let page = trace_single_statement("sessions.list", sessions::list(&pool, &request)).await?;
-        self.work_turns().take(total_size(&page.sessions)).await;
         let next = page.next.map(|key| query.cursor(&key));
         Ok(ListedSessions { items: page.sessions, next, complete_until: page.complete_until })
     }
@@ -90,7 +84,6 @@ impl Sessions {
         let finding = sessions::find_bounded(&pool, caller.app().buin, ids);
         let found = trace_single_statement("sessions.find", finding).await?;
         let BoundedSessions { sessions, remaining } = found;
-        self.work_turns().take(total_size(&sessions)).await;
         Ok(SessionsFound { sessions, remaining })
     }
 

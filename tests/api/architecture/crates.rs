@@ -52,7 +52,7 @@ const CRATES: [(&str, &str); 77] = [
     // In the pure rooms only for keys, nonces and new ids.
     ("rand", "http delivery postgres repository keyring wire domain telemetry"),
     ("reqwest", "cli delivery config telemetry"),
-    ("rustix", "cli http postgres metrics"),
+    ("rustix", "cli http postgres metrics service"),
     ("rustls", "cli http delivery"),
     ("sd_notify", "cli"),
     ("serde", "cli http service postgres repository keyring wire"),
@@ -161,7 +161,7 @@ fn misplaced_crates_are_found() {
         ("service/literal.rs", "#[serde(with = \"sqlx::json\")]\nstruct A;"),
         ("repository/mod.rs", "use sqlx::PgPool;"),
         ("postgres/mod.rs", "use sqlx::PgPool;"),
-        ("cli/database.rs", "use sqlx::postgres::PgConnectOptions;"),
+        ("cli/external_database.rs", "use sqlx::postgres::PgConnectOptions;"),
         ("cli/callbacks.rs", "use sqlx::postgres::PgConnectOptions;"),
         ("cli/app.rs", "use sqlx;"),
     ]);

@@ -55,6 +55,30 @@ fn imports_inside_http_point_down() {
     fail_on(&in_files(upward(&Tree::read("src"))));
 }
 
+#[test]
+fn session_of_a_cgi_request_reaches_its_context_in_one_place() {
+    let tree = Tree::read("src");
+    let sources = tree.sources.iter().filter(|source| source.module.starts_with(&cgi()));
+    let found: Vec<&str> = sources
+        .flat_map(|source| source.all("set_session(").map(|_| source.name.as_str()))
+        .collect();
+    assert_eq!(found, ["src/http/cgi/base_request.rs"]);
+    // The type of a response about a session has a private field, and the routes ask for the type.
+    let routes =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/cgi/mod.rs"))
+            .unwrap();
+    let about_sessions: Vec<&str> =
+        routes.lines().filter(|line| line.contains("\"/cgi/session/")).collect();
+    assert_eq!(about_sessions.len(), 3);
+    for line in about_sessions {
+        assert!(line.trim().starts_with(".service(session_endpoint("), "{line}");
+    }
+}
+
+fn cgi() -> [String; 2] {
+    ["http", "cgi"].map(str::to_owned)
+}
+
 /// Each file of the room that is not allowed its import.
 fn found(sources: &[(&str, &str)]) -> Vec<String> {
     const TARGETS: [(&str, &str); 8] = [

@@ -28,7 +28,7 @@ pub struct Import {
     pub is_module: bool,
 }
 
-/// An item, whichever path names it.
+/// An item, for all paths that name it.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub enum Item {
     /// An item of this crate: its file and its name there.

@@ -14,11 +14,19 @@ pub const PURE: [&str; 2] = ["wire", "domain"];
 const NEVER: [(&str, &str); 2] = [("cli", "repository"), ("http", "repository")];
 /// The composition root opens the pool and hands it down. Each of its files may use these paths of
 /// `repository` and `sqlx`, and no others.
-const COMPOSITION_ROOT: [(&str, &[&str]); 3] = [
-    ("src/cli/application.rs", &["repository::Pool", "repository::app_notifications"]),
+const COMPOSITION_ROOT: [(&str, &[&str]); 4] = [
     (
-        "src/cli/database.rs",
-        &["repository::Pool", "repository::pool", "sqlx::postgres::PgConnectOptions"],
+        "src/cli/application.rs",
+        &[
+            "repository::Pool",
+            "repository::app_notifications",
+            "repository::migrations::MigrationList",
+        ],
+    ),
+    ("src/cli/database.rs", &["repository::Pool", "repository::connections::pool"]),
+    (
+        "src/cli/external_database.rs",
+        &["repository::Pool", "repository::connections::pool", "sqlx::postgres::PgConnectOptions"],
     ),
     ("src/cli/callbacks.rs", &["repository::Pool"]),
 ];
@@ -240,11 +248,15 @@ fn a_path_without_a_use_declaration_is_an_import() {
 #[test]
 fn the_composition_root_uses_only_the_listed_paths() {
     let tree = Tree::planted(&[
-        ("cli/database.rs", "use crate::repository::{Pool, pool};\nfn f() { pool::connect() }"),
+        (
+            "cli/database.rs",
+            "use crate::repository::{Pool, connections::pool};\nfn f() { pool::connect() }",
+        ),
         ("cli/callbacks.rs", "use crate::repository::{Pool, apps};"),
-        ("repository/mod.rs", "mod apps;\nmod pool;\npub struct Pool;"),
+        ("repository/mod.rs", "mod apps;\nmod connections;\npub struct Pool;"),
         ("repository/apps.rs", ""),
-        ("repository/pool.rs", "pub fn connect() {}"),
+        ("repository/connections/mod.rs", "pub mod pool;"),
+        ("repository/connections/pool.rs", "pub fn connect() {}"),
     ]);
     let found: Vec<String> = in_files(upward(&tree));
     let expected =

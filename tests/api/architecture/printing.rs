@@ -49,6 +49,38 @@ fn mistakes(tree: &Tree) -> Vec<String> {
     mistakes
 }
 
+/// Errors as values of the log, which then has the texts of their causes, repetitions included.
+const RAW_ERRORS: [&str; 2] = ["as &dyn std::error::Error", "&dyn std::error::Error = "];
+
+fn raw_errors(tree: &Tree) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for source in &tree.sources {
+        for at in RAW_ERRORS.into_iter().flat_map(|word| source.all(word)) {
+            let (name, line) = (&source.name, source.line(at));
+            mistakes.push(format!("{name}:{line}: use `telemetry::cause_chain`"));
+        }
+    }
+    mistakes
+}
+
+#[test]
+fn logged_errors_have_each_cause_once() {
+    fail_on(&raw_errors(&Tree::read("src")));
+}
+
+#[test]
+fn raw_error_in_a_log_line_is_found() {
+    let tree = Tree::planted(&[
+        ("service/a.rs", "fn f() {\n    warn!(error = &error as &dyn std::error::Error, \"a\") }"),
+        ("service/b.rs", "fn f() { let error: &dyn std::error::Error = &error; }"),
+        ("service/c.rs", "fn f(error: &dyn std::error::Error) { cause_chain(error) }"),
+    ]);
+    let found = raw_errors(&tree);
+    let found: Vec<_> =
+        found.iter().filter_map(|one| one.strip_suffix(": use `telemetry::cause_chain`")).collect();
+    assert_eq!(found, ["src/service/a.rs:2", "src/service/b.rs:1"]);
+}
+
 #[test]
 fn one_file_prints() {
     fail_on(&mistakes(&Tree::read("src")));

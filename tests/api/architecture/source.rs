@@ -154,38 +154,40 @@ fn blanked(text: &str) -> String {
         }
     };
     while at < bytes.len() {
-        let rest = &bytes[at..];
-        let length = if rest.starts_with(b"//") {
-            rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
-        } else if rest.starts_with(b"/*") {
-            text[at..].find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest[0] == b'"' {
-            let length = quoted(rest);
-            if is_path(&bytes[..at], &rest[..length]) {
-                blank(at, at + 1);
-                blank(at + length - 1, at + length);
-                at += length;
-                continue;
-            }
-            length
-        } else if rest[0] == b'r' && begins_word(&bytes[..at]) {
-            raw(&text[at..]).unwrap_or(0)
-        } else if rest[0] == b'\'' {
-            // A character literal or a lifetime.
-            match text[at + 1..].chars().next() {
-                Some('\\') => text[at + 3..].find('\'').map_or(0, |end| end + 4),
-                Some(c) if text[at + 1 + c.len_utf8()..].starts_with('\'') => 2 + c.len_utf8(),
-                _ => 0,
-            }
+        let length = token(text, at);
+        if bytes[at] == b'"' && is_path(&bytes[..at], &bytes[at..at + length]) {
+            blank(at, at + 1);
+            blank(at + length - 1, at + length);
         } else {
-            0
-        };
-        if length > 0 {
             blank(at, at + length);
         }
         at += length.max(1);
     }
     String::from_utf8(out).unwrap()
+}
+
+/// The length of the comment or literal at the position; 0 if there is none.
+pub fn token(text: &str, at: usize) -> usize {
+    let bytes = text.as_bytes();
+    let rest = &bytes[at..];
+    if rest.starts_with(b"//") {
+        rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
+    } else if rest.starts_with(b"/*") {
+        text[at..].find("*/").map_or(rest.len(), |end| end + 2)
+    } else if rest[0] == b'"' {
+        quoted(rest)
+    } else if rest[0] == b'r' && begins_word(&bytes[..at]) {
+        raw(&text[at..]).unwrap_or(0)
+    } else if rest[0] == b'\'' {
+        // A character literal or a lifetime.
+        match text[at + 1..].chars().next() {
+            Some('\\') => text[at + 3..].find('\'').map_or(0, |end| end + 4),
+            Some(c) if text[at + 1 + c.len_utf8()..].starts_with('\'') => 2 + c.len_utf8(),
+            _ => 0,
+        }
+    } else {
+        0
+    }
 }
 
 /// Whether a literal is a path of two names or more, and stands after `=`.

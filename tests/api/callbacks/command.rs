@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use super::description;
 use super::process::{Home, Server, wait_for};
 use super::receiver::{Receiver, reply_with};
-use crate::harness::process::WAIT_TIMEOUT;
+use crate::harness::process::{WAIT_TIMEOUT, plain_http};
 
 async fn post(server: &Server, home: &Home, path: &str, body: &Value) -> Value {
     let url = format!("{}/cgi/session/{path}?accessToken={}", server.url, home.api_key());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = plain_http().build().unwrap();
     let answer = client.post(url).body(body.to_string()).send().await.unwrap();
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(answer["errcode"], 0, "{answer}");

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::process::{Home, wait_for};
 use super::receiver::{Call, Receiver, Reply, reply_with};
-use crate::harness::process::WAIT_TIMEOUT;
+use crate::harness::process::{WAIT_TIMEOUT, plain_http};
 
 /// Creates `sessions` sessions and changes each until it has `changes` versions. A failed request
 /// is repeated, because a server may be killed meanwhile.
 async fn change(urls: Arc<Mutex<Vec<String>>>, key: String, sessions: usize, changes: usize) {
-    let http = reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT);
+    let http = plain_http().timeout(WAIT_TIMEOUT);
     let http = http.build().unwrap();
     let post = async |path: &str, body: Value| loop {
         let urls = urls.lock().unwrap().clone();

@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::receiver::Receiver;
 use super::{connection, count, create, delivery_id, rename, spawn, subscribe};
-use crate::harness::store::{self, StoredApp};
+use crate::harness::store::{self, PgConnection, StoredApp};
 use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
@@ -107,6 +107,8 @@ struct ModelTest {
     /// Claimed deliveries whose result is not stored yet.
     claimed: Vec<ClaimedDelivery>,
     rng: StdRng,
+    /// The connection of all workers, which take turns.
+    connection: PgConnection,
     _receiver: Receiver,
 }
 
@@ -117,6 +119,7 @@ impl ModelTest {
         for _ in 0..2 {
             apps.push(subscribe(&app, &receiver).await);
         }
+        let connection = connection(&app).await;
         Self {
             app,
             apps,
@@ -124,6 +127,7 @@ impl ModelTest {
             model: Model::default(),
             claimed: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
+            connection,
             _receiver: receiver,
         }
     }
@@ -198,7 +202,7 @@ impl ModelTest {
                 break;
             }
             let claims = deliveries::claim(
-                &mut connection(&self.app).await,
+                &mut self.connection,
                 &capacities,
                 left,
                 now,
@@ -255,9 +259,8 @@ impl ModelTest {
                 self.model.complete(&claimed, next, now);
             }
             let completed = CompletedAttempt { id, lease: claimed.lease, next_state: next, record };
-            let updated = deliveries::complete(&mut connection(&self.app).await, &[completed], now)
-                .await
-                .unwrap();
+            let updated =
+                deliveries::complete(&mut self.connection, &[completed], now).await.unwrap();
             assert_eq!(updated, u64::from(is_held));
         }
     }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::system::{System, is_long};
 use crate::harness::process::{Home, children, is_running, wait_for};
 
-/// What is killed at once.
+/// The processes that are killed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Victim {
     /// One of the two servers. One of them has started PostgreSQL, unless that server was killed.
@@ -47,21 +47,21 @@ fn kills() -> usize {
 
 /// The seed of the kills. The output names it, so that a run can be repeated, apart from the timing of
 /// the processes.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed = std::env::var("MUSTER_TEST_SEED").ok();
     seed.map_or_else(rand::random, |seed| seed.parse().unwrap())
 }
 
 /// The first process of a PostgreSQL that runs. The file may name a process that has ended, whose
 /// number belongs to another program by now.
-fn postmaster(home: &Home) -> Option<Pid> {
+pub(super) fn postmaster(home: &Home) -> Option<Pid> {
     let postmaster = home.postmaster().filter(|pid| is_running(*pid))?;
     let program = std::fs::read_link(format!("/proc/{}/exe", postmaster.as_raw_nonzero())).ok()?;
     program.ends_with("postgres").then_some(postmaster)
 }
 
 /// Kills PostgreSQL, unless it is not running at the moment.
-fn kill_postgres(home: &Home, with_children: bool) {
+pub(super) fn kill_postgres(home: &Home, with_children: bool) {
     let Some(postmaster) = postmaster(home) else { return };
     let children = if with_children { children(postmaster) } else { Vec::new() };
     for process in [vec![postmaster], children].concat() {

@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, reason = "a failed test shows its measurements")]
 
+mod failover;
+mod following;
 mod kills;
 mod load;
 pub mod postgres;
@@ -18,7 +20,9 @@ mod writers;
 use rustix::process::Signal;
 
 use crate::harness::process::Home;
+pub use kills::seed;
 use postgres::SmallDisk;
+pub use system::is_long;
 use system::{Database, System, fault_duration, repetitions};
 
 #[tokio::test(flavor = "multi_thread")]

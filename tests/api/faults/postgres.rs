@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::process::{Home, WAIT_TIMEOUT};
-use crate::harness::store::{self, PgConnectOptions};
+use crate::harness::process::{Home, WAIT_TIMEOUT, children};
+use crate::harness::store::{self, PgConnectOptions, PgConnection};
+use crate::harness::wait_until;
 
 pub struct Postgres {
     program: PathBuf,
@@ -42,7 +43,7 @@ impl Postgres {
         let rules = data.join("external_hba.conf");
         fs::write(
             &rules,
-            "host all all 127.0.0.1/32 trust
+            "host all,replication all 127.0.0.1/32 trust
 ",
         )
         .unwrap();
@@ -50,6 +51,85 @@ impl Postgres {
         let mut postgres = Self { program, data, log_file, port, child: None };
         postgres.start_again().await;
         postgres
+    }
+
+    /// Starts a standby on a copy of this server in `directory`, whose parent every user may enter.
+    /// Waits until it is a synchronous standby, by these settings of this server.
+    pub async fn start_standby(
+        &self,
+        directory: &Path,
+        port: u16,
+        settings: &[(String, String)],
+    ) -> Self {
+        let owner = fs::metadata(&self.data).unwrap();
+        let _ = fs::remove_dir_all(directory);
+        fs::create_dir(directory).unwrap();
+        std::os::unix::fs::chown(directory, Some(owner.uid()), Some(owner.gid())).unwrap();
+        fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
+        let mut copy = Command::new(self.program.with_file_name("pg_basebackup"));
+        copy.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast", "-R"])
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(directory)
+            .current_dir("/")
+            .stdin(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            copy.uid(owner.uid()).gid(owner.gid());
+        }
+        let copied = copy.output().unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        let mut standby = Self {
+            program: self.program.clone(),
+            data: directory.to_owned(),
+            log_file: self.log_file.with_extension(format!("{port}.log")),
+            port,
+            child: None,
+        };
+        standby.start_again().await;
+        // The settings are made after the copy, so the standby does not have them.
+        let mut connection = self.connect_as_superuser().await;
+        store::change_settings(&mut connection, settings).await;
+        wait_until("a synchronous standby", async || {
+            store::count_synchronous_standbys(&mut connection).await > 0
+        })
+        .await;
+        standby
+    }
+
+    /// A connection that may change the server.
+    pub async fn connect_as_superuser(&self) -> PgConnection {
+        store::connect_with(&self.options().username("postgres")).await
+    }
+
+    /// Kills all processes at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.signal_all(Signal::KILL);
+        self.child.take().unwrap().wait().unwrap();
+    }
+
+    /// Suspends all processes. The system still accepts connections for them.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        let postmaster = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        for process in [vec![postmaster], children(postmaster)].concat() {
+            let _ = rustix::process::kill_process(process, signal);
+        }
+    }
+
+    /// The address for a URL.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of its files.
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Starts the server, and waits until it accepts connections.
@@ -98,7 +178,7 @@ impl Postgres {
             .port(self.port)
             .username("muster")
             .database("muster");
-        store::without_statement_log(options)
+        store::without_tls(store::without_statement_log(options))
     }
 
     /// Sends this signal to the server, and waits until the server has ended.

@@ -9,9 +9,13 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use reqwest::{Client, RequestBuilder};
+use serde_json::json;
+
 use super::restarts::rounds;
 use super::system::{System, is_long};
 use super::writers::Writers;
+use crate::feed::streams::{EVENTS, EventReader};
 use crate::harness::process::{Home, Server, http, lasting_address, wait_for};
 use crate::harness::store;
 
@@ -140,4 +144,78 @@ async fn restarts_behind_haproxy_fail_no_request() {
 #[ignore = "needs nginx: run .ci/proxies"]
 async fn restarts_behind_nginx_fail_no_request() {
     restart_behind(nginx).await;
+}
+
+/// Reads a stream through a proxy while the servers behind it stop one after the other.
+async fn stream_through(start: impl FnOnce(&Path, SocketAddr, &[SocketAddr; 2]) -> Proxy) {
+    let mut home = Home::with_database();
+    home.set("MUSTER__SERVER__DRAIN_TIMEOUT", "3s");
+    let mut servers = [(); 2].map(|()| home.serve_on(lasting_address()));
+    let listen = lasting_address();
+    let _proxy = start(&home.parent, listen, &servers.each_ref().map(|server| server.address));
+    let (base, key) = (format!("http://{listen}"), home.api_key());
+    // The client of the harness has a time limit for the whole response.
+    let _ = http();
+    let client = Client::builder().no_proxy().build().unwrap();
+    let authorized = |request: RequestBuilder| request.bearer_auth(&key);
+    let create = async || {
+        let body = json!({ "operator": "a", "title": "t", "member": ["a", "b", "c"] });
+        let request = client.post(format!("{base}/v1/sessions")).json(&body);
+        assert_eq!(authorized(request).send().await.unwrap().status(), 201);
+    };
+    let stream = |id: &str| {
+        let request = authorized(client.get(format!("{base}{EVENTS}?after=0")));
+        request.header("last-event-id", id)
+    };
+    let mut reader = EventReader::from_request(stream("")).await;
+    let mut seq = 0;
+    let mut last_id = reader.bookmark().await.id;
+    for index in [0, 1] {
+        // A change comes at once, although the response goes on.
+        create().await;
+        seq += 1;
+        let change = reader.change().await;
+        assert_eq!(change.seq(), seq);
+        // The proxy leaves a quiet stream open, and passes its bookmarks on.
+        for _ in 0..3 {
+            last_id = reader.bookmark().await.id;
+        }
+        let address = servers[index].address;
+        let [stopped, kept] = split(servers, index);
+        // The stream ends in order if it was served by this server.
+        stopped.stop();
+        let started = home.serve_on(address);
+        servers = if index == 0 { [started, kept] } else { [kept, started] };
+        create().await;
+        seq += 1;
+        loop {
+            match reader.next().await {
+                Some(event) if event.name == "change" => {
+                    assert_eq!(event.seq(), seq);
+                    last_id = event.id;
+                    break;
+                }
+                Some(event) => last_id = event.id,
+                None => reader = EventReader::from_request(stream(&last_id)).await,
+            }
+        }
+    }
+    drop(reader);
+    let mut all = EventReader::from_request(stream("")).await;
+    for expected in 1..=seq {
+        assert_eq!(all.change().await.seq(), expected);
+    }
+    assert_ne!(last_id, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs haproxy: run .ci/proxies"]
+async fn streams_pass_haproxy_at_once() {
+    stream_through(haproxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx: run .ci/proxies"]
+async fn streams_pass_nginx_at_once() {
+    stream_through(nginx).await;
 }

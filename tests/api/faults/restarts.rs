@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::system::{System, is_long};
 use super::writers::Writers;
-use crate::harness::process::{Home, Server, http, lasting_address};
+use crate::harness::process::{Home, Server, http, lasting_address, plain_http};
 use crate::harness::store;
 use crate::transport::CertificateFiles;
 
@@ -68,7 +68,7 @@ async fn request_that_a_stop_cuts_off_is_not_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_of_http2_that_a_stop_cuts_off_is_not_done() {
     let home = Home::with_database();
-    let client = || reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let client = || plain_http().http2_prior_knowledge().build().unwrap();
     restart_two_servers(&home, "http", client).await;
 }
 

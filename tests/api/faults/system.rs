@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
+use super::failover;
 use super::load::{Load, Outcome, check_session};
 use super::postgres::Postgres;
 use crate::callbacks::receiver::Receiver;
@@ -23,10 +24,11 @@ const RECOVERY_TIME: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: usize = 6;
-/// The maximum number of connections of two servers with two threads. Each server has three for
-/// each of three kinds of shared statements, two that follow changes, two for callbacks, and the
-/// pool.
-const CONNECTIONS: usize = 2 * (9 + 2 + 2 + MAX_CONNECTIONS);
+/// The maximum number of connections of two servers with two threads. Each server has the pool, and those of
+/// `OWN_CONNECTIONS` in `src/postgres/embedded/lifecycle.rs` for its parts: three for each of three sets of
+/// queues; one each for notifications, the cache and the numbers of changes; two for callbacks. It has no
+/// streams, and those for a short time have ended.
+const CONNECTIONS: usize = 2 * (9 + 3 + 2 + MAX_CONNECTIONS);
 const TOKEN: &str = "the callbacks' token";
 
 /// The fault tests run one at a time, so that they do not disturb each other.
@@ -59,14 +61,15 @@ pub fn is_long() -> bool {
 
 pub struct System {
     /// The load. It calls the first server only, unless servers are killed.
-    load: Load,
-    servers: Vec<Server>,
+    pub load: Load,
+    pub servers: Vec<Server>,
     client: PlainClient,
     second_client: PlainClient,
     receiver: Receiver,
     pub proxy: Option<Proxy>,
     /// The external PostgreSQL, or `None` if PostgreSQL is embedded.
     pub postgres: Option<Postgres>,
+    pub standby: Option<Postgres>,
     pub home: Home,
     _exclusive: MutexGuard<'static, ()>,
 }
@@ -77,6 +80,8 @@ pub enum Database {
     Embedded,
     External,
     BehindProxy,
+    /// A primary with a synchronous standby, in the configuration of the manual.
+    Replicated,
 }
 
 impl System {
@@ -113,7 +118,7 @@ impl System {
             .set("MUSTER__DELIVERY__ATTEMPT_TIMEOUT", "1s")
             .set("MUSTER__DELIVERY__CONNECT_TIMEOUT", "1s")
             .set("MUSTER__DATABASE__MAX_CONNECTIONS", &MAX_CONNECTIONS.to_string());
-        let (mut postgres, mut proxy) = (None, None);
+        let (mut postgres, mut standby, mut proxy) = (None, None, None);
         if database != Database::Embedded {
             let started = Postgres::start(&home).await;
             let mut options = started.options();
@@ -122,8 +127,14 @@ impl System {
                 options = new_proxy.options_through(options);
                 proxy = Some(new_proxy);
             }
+            let mut url = store::url(&options);
+            if database == Database::Replicated {
+                let copy = failover::start_standby(&home, &started).await;
+                url = failover::url([&started, &copy]);
+                standby = Some(copy);
+            }
             let key_file = home.data_dir.join("master.key");
-            home.set("MUSTER__DATABASE__URL", &store::url(&options))
+            home.set("MUSTER__DATABASE__URL", &url)
                 .set("MUSTER__SECRETS__MASTER_KEY_FILE", key_file.to_str().unwrap());
             postgres = Some(started);
         }
@@ -161,6 +172,7 @@ impl System {
             receiver,
             proxy,
             postgres,
+            standby,
             home,
             _exclusive: exclusive,
         }

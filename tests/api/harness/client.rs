@@ -12,6 +12,7 @@ use muster::clock::Clock;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
+use super::process::plain_http;
 use super::store::StoredApp;
 
 /// A client of one app.
@@ -27,15 +28,13 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: SocketAddr, stored: &StoredApp, clock: Clock) -> Self {
-        // Only the first call has an effect.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             base: format!("http://{address}"),
             buin: stored.app.buin.get(),
             app_id: stored.app.app_id.to_string(),
             key: *stored.aes_key.bytes(),
             clock,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: plain_http().build().unwrap(),
         }
     }
 

@@ -147,7 +147,7 @@ fn log(dir: &Path) -> String {
 }
 
 /// The user and group ids of another user, if the test runs as root.
-fn user() -> Option<(u32, u32)> {
+pub fn user() -> Option<(u32, u32)> {
     if !geteuid().is_root() {
         return None;
     }

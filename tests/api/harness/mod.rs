@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod pooler;
 pub mod process;
 pub mod proxy;
 pub mod raw;
@@ -24,7 +25,7 @@ use client::{Client, read_response};
 use process::WAIT_TIMEOUT;
 use server::Database;
 pub use store::{MASTER_KEY, change, insert, keyring, new_app, register, replay};
-use store::{PgConnectOptions, Pool, StoredApp};
+use store::{MigrationList, PgConnectOptions, Pool, StoredApp};
 
 /// The enterprise of the test app.
 pub const BUIN: i64 = 14_731_009;
@@ -78,13 +79,22 @@ pub async fn spawn(
     spawn_with_clock(settings, database, change_options, clock).await
 }
 
+/// Starts Muster on a pool of a database.
+pub async fn spawn_on_pool(settings: Settings, database: Database, pool: Pool) -> TestApp {
+    spawn_on(settings, database, pool, Clock::manual(test_start_time())).await
+}
+
 async fn spawn_with_clock(
     settings: Settings,
     database: Database,
     change_options: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
     clock: Clock,
 ) -> TestApp {
-    let pool = store::open_pool(change_options(database.options.clone()), &settings);
+    let pool = connect_with(&database, &settings, change_options);
+    spawn_on(settings, database, pool, clock).await
+}
+
+async fn spawn_on(settings: Settings, database: Database, pool: Pool, clock: Clock) -> TestApp {
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
     let (address, metrics, shutdown_signal) = start(&settings, pool.clone(), clock.clone()).await;
@@ -102,6 +112,27 @@ impl TestApp {
     pub async fn another_instance_with_clock(&self, clock: Clock) -> (SocketAddr, ShutdownSignal) {
         let pool = connect(&self.database, &self.settings);
         let (address, _, shutdown_signal) = start(&self.settings, pool, clock).await;
+        (address, shutdown_signal)
+    }
+
+    /// Another instance on another pool.
+    pub async fn another_instance_on(&self, pool: Pool) -> (SocketAddr, ShutdownSignal) {
+        let (address, _, shutdown_signal) = start(&self.settings, pool, self.clock.clone()).await;
+        (address, shutdown_signal)
+    }
+
+    /// Another instance on the same database, with other settings.
+    pub async fn another_instance_with(&self, settings: &Settings) -> (SocketAddr, ShutdownSignal) {
+        let pool = connect(&self.database, settings);
+        let (address, _, shutdown_signal) = start(settings, pool, self.clock.clone()).await;
+        (address, shutdown_signal)
+    }
+
+    /// A server of a release that has these migrations, on the same database.
+    pub async fn another_release(&self, known: MigrationList) -> (SocketAddr, ShutdownSignal) {
+        let pool = connect(&self.database, &self.settings);
+        let clock = self.clock.clone();
+        let (address, _, shutdown_signal) = start_with(&self.settings, pool, clock, known).await;
         (address, shutdown_signal)
     }
 
@@ -218,7 +249,21 @@ pub fn settings() -> Settings {
 
 /// A pool for a database.
 pub fn connect(database: &Database, settings: &Settings) -> Pool {
-    store::open_pool(database.options.clone(), settings)
+    connect_with(database, settings, |options| options)
+}
+
+/// The same with changed options. With these, it goes through no pooler.
+fn connect_with(
+    database: &Database,
+    settings: &Settings,
+    change_options: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+) -> Pool {
+    let options = change_options(database.options.clone());
+    let is_changed = store::url(&options) != store::url(&database.options);
+    match database.pooled_options().filter(|_| !is_changed) {
+        Some(pooled) => store::open_pooled(pooled, Some(options), settings),
+        None => store::open_pool(options, settings),
+    }
 }
 
 async fn start(
@@ -226,10 +271,20 @@ async fn start(
     pool: Pool,
     clock: Clock,
 ) -> (SocketAddr, Option<SocketAddr>, ShutdownSignal) {
+    start_with(settings, pool, clock, MigrationList::own()).await
+}
+
+async fn start_with(
+    settings: &Settings,
+    pool: Pool,
+    clock: Clock,
+    known: MigrationList,
+) -> (SocketAddr, Option<SocketAddr>, ShutdownSignal) {
     let listeners = Listeners::open(settings).unwrap();
     let shutdown_signal = ShutdownSignal::default();
     let signal = shutdown_signal.clone();
-    let application = Application::build(settings, listeners, pool, keyring(), clock, signal);
+    let application =
+        Application::build_with(settings, listeners, pool, keyring(), clock, signal, known);
     let application = application.await.unwrap();
     let (address, metrics) = (application.address(), application.metrics_address());
     tokio::spawn(application.run());

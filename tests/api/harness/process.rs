@@ -84,13 +84,23 @@ fn pid_in(file: &Path) -> Option<Pid> {
 
 /// Ends the PostgreSQL of a directory, if it runs, and waits for its end.
 fn kill_postgres(data: &Path) {
-    if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
+    let pid = pid_in(&data.join("postmaster.pid"));
+    if let Some(pid) = pid.filter(|pid| is_postgres_of(*pid, data)) {
         let _ = kill_process(pid, Signal::QUIT);
         let started_at = Instant::now();
         while is_running(pid) && started_at.elapsed() < WAIT_TIMEOUT {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether a process is the PostgreSQL of a directory. A PostgreSQL that was killed leaves its file
+/// behind, and its id may belong to a program of another test by now.
+fn is_postgres_of(pid: Pid, data: &Path) -> bool {
+    let directory = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+    directory.map_or(!cfg!(target_os = "linux"), |directory| {
+        fs::canonicalize(data).is_ok_and(|data| data == directory)
+    })
 }
 
 /// Whether a process runs. A zombie does not count.
@@ -167,7 +177,17 @@ impl Home {
         let mut home = Self::new();
         home.set("MUSTER__DATABASE__URL", &store::url(&database.options));
         home.set("MUSTER__SECRETS__MASTER_KEY", super::MASTER_KEY);
+        if let Some(pooled) = database.pooled_options() {
+            home.go_through(&pooled);
+            home.set("MUSTER__DATABASE__DIRECT_URL", &store::url(&database.options));
+        }
         home
+    }
+
+    /// Lets all processes that start later go through a pooler.
+    pub fn go_through(&mut self, pooled: &PgConnectOptions) -> &mut Self {
+        self.set("MUSTER__DATABASE__URL", &store::url(pooled));
+        self.set("MUSTER__DATABASE__POOLER", "transaction")
     }
 
     /// Sets a variable for all processes that start later.
@@ -525,6 +545,15 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
+    /// The address of the page of metrics.
+    #[track_caller]
+    pub fn metrics_url(&self) -> String {
+        let address = self.running.until_stderr("the metrics address", |log| {
+            Some(log.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
+        });
+        format!("http://{address}/metrics")
+    }
+
     /// Stops the server as an operator would.
     #[track_caller]
     pub fn stop(self) -> Output {
@@ -569,8 +598,15 @@ fn key(credentials: &Value) -> [u8; 32] {
 }
 
 pub fn http() -> reqwest::Client {
+    plain_http().timeout(WAIT_TIMEOUT).build().unwrap()
+}
+
+/// A client for servers without TLS. It reads no CA certificates of this machine, which would take a
+/// debug build about 25 ms for each client.
+pub fn plain_http() -> reqwest::ClientBuilder {
+    // Only the first call has an effect.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).build().unwrap()
+    reqwest::Client::builder().no_proxy().tls_certs_only([])
 }
 
 /// A client that sends plain requests with an API key.

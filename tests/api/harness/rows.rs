@@ -20,13 +20,14 @@ pub async fn start_postgres(home: &Home) -> EmbeddedPostgres {
     EmbeddedPostgres::start(&options).await.unwrap()
 }
 
-/// Every row of every table as text, without transaction ids and the record of migrations.
+/// Every row of every table as text, without the record of migrations and the identity of the feed,
+/// which a restore replaces.
 pub async fn rows(connection: &mut PgConnection) -> BTreeMap<String, Vec<String>> {
     let tables: Vec<(String, String)> = sqlx::query_as(
         "select relname::text, string_agg(attname, ', ' order by attname) from pg_class
          join pg_attribute on attrelid = pg_class.oid
          where relkind = 'r' and relnamespace = 'public'::regnamespace and attnum > 0
-           and relname <> '_sqlx_migrations' and attname <> 'xid' and not attisdropped
+           and relname not in ('_sqlx_migrations', 'feed_state') and not attisdropped
          group by relname",
     )
     .fetch_all(&mut *connection)
@@ -83,6 +84,9 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
         )
         .await;
         sessions.push(changed);
+        if number == 0 {
+            fetch_by_consumer(&plain).await;
+        }
     }
     drop(server.stop());
     connection
@@ -98,6 +102,20 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
              select session_id, version, buin, title, owner, state, array['爱丽丝', 'مريم'],
                     attributes, created_at, updated_at
              from session;
+             insert into consumer_held_event (consumer_id, session_id, seq, version, prev_seq,
+                 bytes, attempts, member, parked_at)
+             select consumer_id, session_id, 1000000 + seq, version, 0, bytes, 10, 'wörker', now()
+             from consumer_event;
+             update consumer_position set held_back = (
+                 select count(*) from consumer_held_event as held
+                 where held.consumer_id = consumer_position.consumer_id
+             );
+             -- Some changes wait for their number still.
+             with waiting as (
+                 delete from feed where position > 8 returning session_id, version
+             )
+             insert into outbox (written_at, session_ids, versions)
+             select now(), array_agg(session_id), array_agg(version) from waiting;
              with numbered as (
                  select session_id, version, row_number() over (order by session_id, version) as n
                  from delivery
@@ -118,6 +136,23 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
         assert!(!rows.is_empty(), "no rows in {table}: the test could not detect their loss");
     }
     (app, sessions)
+}
+
+/// Makes a consumer with an event that a member has.
+async fn fetch_by_consumer(plain: &PlainClient) {
+    let call = async |method, path: &str, body: Value| {
+        let request = plain.http.request(method, format!("{}{path}", plain.base));
+        let request = request.bearer_auth(&plain.api_key);
+        let answer = request.header("Content-Type", "application/json").body(body.to_string());
+        let answer = answer.send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer.json::<Value>().await.unwrap()
+    };
+    let start = json!({ "start": "0", "filter": { "member": "مريم" } });
+    call(reqwest::Method::PUT, "/v1/consumers/mirror", start).await;
+    let fetch = json!({ "member": "worker", "max": 1, "wait": "30s" });
+    let fetched = call(reqwest::Method::POST, "/v1/consumers/mirror/fetch", fetch).await;
+    assert_eq!(fetched["events"].as_array().map(Vec::len), Some(1), "{fetched}");
 }
 
 /// A call of the REST API with a new idempotency key, which must succeed.

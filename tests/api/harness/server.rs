@@ -21,6 +21,7 @@ use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 
+use super::pooler;
 use super::store::{self, PgConnectOptions};
 
 /// An empty database with all tables. Its drop drops the database.
@@ -71,6 +72,16 @@ pub async fn owned_database() -> Database {
     })
     .await
     .unwrap()
+}
+
+impl Database {
+    /// The options through PgBouncer, if the tests of this run go through one.
+    pub fn pooled_options(&self) -> Option<PgConnectOptions> {
+        // A role of one database is unknown to it.
+        let is_own = self.options.get_username() == self.name;
+        let pooler = pooler::of_run(&server().options).filter(|_| !is_own)?;
+        Some(pooler.options(&self.options, &self.name))
+    }
 }
 
 impl Drop for Database {
@@ -238,6 +249,7 @@ async fn sweep() {
             std::fs::remove_dir_all(data_dir).unwrap();
         }
         Some(("cluster", dir)) => super::cluster::sweep(std::path::Path::new(dir)),
+        Some(("pooler", dir)) => super::pooler::sweep(std::path::Path::new(dir)),
         Some(("homes", root)) => super::process::sweep(std::path::Path::new(root)),
         Some(("databases", template)) => {
             let url = std::env::var(DATABASE_URL).unwrap();

@@ -5,10 +5,13 @@
 //! `architecture/storage.rs` lists the exempt tests.
 
 mod audit;
+mod consumers;
 mod databases;
 mod deliveries;
+mod feed;
 mod histories;
 mod locks;
+mod migrations;
 mod sessions;
 
 use std::sync::Arc;
@@ -18,17 +21,26 @@ use muster::config::KeyText;
 use muster::domain::{Actor, AllowedForms, App, AppId, Permission, Permissions};
 use muster::keyring::Keyring;
 use muster::repository::audit::AuditContext;
+use muster::repository::connections::dedicated_connection::DedicatedConnection;
 use muster::repository::{apps, keys};
 use muster::wire::{AesKey, ApiKey, MasterKey};
+use sqlx::postgres::PgSslMode;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgExecutor};
 
 pub use self::audit::{
     audit_actions, audit_change_errors, insert_old_audit_entries, refuse_audit_entries,
 };
+pub use self::consumers::{
+    ConsumerStatistics, age_consumers, begin_release, begin_statistics, consumer_rows_read,
+    count_consumer_rows, count_miscounted_consumers, end_leases, end_statistics, fill_consumers,
+    hold_back_events, hold_back_session, renew_epoch,
+};
 pub use self::databases::{
-    copy_database, create_encoded_database, create_owned_database, create_template,
-    drop_all_databases, drop_database_by_name, drop_role, open_pool, reload_server_settings,
-    set_read_only,
+    change_settings, copy_database, count_synchronous_standbys, create_encoded_database,
+    create_owned_database, create_schema_of_role, create_template, drop_all_databases,
+    drop_database_by_name, drop_role, drop_schema_of_role, grant, has_tls, hide_table,
+    is_read_only, migrate_to, open_pool, open_pooled, promote, reload_server_settings,
+    rename_table, revoke, schemas_with_tables, server_rights, set_read_only, set_row_security,
 };
 pub use self::deliveries::{
     analyze_deliveries, count_attempts, count_in_state, current_lease, delete_deliveries,
@@ -38,21 +50,34 @@ pub use self::deliveries::{
     insert_failed_deliveries, insert_later_deliveries, list_deliveries, lock_deliveries,
     renumber_versions, replay,
 };
+pub use self::feed::{
+    FeedChange, FeedRow, append_changes, append_changes_of_kind, begin_another_epoch, break_feed,
+    count_waiting, deleted_outbox_rows, end_all_backends, end_backend, epoch, feed_end, feed_rows,
+    feed_rows_read, for_each_change, generic_plan, hide_role_changes, hold_snapshot,
+    is_feed_truncated, lock_feed, outbox_scans, sequencer, session_versions, set_numbered_times,
+    switch_off_feed, unlisted_role_changes, vacuum_outbox,
+};
 pub use self::histories::{
     StoredHistory, delete_event, refuse_snapshots, set_attributes, snapshots,
 };
 pub use self::locks::{
-    commit, count_connections, count_deadlocks, lock_all_sessions, lock_credentials, lock_session,
-    lock_sessions, lock_snapshots, running_statements, unlock, unlock_all_sessions,
+    commit, compute_long, count_connections, count_deadlocks, count_statements_like,
+    lock_all_sessions, lock_credentials, lock_session, lock_sessions, lock_snapshots,
+    max_connections, process_id, running_statements, unlock, unlock_all_sessions,
     wait_for_blocked_statement,
+};
+pub use self::migrations::{
+    LockWaits, MigrationError, MigrationList, MigrationScope, SHORT_WAITS, SchemaStatus,
+    begin_reading, execute_all, has_statement, lock_migrations, migrate, migrate_url,
+    migration_progress, number, schema_status,
 };
 pub use self::sessions::{
     begin_late_update, dissolve_sessions, inconsistent_sessions, insert_foreign_titles,
     insert_many_sessions, key_collations, numbered_sessions, numbered_titles, overwrite_session,
-    overwrite_sessions, rename_event_table, rename_title_column, rename_xid_column,
-    restore_event_table, set_invalid_titles, set_member_count, set_oversized_title,
-    slow_down_creates, slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes,
-    stored_owner, stored_version, title_rows_read, vacuum_titles,
+    overwrite_sessions, rename_event_table, rename_title_column, restore_event_table,
+    set_invalid_titles, set_member_count, set_oversized_title, slow_down_creates,
+    slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes, stored_owner,
+    stored_version, title_rows_read, vacuum_titles,
 };
 pub use muster::domain::{AttemptRecord, DeliveryFilter, DeliverySummary};
 pub use muster::repository::Pool;
@@ -112,6 +137,17 @@ pub async fn revoke_key(pool: &Pool, key: &str) {
     let actor = actor();
     let act = AuditContext { actor: &actor, at: test_start_time() };
     assert!(keys::revoke(pool, stored, act).await.unwrap());
+}
+
+/// Lets an API key expire.
+pub async fn expire_key(pool: &Pool, key: &str, at: DateTime<Utc>) {
+    let hash = ApiKey::parse(key).unwrap().hash();
+    sqlx::query("update api_key set expires_at = $2 where hash = $1")
+        .bind(&hash[..])
+        .bind(at)
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 /// Changes an app.
@@ -247,6 +283,11 @@ pub fn without_statement_log(options: PgConnectOptions) -> PgConnectOptions {
     options.log_statements(log::LevelFilter::Off)
 }
 
+/// The same options without TLS.
+pub fn without_tls(options: PgConnectOptions) -> PgConnectOptions {
+    options.ssl_mode(PgSslMode::Disable)
+}
+
 /// The options as a URL for the settings of a service.
 pub fn url(options: &PgConnectOptions) -> String {
     options.to_url_lossy().to_string()
@@ -325,7 +366,11 @@ pub async fn set_earlier_migrations(executor: impl PgExecutor<'_>) {
                    (5, '0f8bfa1a01f64c76d75f5c62ad586a38ac33954ca81e3ef2972f6a1a03c0f800'
                        'd5c8820f0b86a2622418e2c94d5c17bb'),
                    (6, '740d84a6c87c0775843529b5d296ec6230b4b2b6c28e26559c5154e10e62b5e5'
-                       'd6d695f84e860212e0d2f5b9047fb32d')
+                       'd6d695f84e860212e0d2f5b9047fb32d'),
+                   (8, '02b2d94b7b0609b2b0d04f57002c307333a97b5f7afef9c1318513ce38df09a2'
+                       'e701dabc3e8f9c20461fa02774ec5197'),
+                   (10, 'b76638880956143d9e2fea9bff913aef6e2d2d71f74b43b3ca4a5626a9458fe5'
+                        '063ebc9612cc0424cd3f32ff2e64b6a4')
                ) as earlier (number, hex)
                where version = number;
                delete from _sqlx_migrations where version = 7";
@@ -346,6 +391,59 @@ async fn execute(executor: impl PgExecutor<'_>, sql: &'static str) {
 /// The simplest statement.
 pub async fn select_one(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query("select 1").execute(pool).await.map(drop)
+}
+
+/// The simplest statement, on a connection of the test.
+pub async fn select_one_on(connection: &mut PgConnection) {
+    execute(connection, "select 1").await;
+}
+
+/// A statement without a time limit of PostgreSQL, which takes an hour.
+pub async fn compute_without_limit(pool: &Pool) -> Result<(), sqlx::Error> {
+    let sql = "set local statement_timeout = 0; select pg_sleep(3600)";
+    sqlx::raw_sql(sql).execute(pool).await.map(drop)
+}
+
+/// The values of these settings, in the order of their names.
+pub async fn values_of_settings(
+    executor: impl PgExecutor<'_>,
+    names: &[&str],
+) -> Vec<(String, String)> {
+    let sql = "select name, current_setting(name) from unnest($1::text[]) as name order by name";
+    sqlx::query_as(sql).bind(names).fetch_all(executor).await.unwrap()
+}
+
+/// The values of the settings of the connection for callbacks.
+pub async fn values_for_callbacks(pool: &Pool) -> Vec<(String, String)> {
+    const NAMES: [&str; 6] = [
+        "enable_hashjoin",
+        "enable_mergejoin",
+        "enable_seqscan",
+        "plan_cache_mode",
+        "statement_timeout",
+        "synchronous_commit",
+    ];
+    let limits = muster::cli::pool_limits(&super::settings());
+    let metrics = Arc::default();
+    let mut dedicated = DedicatedConnection::for_callbacks(pool, limits, metrics);
+    let deadline = tokio::time::Instant::now() + super::process::WAIT_TIMEOUT;
+    let connection = dedicated.acquire(deadline).await.unwrap();
+    let reading = dedicated.run(connection, |mut connection| async move {
+        let values = values_of_settings(&mut *connection, &NAMES).await;
+        (connection, Ok(values))
+    });
+    reading.await.unwrap()
+}
+
+/// Changes a setting of the role of the tests, in this database only.
+pub async fn set_of_role(database: &Database, name: &str, value: &str) {
+    let sql = format!(
+        "do $$ begin
+             execute format('alter role %I in database %I set {name} = %L',
+                            current_user, current_database(), '{value}');
+         end $$"
+    );
+    connect_to(database).await.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
 /// A statement that waits for [`lock_apps`].

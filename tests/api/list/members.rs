@@ -71,9 +71,9 @@ async fn one_member_is_found_by_account() {
     assert!(matches!(missing, Err(Error::MemberNotFound)), "{missing:?}");
 
     let (_, key) = service.app.another_app(BUIN + 1, &[]).await;
-    let stranger = authenticated(&service.app, &key).await;
+    let other_app = authenticated(&service.app, &key).await;
     let unknown = SessionId::new(Uuid::from_u128(7));
-    for (caller, id) in [(&stranger, session.id), (&service.caller, unknown)] {
+    for (caller, id) in [(&other_app, session.id), (&service.caller, unknown)] {
         let member = service.sessions.member(caller, id, &account("a"), None).await;
         assert!(matches!(member, Err(Error::SessionNotFound)), "{member:?}");
         let query = MembersQuery::new(id, PageSize::DEFAULT, None).unwrap();

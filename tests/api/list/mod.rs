@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster::cli::session_options;
+use muster::clock::Clock;
 use muster::domain::{
     Account, Action, Attributes, NewSession, Request, Session, SessionFilter, SessionId, Sort,
     SortKey, State, Title, TitlePart, Update,
 };
 use muster::service::{
-    AppDirectory, Authenticator, Caller, Error, ListQuery, PageSize, Sessions, TokenOptions,
-    WriteOptions,
+    AppDirectory, Authenticator, BackgroundThreads, Caller, Error, ListQuery, PageSize, Sessions,
+    TokenOptions, WriteOptions,
 };
 
-use crate::harness::{BUIN, TestApp, keyring, spawn_app, store};
+use crate::harness::{BUIN, TestApp, keyring, spawn_app, spawn_app_with_clock, store};
 
 /// The service on the database of a test, and an authenticated caller.
 pub struct TestService {
@@ -35,7 +36,15 @@ const ORDERS: [Sort; 4] = [
 
 impl TestService {
     pub async fn start() -> Self {
-        let app = spawn_app().await;
+        Self::with_app(spawn_app().await).await
+    }
+
+    /// The service with the clock of the machine, so that changes have the time of the database.
+    async fn with_real_time() -> Self {
+        Self::with_app(spawn_app_with_clock(Clock::system()).await).await
+    }
+
+    async fn with_app(app: TestApp) -> Self {
         let sessions = sessions_of(&app, &app.pool);
         let caller = authenticated(&app, &app.api_key).await;
         Self { app, sessions, caller }
@@ -120,7 +129,8 @@ fn sessions_of(app: &TestApp, pool: &store::Pool) -> Sessions {
     let mut settings = app.settings.clone();
     settings.server.request_timeout = Duration::from_secs(3_600);
     let options = session_options(&settings);
-    Sessions::new(pool.clone(), app.clock.clone(), options, Arc::default())
+    let background = BackgroundThreads::start().unwrap();
+    Sessions::new(pool.clone(), app.clock.clone(), options, Arc::default(), background)
 }
 
 /// The caller that has this API key.
@@ -218,7 +228,7 @@ async fn lists_show_only_the_own_enterprise() {
     let service = TestService::start().await;
     let own = service.create("own", &["a", "b", "c"]).await;
     let (_, key) = service.app.another_app(BUIN + 1, &[]).await;
-    let stranger = authenticated(&service.app, &key).await;
+    let other_app = authenticated(&service.app, &key).await;
     let since = Some(own.updated_at);
     for filter in [
         SessionFilter::default(),
@@ -230,13 +240,13 @@ async fn lists_show_only_the_own_enterprise() {
     ] {
         for order in ORDERS {
             let query = ListQuery::new(filter.clone(), order, PageSize::DEFAULT, None).unwrap();
-            let theirs = service.sessions.list(&stranger, &query).await.unwrap();
+            let theirs = service.sessions.list(&other_app, &query).await.unwrap();
             assert_eq!((theirs.items, theirs.next), (vec![], None), "{query:?}");
             let ours = service.sessions.list(&service.caller, &query).await.unwrap();
             assert_eq!(ours.items, std::slice::from_ref(&own));
         }
     }
-    assert_eq!(service.sessions.get_many(&stranger, &[own.id]).await.unwrap().sessions, []);
+    assert_eq!(service.sessions.get_many(&other_app, &[own.id]).await.unwrap().sessions, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,30 +261,30 @@ async fn sessions_are_read_in_the_requested_order() {
 }
 
 /// A transaction runs while the first page is read, and commits before the next page is read. Its
-/// time is earlier than those of the first page.
+/// time is later than the horizon of the first page.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_commit_does_not_move_list_entries() {
-    let service = TestService::start().await;
-    let second = Duration::from_secs(1);
+    let service = TestService::with_real_time().await;
     let mut ids = Vec::new();
-    for title in ["1", "2", "3"] {
+    for title in ["1", "2", "3", "4"] {
         ids.push(service.create(title, &["a", "b", "c"]).await.id);
-        service.app.clock.advance(second);
     }
-    let at = service.app.clock.now();
-    let mut late = store::begin_late_update(&service.app, ids[0], at).await;
-    service.app.clock.advance(second);
-    service.rename(ids[2], "3a").await;
-    service.app.clock.advance(second);
+    let mut late = store::begin_late_update(&service.app, ids[0]).await;
+    // This change is committed, but is later than one that is not.
+    service.rename(ids[3], "4a").await;
+    let all = SessionFilter::default();
+    let title = |sessions: &[Session]| sessions[0].title.as_str().to_owned();
 
-    let (first, cursor) = service.page(&SessionFilter::default(), ORDERS[2], 1, None).await;
-    assert_eq!(first[0].title.as_str(), "3a");
+    let (first, cursor) = service.page(&all, ORDERS[2], 1, None).await;
+    assert_eq!(title(&first), "3");
     store::commit(&mut late).await;
-    let (second, cursor) =
-        service.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
-    let (third, cursor) =
-        service.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
-    assert_eq!(second[0].title.as_str(), "2");
-    assert_eq!(third[0].title.as_str(), "late");
+    service.rename(ids[1], "2a").await;
+    let (second, cursor) = service.page(&all, ORDERS[2], 1, cursor.as_deref()).await;
+    let (third, cursor) = service.page(&all, ORDERS[2], 1, cursor.as_deref()).await;
+    assert_eq!((title(&second), title(&third)), ("2a".to_owned(), "late".to_owned()));
     assert_eq!(cursor, None);
+
+    let (sessions, _) = service.all(&all, ORDERS[2], 1).await;
+    let titles: Vec<&str> = sessions.iter().map(|session| session.title.as_str()).collect();
+    assert_eq!(titles, ["2a", "4a", "late", "3"]);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
@@ -16,21 +17,23 @@ async fn send(app: &TestApp, method: &str, word: &str) {
     let base = format!("http://{}", app.address);
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let body = json!({ "buin": 1, "appId": word, "encrypt": word }).to_string();
-    for path in [
+    let paths = [
         format!("/{word}"),
         format!("/v1/{word}"),
         format!("/v1/sessions/{word}"),
         format!("/cgi/session/get?sessionId={word}&accessToken={word}"),
         format!("/cgi/gettoken?{word}"),
-    ] {
+    ];
+    let requests = paths.map(|path| {
         let request = http().request(method.clone(), format!("{base}{path}"));
         request
             .bearer_auth(format!("msk_{word}"))
             .header("x-request-id", word)
             .body(body.clone())
             .send()
-            .await
-            .unwrap();
+    });
+    for response in join_all(requests).await {
+        response.unwrap();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::harness::process::http;
 use crate::harness::{TestApp, spawn_app_with};
 
 /// A server that serves its metrics.
-async fn spawn() -> TestApp {
+pub async fn spawn() -> TestApp {
     spawn_with(|_| {}).await
 }
 

@@ -32,7 +32,7 @@ async fn healthy_service_reports_healthy_values() {
     assert_eq!(metrics.has("muster_migrations_pending"), 0.0);
     assert!(metrics.has("muster_database_size_bytes") > 1e6);
     assert!(metrics.has("muster_data_dir_size_bytes") >= metrics.has("muster_data_dir_free_bytes"));
-    assert_eq!(metrics.has("muster_pool_connections_max"), 10.0);
+    assert_eq!(metrics.has("muster_pool_max_connections"), 10.0);
     let open = ["idle", "used"]
         .map(|state| metrics.has(&format!("muster_pool_connections{{state=\"{state}\"}}")));
     assert!((1.0..=10.0).contains(&(open[0] + open[1])), "{open:?}");

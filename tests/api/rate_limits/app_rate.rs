@@ -30,7 +30,7 @@ async fn send_until_refused(send: impl AsyncFn() -> Reply) -> Reply {
 async fn app_rate_limit_is_enforced() {
     let app = spawn_app_with(|settings| {
         settings.limits.requests_per_second = 1;
-        settings.limits.burst = u32::try_from(BURST).unwrap();
+        settings.limits.max_burst = u32::try_from(BURST).unwrap();
     })
     .await;
     let limits = async || rest(&app, Method::GET, "/v1/limits", None).await;
@@ -49,10 +49,14 @@ async fn app_rate_limit_is_enforced() {
 
     let reply = send_until_refused(limits).await;
     assert_eq!((reply.status, reply.retry_after), (429, Some(1)), "{reply:?}");
-    assert_eq!(reply.body["code"], "too_many_requests");
+    assert_eq!(
+        (&reply.body["code"], &reply.body["limit"]),
+        (&json!("too_many_requests"), &json!(1))
+    );
     let reply = send_until_refused(create).await;
     assert_eq!((reply.status, reply.retry_after), (429, Some(1)), "{reply:?}");
-    assert_eq!(reply.body, refusal(-1, "appId: too many requests, try again"));
+    let errmsg = "appId: the request rate is at most 1 per second, got more";
+    assert_eq!(reply.body, refusal(-1, errmsg));
 
     let (_, key) = app.another_app(BUIN, &[Permission::SessionsRead]).await;
     let other = app.client.request(Method::GET, "/v1/limits").bearer_auth(key);
@@ -75,7 +79,7 @@ async fn app_rate_limit_is_off_by_default() {
 async fn spawn_with_sessions(sessions: i32) -> (TestApp, Vec<Value>) {
     let app = spawn_app_with(|settings| {
         settings.limits.requests_per_second = 1;
-        settings.limits.burst = u32::try_from(BURST).unwrap();
+        settings.limits.max_burst = u32::try_from(BURST).unwrap();
     })
     .await;
     store::insert_many_sessions(&app, test_start_time(), sessions).await;
@@ -126,7 +130,7 @@ async fn each_item_of_a_batch_counts_as_a_request() {
 async fn batch_that_is_larger_than_the_burst_is_served_by_a_full_one() {
     let app = spawn_app_with(|settings| {
         settings.limits.requests_per_second = 1;
-        settings.limits.burst = 3;
+        settings.limits.max_burst = 3;
     })
     .await;
     let items = json!({ "items": vec![json!({ "create": new_rest_session() }); 100] });

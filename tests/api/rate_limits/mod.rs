@@ -2,11 +2,13 @@
 
 mod app_rate;
 mod attempt_throttle;
+#[cfg(target_os = "linux")]
+mod background;
 mod client_disconnect;
 mod deadline;
 mod isolation;
 mod load_shedding;
-mod neighbours;
+mod neighbors;
 mod proxies;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use muster::config::Settings;
+use muster::domain::Permission;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use super::{CertificateFiles, SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed};
 use crate::harness::process::http;
 use crate::harness::raw::{self, send_until_closed};
-use crate::harness::{TestApp, refusal, spawn_app_with, wait_until};
+use crate::harness::{BUIN, TestApp, refusal, spawn_app_with, wait_until};
 use crate::metrics;
 use crate::metrics::scrape;
 
@@ -101,7 +102,7 @@ async fn idle_connection_without_a_credential_makes_room() {
             })
             .await;
         }
-        assert_eq!(scrape(&app).await.has("muster_connections_max"), 2.0);
+        assert_eq!(scrape(&app).await.has("muster_max_connections"), 2.0);
     }
 }
 
@@ -225,9 +226,14 @@ async fn running_request_is_not_interrupted_for_another_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_shut_nobody_out() {
+async fn idle_connections_make_room_for_others() {
     const MAX: usize = 100;
-    let app = metrics::spawn_with(|settings| settings.server.max_connections = MAX).await;
+    let app = metrics::spawn_with(|settings| {
+        settings.server.max_connections = MAX;
+        // Only the limits close connections, also on a busy machine.
+        settings.server.header_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
     let mut idle = Vec::new();
     for _ in 0..2 * MAX {
         idle.push(TcpStream::connect(app.address).await.unwrap());
@@ -318,6 +324,75 @@ async fn health_is_reachable_while_all_connections_are_in_use() {
         assert_eq!(body["status"], status);
     }
     assert!(timeout(SHORT_TIMEOUT, outside.readable()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_an_enterprise_make_room_for_another_one() {
+    const PLACES: usize = 8;
+    let app = metrics::spawn_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections = PLACES;
+        settings.server.max_connections_per_address = 3 * PLACES;
+    })
+    .await;
+    let (_, other_key) = app.another_app(BUIN + 1, &[Permission::SessionsRead]).await;
+    let mut first = Vec::new();
+    for _ in 0..PLACES {
+        first.push(connect(&app, &authenticated(&app)).await);
+    }
+    let other = get("/v1/limits", &format!("Authorization: Bearer {other_key}\r\n"));
+    let mut second = VecDeque::new();
+    for evicted in 1..=PLACES / 2 {
+        second.push_back(connect(&app, &other).await);
+        assert_eq!(scrape(&app).await.has(&closed("evicted")), evicted as f64);
+        assert_makes_room(&mut first.remove(0)).await;
+    }
+    // Both have half of the places now. All of them still serve.
+    for (streams, request) in
+        [(&mut first, authenticated(&app)), (&mut Vec::from(second), other.clone())]
+    {
+        assert_eq!(streams.len(), PLACES / 2);
+        for stream in streams {
+            stream.write_all(&request).await.unwrap();
+            assert_eq!(raw::read_response(stream).await.status, 200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anonymous_connections_take_a_quarter_of_the_places_from_an_enterprise() {
+    const PLACES: usize = 8;
+    let app = metrics::spawn_with(|settings| {
+        with_two_places(settings);
+        settings.server.max_connections = PLACES;
+        settings.server.max_connections_per_address = 3 * PLACES;
+    })
+    .await;
+    let mut known = Vec::new();
+    for _ in 0..PLACES {
+        known.push(connect(&app, &authenticated(&app)).await);
+    }
+    // Anonymous connections that stay busy.
+    let start = b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 2\r\n\r\n{";
+    let mut anonymous = Vec::new();
+    for running in 1..=PLACES {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        anonymous.push(stream);
+        // Further ones wait.
+        let running = running.min(PLACES / 4) as f64;
+        wait_until("a running request", async || {
+            scrape(&app).await.has("http_requests_in_flight") == running
+        })
+        .await;
+    }
+    for stream in &mut known[..PLACES / 4] {
+        assert_makes_room(stream).await;
+    }
+    for stream in &mut known[PLACES / 4..] {
+        stream.write_all(&authenticated(&app)).await.unwrap();
+        assert_eq!(raw::read_response(stream).await.status, 200);
+    }
 }
 
 fn get(target: &str, headers: &str) -> Vec<u8> {

@@ -52,7 +52,7 @@ async fn open_connections_are_counted_until_they_end() {
     let metrics = scrape(&app).await;
     assert_eq!(metrics.has("muster_connections"), 3.0);
     // The limit is rounded up to the same number for each thread.
-    assert_eq!(metrics.has("muster_connections_max"), 8.0);
+    assert_eq!(metrics.has("muster_max_connections"), 8.0);
     drop(open);
     assert_eq!(closed_by_reason(&app).await, [0.0; 4], "clients closed them");
 }

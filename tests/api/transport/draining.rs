@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{CertificateFiles, WAIT_TIMEOUT, read_until_closed, spawn_tls_app};
-use crate::harness::process::http;
+use crate::harness::process::{http, plain_http};
 use crate::harness::{TestApp, raw, spawn_app_with, store, wait_until};
 use crate::metrics::{scrape, spawn_with};
 
@@ -65,7 +65,7 @@ async fn draining_server_answers_and_asks_clients_to_close() {
     assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     raw::assert_closed(&mut kept).await;
     // Over HTTP/2.
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let client = plain_http().http2_prior_knowledge().build().unwrap();
     let url = format!("http://{}/cgi/session/create?accessToken={}", app.address, app.api_key);
     for _ in 0..2 {
         let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();

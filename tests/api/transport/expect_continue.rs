@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use actix_web::web::Bytes;
+use futures_util::future::join_all;
 use h2::client;
 use muster::domain::Permission;
 use serde_json::{Value, json};
@@ -49,14 +50,18 @@ async fn answer_without_body(app: &TestApp, head: &str) -> RawResponse {
 async fn refused_caller_is_not_asked_for_the_body() {
     let app = spawn_app_with(without_timeouts).await;
     let (_, denied) = app.another_app(BUIN, &[Permission::Callbacks]).await;
-    for (path, headers, expected) in refused_by_header(&app, &denied) {
-        // Even a body that would be read and dropped is not asked for.
-        let announced = waiting(&path, &headers, 200);
-        let chunked = head(&path, &format!("{headers}{EXPECT}Transfer-Encoding: chunked\r\n"));
-        for request in [announced, chunked] {
-            assert_eq!(code(&answer_without_body(&app, &request).await), expected, "{request}");
-        }
-    }
+    let cases =
+        refused_by_header(&app, &denied).into_iter().flat_map(|(path, headers, expected)| {
+            // Even a body that would be read and dropped is not asked for.
+            let announced = waiting(&path, &headers, 200);
+            let chunked = head(&path, &format!("{headers}{EXPECT}Transfer-Encoding: chunked\r\n"));
+            [announced, chunked].map(|request| (request, expected.clone()))
+        });
+    // At the same time, because the server waits for the body of each before it closes the connection.
+    let checks = cases.map(async |(request, expected)| {
+        assert_eq!(code(&answer_without_body(&app, &request).await), expected, "{request}");
+    });
+    join_all(checks).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

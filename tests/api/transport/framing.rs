@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 
 use futures_util::future::join_all;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{read_until_closed, spawn_with_short_timeouts};
+use crate::harness::raw;
+use crate::harness::spawn_app;
 
 /// A request that a sender hides in the body of another.
 const HIDDEN: &str = "GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
@@ -88,4 +90,79 @@ async fn ambiguous_requests_carry_no_second_request() {
     let body = format!("{{}}{closing}");
     let (responses, received) = count_responses(app.address, b"Content-Length: 2\r\n", &body).await;
     assert_eq!(responses, 2, "{received}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_of_another_protocol_are_ignored() {
+    let app = spawn_app().await;
+    let body = r#"{"operator":"a","title":"t","member":["b","c"]}"#;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    for offer in [
+        "Connection: Upgrade\r\nUpgrade: websocket",
+        "Connection: keep-alive, Upgrade\r\nUpgrade: websocket",
+        "Upgrade: websocket",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk",
+        "connection:upgrade\r\nUPGRADE:foo",
+    ] {
+        let head = format!(
+            "HTTP/1.1\r\nHost: muster\r\nAuthorization: Bearer {}\r\n{offer}\r\n",
+            app.api_key
+        );
+        let get = format!("GET /v1/limits {head}\r\n");
+        let post = format!("POST /v1/sessions {head}Content-Length: {}\r\n\r\n{body}", body.len());
+        // The connection stays one of HTTP/1, also for a request that comes in parts.
+        for (request, status) in [(&get, 200), (&post, 201)] {
+            for parts in [1, 2, request.len()] {
+                for part in request.as_bytes().chunks(request.len().div_ceil(parts)) {
+                    stream.write_all(part).await.unwrap();
+                }
+                let got = raw::read_response(&mut stream).await;
+                assert_eq!((got.status, got.header("connection")), (status, None), "{offer}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_for_a_client_of_http_1_0_has_no_chunks_and_ends_with_the_connection() {
+    let app = spawn_app().await;
+    app.session(&["a", "b", "c"]).await;
+    let head = |rest: &str| {
+        let key = &app.api_key;
+        format!(
+            "HTTP/1.0\r\nHost: muster\r\nConnection: keep-alive\r\nAuthorization: Bearer {key}\r\n{rest}\r\n"
+        )
+    };
+    let lines = "{\"sessionId\":\"8AD595F3-73B3-4B56-90AF-F336F9222FC5\",\"version\":1}\n";
+    let length = lines.len();
+    let media_type = "Content-Type: application/x-ndjson\r\n";
+    let compare = head(&format!("{media_type}Content-Length: {length}\r\n"));
+    let compare = format!("POST /v1/sessions/compare {compare}{lines}");
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(compare.as_bytes()).await.unwrap();
+    let compared = String::from_utf8(read_until_closed(&mut stream).await).unwrap();
+    let (compared_head, body) = compared.split_once("\r\n\r\n").unwrap();
+    for line in body.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+    assert!(body.contains("8AD595F3"), "{compared}");
+
+    // Its end is that of the server.
+    let events = format!("GET /v1/events?after=0 {}", head("Accept: text/event-stream\r\n"));
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(events.as_bytes()).await.unwrap();
+    let mut events = Vec::new();
+    while !events.windows(6).any(|part| part == b"data: ") {
+        assert_ne!(stream.read_buf(&mut events).await.unwrap(), 0, "closed");
+    }
+    app.shutdown_signal.stop();
+    events.extend(read_until_closed(&mut stream).await);
+    let events = String::from_utf8(events).unwrap();
+    let (events_head, body) = events.split_once("\r\n\r\n").unwrap();
+    assert!(body.starts_with(": changes follow\n\n"), "{events}");
+    for head in [compared_head, events_head] {
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains(" 200 ok\r\n") && !head.contains("transfer-encoding"), "{head}");
+        assert!(!head.contains("connection: keep-alive"), "{head}");
+    }
 }

@@ -1,14 +1,18 @@
 //! HTTP/2: many requests on a connection, and limits for its clients.
 
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix_web::web::Bytes;
 use h2::Reason;
 use h2::client::{self, SendRequest};
+use muster::domain::Permission;
 use reqwest::Version;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -16,7 +20,10 @@ use super::{
     CertificateFiles, SHORT_TIMEOUT, WAIT_TIMEOUT, read_until_closed, read_until_closed_while,
     send_slowly, spawn_tls_app, spawn_with_short_timeouts,
 };
-use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, store};
+use crate::harness::process::plain_http;
+use crate::harness::{BUIN, TestApp, refusal, spawn_app, spawn_app_with, store, wait_until};
+use crate::metrics;
+use crate::metrics::scrape;
 
 /// A plaintext connection, and a task that returns how it ended.
 async fn connect(
@@ -63,7 +70,7 @@ async fn hundreds_of_requests_share_a_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_works_with_prior_knowledge() {
     let app = spawn_app().await;
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let client = plain_http().http2_prior_knowledge().build().unwrap();
     let body = json!({ "title": "会", "creator": "a", "member": ["b", "c"] }).to_string();
     let url = format!("http://{}/cgi/session/create?accessToken={}", app.address, app.api_key);
     let answer = client.post(url).body(body).send().await.unwrap();
@@ -94,8 +101,12 @@ async fn stalled_body_is_refused_and_the_connection_stays() {
 
 /// A frame of stream 1.
 fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+    stream_frame(1, kind, flags, content)
+}
+
+fn stream_frame(stream: u32, kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(content.len()).unwrap().to_be_bytes();
-    [&length[..], &[kind, flags, 0, 0, 0, 1], content].concat()
+    [&length[..], &[kind, flags], &stream.to_be_bytes(), content].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,6 +194,30 @@ async fn unread_response_times_out() {
     // The client never enlarges the window.
     let end = timeout(WAIT_TIMEOUT, body.data()).await.expect("the stream is never reset").unwrap();
     assert_eq!(end.unwrap_err().reason(), Some(Reason::CANCEL));
+    assert_serves(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_that_is_read_byte_by_byte_times_out() {
+    let app = spawn_app_with(|settings| settings.server.write_timeout = SHORT_TIMEOUT).await;
+    let (mut send, _) = connect(&app, client::Builder::new().initial_window_size(1)).await;
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    let answer = answer.await.unwrap();
+    let length: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+    let mut body = answer.into_body();
+    let mut interval = tokio::time::interval(SHORT_TIMEOUT / 5);
+    let mut read = 0;
+    let end = loop {
+        match timeout(WAIT_TIMEOUT, body.data()).await.expect("no byte and no end") {
+            Some(Ok(bytes)) => read += bytes.len(),
+            Some(Err(error)) => break error,
+            None => panic!("the whole response, byte by byte"),
+        }
+        interval.tick().await;
+        body.flow_control().release_capacity(1).unwrap();
+    };
+    assert_eq!(end.reason(), Some(Reason::CANCEL));
+    assert!(read < length / 2, "{read} of {length} bytes");
     assert_serves(&app).await;
 }
 
@@ -309,4 +344,222 @@ async fn idle_connection_is_closed() {
     let pinging = async { while pings.ping(h2::Ping::opaque()).await.is_ok() {} };
     timeout(WAIT_TIMEOUT, pinging).await.expect("still open");
     let _ = timeout(WAIT_TIMEOUT, ended).await.expect("still open");
+}
+
+/// The memory of open requests without a credential, of one address: half of the whole.
+const ADDRESS_SHARE: usize = 32 * 1024 * 1024;
+/// The requests that a test opens on a connection.
+const REQUESTS: usize = 120;
+/// The memory that a request takes at least.
+const STREAM: usize = 16 * 1024;
+
+/// A connection from one of the loopback addresses, whose client reads no bodies.
+async fn connect_silent(app: &TestApp, source: &str) -> SendRequest<Bytes> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    let stream = socket.connect(app.address).await.unwrap();
+    let mut builder = client::Builder::new();
+    let (send, connection) = builder.initial_window_size(0).handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    send.ready().await.unwrap()
+}
+
+/// The headers of a large request, and the bytes of each value. A larger value would not fit into three
+/// quarters of the table of a client, which would then send each request in full.
+const LARGE_HEADERS: usize = 10;
+const LARGE_VALUE: usize = 3_000;
+
+/// A request whose headers have 30 KB, and take a few bytes on the network but the first time.
+fn with_large_headers(mut request: http::Request<()>) -> http::Request<()> {
+    for _ in 0..LARGE_HEADERS {
+        let value = http::HeaderValue::try_from("a".repeat(LARGE_VALUE)).unwrap();
+        request.headers_mut().append("x-a", value);
+    }
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_running_requests_of_an_address_are_bounded() {
+    let app = metrics::spawn_with(|settings| {
+        settings.server.body_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let (mut open, mut answers) = (Vec::new(), JoinSet::new());
+    for _ in 0..7 {
+        let mut send = connect_silent(&app, "127.0.0.1").await;
+        for _ in 0..REQUESTS {
+            let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
+            let (answer, body) = send.send_request(with_large_headers(request), false).unwrap();
+            let refused = refused.clone();
+            answers.spawn(async move {
+                let answer = answer.await;
+                let reason = answer.as_ref().err().and_then(h2::Error::reason);
+                assert_eq!(reason, Some(Reason::REFUSED_STREAM), "{answer:?}");
+                refused.fetch_add(1, Ordering::SeqCst);
+            });
+            open.push(body);
+        }
+        // The next connection begins when the requests of this one run or have been refused.
+        wait_until("running and refused requests", async || {
+            while let Some(answer) = answers.try_join_next() {
+                answer.unwrap();
+            }
+            let running = scrape(&app).await.has("http_requests_in_flight") as usize;
+            running + refused.load(Ordering::SeqCst) == open.len()
+        })
+        .await;
+    }
+    let running = open.len() - refused.load(Ordering::SeqCst);
+    assert!(running * (STREAM + LARGE_HEADERS * LARGE_VALUE) <= ADDRESS_SHARE, "{running}");
+    assert!(running > REQUESTS, "{running}");
+    let refused = refused.load(Ordering::SeqCst) as f64;
+    assert_eq!(scrape(&app).await.has("muster_http2_requests_rejected_total"), refused);
+    // Another address is served, and so is a short request on a new connection of the same address.
+    for (source, request) in
+        [("127.0.0.2", with_large_headers(get("/healthz"))), ("127.0.0.1", get("/healthz"))]
+    {
+        let mut send = connect_silent(&app, source).await;
+        let (answer, _) = send.send_request(request, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200, "{source}");
+    }
+    drop((open, answers));
+    wait_until("room for a request", async || {
+        let mut send = connect_silent(&app, "127.0.0.1").await;
+        let request = with_large_headers(get("/healthz"));
+        let (answer, _) = send.send_request(request, true).unwrap();
+        answer.await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_does_not_read_refusals_loses_its_connection() {
+    /// The largest window of a stream, and of the connection.
+    const SETTINGS: &[u8] = &[0, 4, 0x7f, 0xff, 0xff, 0xff];
+    const WINDOW: &[u8] = &[0x7f, 0, 0, 0];
+    let app = metrics::spawn_with(|settings| {
+        settings.server.body_timeout = 10 * WAIT_TIMEOUT;
+        settings.server.write_timeout = Duration::from_secs(10);
+    })
+    .await;
+    // Other connections of the address leave no room for a counted request.
+    let mut open = Vec::new();
+    for _ in 0..7 {
+        let mut send = connect_silent(&app, "127.0.0.1").await;
+        for _ in 0..REQUESTS {
+            let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
+            open.push(send.send_request(with_large_headers(request), false).unwrap());
+        }
+    }
+    let refused = "muster_http2_requests_rejected_total";
+    wait_until("a refused request", async || scrape(&app).await.has(refused) > 0.0).await;
+
+    // The response to the first request does not fit into the sockets, and each further one is refused.
+    let path = "/v1/openapi.json";
+    let request = [&[0x82, 0x86, 0x41, 1, b'm', 0x04, path.len() as u8], path.as_bytes()].concat();
+    let mut client = TcpStream::connect(app.address).await.unwrap();
+    let preface = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        stream_frame(0, 4, 0, SETTINGS),
+        stream_frame(0, 8, 0, WINDOW),
+        frame(1, 5, &request),
+    ];
+    client.write_all(&preface.concat()).await.unwrap();
+    let mut next = 3;
+    let closed = "muster_connections_closed_total{reason=\"memory\"}";
+    wait_until("the end of the connection", async || {
+        let more: Vec<_> = (0..=REQUESTS as u32)
+            .map(|number| stream_frame(next + 2 * number, 1, 5, &request))
+            .collect();
+        next += 2 * more.len() as u32;
+        // A closed connection takes nothing more.
+        let _ = client.write_all(&more.concat()).await;
+        scrape(&app).await.has(closed) == 1.0
+    })
+    .await;
+}
+
+/// The answer to a request on each of some new connections, whose bodies are not read: its status, or 0
+/// if it is refused.
+async fn statuses(
+    app: &TestApp,
+    connections: usize,
+    request: impl Fn() -> http::Request<()>,
+) -> (Vec<u16>, Vec<impl Sized>) {
+    let (mut found, mut open) = (Vec::new(), Vec::new());
+    for _ in 0..connections {
+        let mut send = connect_silent(app, "127.0.0.1").await;
+        let answers: Vec<_> =
+            (0..REQUESTS).map(|_| send.send_request(request(), true).unwrap().0).collect();
+        for answer in answers {
+            match answer.await {
+                Ok(answer) => {
+                    found.push(answer.status().as_u16());
+                    open.push(answer);
+                }
+                Err(error) => {
+                    // Its request has no room, or its response.
+                    let reason = error.reason().unwrap();
+                    assert!([Reason::REFUSED_STREAM, Reason::ENHANCE_YOUR_CALM].contains(&reason));
+                    found.push(0);
+                }
+            }
+        }
+    }
+    (found, open)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_responses_to_an_anonymous_caller_are_bounded() {
+    let app = spawn_app_with(|settings| {
+        settings.server.write_timeout = 10 * WAIT_TIMEOUT;
+        settings.limits.max_failed_attempts = 0;
+    })
+    .await;
+    let (found, open) = statuses(&app, 18, || get("/v1/sessions")).await;
+    let answered = found.iter().filter(|status| **status == 401).count();
+    assert_eq!((answered, found.contains(&0)), (open.len(), true));
+    assert!(answered * STREAM <= ADDRESS_SHARE, "{answered}");
+    let mut send = connect_silent(&app, "127.0.0.2").await;
+    for _ in 0..REQUESTS {
+        let (answer, _) = send.send_request(get("/v1/sessions"), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 401);
+    }
+    // A caller with a credential can begin, and needs no room of anonymous callers then.
+    let mut send = connect_silent(&app, "127.0.0.1").await;
+    for _ in 0..REQUESTS {
+        let mut request = get("/v1/limits");
+        let key = format!("Bearer {}", app.api_key).parse().unwrap();
+        request.headers_mut().insert("authorization", key);
+        let (answer, _) = send.send_request(request, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unread_responses_to_an_enterprise_leave_memory_to_others() {
+    /// Half of the memory of all enterprises.
+    const SHARE: usize = 64 * 1024 * 1024;
+    let app = spawn_app_with(|settings| {
+        settings.server.write_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
+    let (_, other_key) = app.another_app(BUIN + 1, &[Permission::SessionsRead]).await;
+    let limits = |key: &str| {
+        let mut request = with_large_headers(get("/v1/limits"));
+        let key = format!("Bearer {key}").parse().unwrap();
+        request.headers_mut().insert("authorization", key);
+        request
+    };
+    let (found, _open) = statuses(&app, 12, || limits(&app.api_key)).await;
+    let served = found.iter().filter(|status| **status == 200).count();
+    assert!(served * (STREAM + LARGE_HEADERS * LARGE_VALUE) <= SHARE, "{served}");
+    assert!(served * 60 * 1024 > SHARE, "{served}");
+    // A response that has no room is reset (0), and one without room for the request is refused.
+    assert!(found.iter().all(|status| [200, 503, 0].contains(status)), "{found:?}");
+    assert_eq!(found.last(), Some(&503), "{found:?}");
+    let mut send = connect_silent(&app, "127.0.0.1").await;
+    let (answer, _) = send.send_request(limits(&other_key), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
 }

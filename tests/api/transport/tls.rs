@@ -254,7 +254,7 @@ async fn body_in_an_unfinished_tls_record_gets_the_body_timeout() {
 async fn slow_body_in_complete_records_gets_the_body_timeout() {
     let certificate = CertificateFiles::new();
     let app = spawn_tls_app(&certificate, |settings| {
-        settings.server.header_timeout = SHORT_TIMEOUT;
+        settings.server.header_timeout = 2 * SHORT_TIMEOUT;
     })
     .await;
     let mut stream = certificate.connect(app.address, "http/1.1").await;

@@ -14,6 +14,7 @@ const LIMITS: &str = "/v1/limits";
 
 /// The permission that each operation needs. `None`: any valid API key is enough.
 const REQUIRED_PERMISSIONS: &[(&str, Option<Permission>)] = &[
+    ("acknowledgeEvents", Some(Permission::SessionsRead)),
     ("addMember", Some(Permission::SessionsWrite)),
     ("batchGetSessions", Some(Permission::SessionsRead)),
     ("batchSessions", Some(Permission::SessionsWrite)),
@@ -21,14 +22,22 @@ const REQUIRED_PERMISSIONS: &[(&str, Option<Permission>)] = &[
     ("createSession", Some(Permission::SessionsWrite)),
     ("diffSession", Some(Permission::SessionsRead)),
     ("dissolveSession", Some(Permission::SessionsWrite)),
+    ("fetchEvents", Some(Permission::SessionsRead)),
+    ("followEvents", Some(Permission::SessionsRead)),
+    ("getConsumer", Some(Permission::SessionsRead)),
     ("getLimits", None),
     ("getMember", Some(Permission::SessionsRead)),
     ("getSession", Some(Permission::SessionsRead)),
+    ("listConsumers", Some(Permission::SessionsRead)),
     ("listEvents", Some(Permission::SessionsRead)),
     ("listMembers", Some(Permission::SessionsRead)),
     ("listSessions", Some(Permission::SessionsRead)),
+    ("putConsumer", Some(Permission::SessionsRead)),
+    ("releaseEvents", Some(Permission::SessionsRead)),
+    ("removeConsumer", Some(Permission::SessionsRead)),
     ("removeMember", Some(Permission::SessionsWrite)),
     ("replaceMembers", Some(Permission::SessionsWrite)),
+    ("resetConsumer", Some(Permission::SessionsRead)),
     ("restoreSession", Some(Permission::SessionsWrite)),
     ("revertSession", Some(Permission::SessionsWrite)),
     ("updateSession", Some(Permission::SessionsWrite)),
@@ -108,6 +117,7 @@ async fn each_operation_needs_its_permission() {
         let required = required.get(id);
         let required = required.unwrap_or_else(|| panic!("REQUIRED_PERMISSIONS has no row {id}"));
         let path = path.replace("/v1/sessions/{sessionId}", &session).replace("{account}", "b");
+        let path = path.replace("{name}", "mirror");
         for (permission, key) in &keys {
             // Without an operator, no request is refused for another reason with 403.
             let builder = app.client.request(method.clone(), &path).bearer_auth(key);
@@ -149,6 +159,10 @@ fn valid_request(operation: &str, id: &serde_json::Value) -> (&'static str, serd
             let update = json!({ "sessionId": id, "operator": "a", "addMember": ["new"] });
             ("", json!({ "items": [{ "update": update }] }))
         }
+        "putConsumer" | "releaseEvents" => ("", json!({})),
+        "fetchEvents" => ("", json!({ "member": "m" })),
+        "acknowledgeEvents" => ("", json!({ "member": "m", "cursors": [] })),
+        "resetConsumer" => ("", json!({ "start": "0" })),
         "createSession" => ("", json!({ "operator": "a", "title": "t", "member": ["b", "c"] })),
         "diffSession" => ("?from=1&to=1", none),
         "dissolveSession" | "removeMember" => ("?operator=a", none),
@@ -188,7 +202,12 @@ async fn every_set_of_permissions_allows_its_operations() {
             let session = created.headers()["location"].to_str().unwrap().to_owned();
             let created = super::result(created).await;
             let path = template.replace("/v1/sessions/{sessionId}", &session);
-            let path = path.replace("{account}", "b");
+            let path = path.replace("{account}", "b").replace("{name}", "mirror");
+            if template.contains("{name}") && reads {
+                let consumer = app.client.request(Method::PUT, "/v1/consumers/mirror");
+                super::result(consumer.bearer_auth(&key).json(&json!({})).send().await.unwrap())
+                    .await;
+            }
             let (query, body) = valid_request(name, &created["sessionId"]);
             let mut calls = vec![(query.to_owned(), body.clone(), false)];
             if dry.contains(&name) {

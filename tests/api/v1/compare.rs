@@ -1,4 +1,4 @@
-//! The comparison of a copy with the sessions: what differs, and the bounds of a request of any length.
+//! The comparison of a copy with the sessions: the differences, and the bounds of a request of any length.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{checked, create_session, get, problem, refused, request, result, send};
-use crate::harness::process::WAIT_TIMEOUT;
+use crate::harness::process::{WAIT_TIMEOUT, plain_http};
 use crate::harness::{
     BUIN, TestApp, spawn_app, spawn_app_with, store, test_start_time, wait_until,
 };
@@ -231,7 +231,14 @@ async fn invalid_request_is_refused_before_a_response_begins() {
         )
     };
     for (path, body, code, at, field, detail) in [
-        (COMPARE, "[]".to_owned(), "malformed_body", 1, "body", "body: must be a JSON object"),
+        (
+            COMPARE,
+            "[]".to_owned(),
+            "malformed_body",
+            1,
+            "body",
+            "body: must be a JSON object, got a list",
+        ),
         (
             COMPARE,
             format!("{good}\n{{}}"),
@@ -263,7 +270,7 @@ async fn invalid_request_is_refused_before_a_response_begins() {
             "body_too_large",
             2,
             "body",
-            "body: at most 1024 bytes in a line",
+            "body: at most 1024 bytes in a line, got more",
         ),
         (
             MISSING,
@@ -554,7 +561,7 @@ async fn stop_of_the_server_refuses_a_comparison_whose_response_has_not_begun() 
 async fn parts_of_a_copy_count_as_requests_of_the_app() {
     let app = spawn_app_with(|settings| {
         settings.limits.requests_per_second = 1;
-        settings.limits.burst = 1;
+        settings.limits.max_burst = 1;
     })
     .await;
     let started_at = Instant::now();
@@ -586,7 +593,7 @@ async fn revoked_key_ends_its_comparison() {
 #[tokio::test(flavor = "multi_thread")]
 async fn copy_is_compared_over_http2() {
     let app = spawn_app().await;
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let client = plain_http().http2_prior_knowledge().build().unwrap();
     let url = format!("http://{}{COMPARE}", app.address);
     const COUNT: usize = 5 * PART;
     let request = client.post(url).bearer_auth(&app.api_key).body(unknown_lines(COUNT));

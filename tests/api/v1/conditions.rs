@@ -23,6 +23,9 @@ const FALSE_CONDITIONS: [(&str, &str); 9] = [
     ("If-Range", "\"1\""),
 ];
 
+/// The consumer of the operations that need one.
+const CONSUMER: &str = "mirror";
+
 /// A valid body of each operation that is no `GET`. `null`: the operation has no body.
 fn body(operation: &str, id: &Value) -> Value {
     match operation {
@@ -36,14 +39,19 @@ fn body(operation: &str, id: &Value) -> Value {
             { "create": { "operator": "a", "title": "t", "member": ["b", "c"] } },
             { "update": { "sessionId": id, "operator": "a", "title": "after" } }
         ] }),
-        "compareSessions" | "dissolveSession" | "removeMember" => Value::Null,
+        "putConsumer" | "releaseEvents" => json!({}),
+        "fetchEvents" => json!({ "member": "m" }),
+        "acknowledgeEvents" => json!({ "member": "m", "cursors": [] }),
+        "resetConsumer" => json!({ "start": "0" }),
+        "compareSessions" | "dissolveSession" | "removeMember" | "removeConsumer" => Value::Null,
         _ => panic!("no body for {operation}"),
     }
 }
 
 /// The path of an operation that succeeds.
 fn path(operation: &str, template: &str, session: &str) -> String {
-    let path = template.replace("/v1/sessions/{sessionId}", session).replace("{account}", "b");
+    let path = template.replace("/v1/sessions/{sessionId}", session);
+    let path = path.replace("{account}", "b").replace("{name}", CONSUMER);
     match operation {
         "dissolveSession" | "removeMember" => format!("{path}?operator=a"),
         "diffSession" => format!("{path}?from=1&to=2"),
@@ -74,10 +82,17 @@ async fn second_version(app: &TestApp) -> (String, Value) {
     (session, before)
 }
 
+async fn put_consumer(app: &TestApp) {
+    let path = format!("/v1/consumers/{CONSUMER}");
+    let response = request(app, Method::PUT, &path).json(&json!({})).send().await.unwrap();
+    assert!(response.status().is_success(), "{response:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn false_condition_stops_every_change() {
     let app = spawn_app().await;
     let (session, before) = second_version(&app).await;
+    put_consumer(&app).await;
     for (method, template, operation) in operations() {
         if method == Method::GET {
             continue;
@@ -91,7 +106,8 @@ async fn false_condition_stops_every_change() {
             let (status, code, rest) = problem(response).await;
             let has_no_version =
                 ["createSession", "batchSessions", "batchGetSessions", "compareSessions"]
-                    .contains(&name);
+                    .contains(&name)
+                    || template.starts_with("/v1/consumers");
             let is_of_member = ["addMember", "removeMember"].contains(&name);
             let expected = match (header, value) {
                 _ if has_no_version => (400, "invalid_header"),
@@ -119,6 +135,7 @@ async fn false_condition_stops_every_change() {
 async fn conditions_of_every_read_are_evaluated() {
     let app = spawn_app().await;
     let (session, _) = second_version(&app).await;
+    put_consumer(&app).await;
     let refused = |status, code: &str| (status, Some(code.to_owned()));
     for (method, template, operation) in operations() {
         if method != Method::GET {
@@ -163,11 +180,11 @@ async fn conditions_of_every_read_are_evaluated() {
             assert_eq!((status, code), expected, "{name} {headers:?}");
         }
     }
-    // An unmet condition replaces no error.
-    let (_, stranger) = app.another_app(BUIN, &[]).await;
+    // A request that fails for another reason gets that error, and not 412.
+    let (_, other_app) = app.another_app(BUIN, &[]).await;
     for (key, path, status) in [
         (&app.api_key, "/v1/sessions/8ad595f373b34b5690aff336f9222fc5/members", 404),
-        (&stranger, "/v1/sessions", 403),
+        (&other_app, "/v1/sessions", 403),
     ] {
         for (header, value) in FALSE_CONDITIONS {
             let builder = app.client.request(Method::GET, path).bearer_auth(key);
@@ -175,6 +192,30 @@ async fn conditions_of_every_read_are_evaluated() {
             assert_eq!(response.status().as_u16(), status, "{header}: {value}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tag_that_a_proxy_changed_is_named() {
+    let app = spawn_app().await;
+    let (session, before) = second_version(&app).await;
+    for tag in ["2-gzip", "2;gzip", "2--gzip", "2-br", "x"] {
+        let headers = &[("If-Match", &*format!("\"{tag}\""))];
+        let body = json!({ "operator": "a", "title": "after" });
+        let changed = call(&app, &Method::PATCH, &session, &body, headers).await;
+        let (status, code, rest) = problem(changed).await;
+        assert_eq!((status, &*code, &rest["currentVersion"]), (412, "version_conflict", &json!(2)));
+        let detail = format!(
+            "If-Match: \"{tag}\" is not a tag of Muster, which is a version such as \"2\"; a proxy that \
+             compresses responses changes tags; the current version is 2"
+        );
+        assert_eq!(rest["detail"], detail);
+        let read = call(&app, &Method::GET, &session, &Value::Null, headers).await;
+        let (status, code, rest) = problem(read).await;
+        assert_eq!((status, &*code), (412, "precondition_failed"));
+        let detail = rest["detail"].as_str().unwrap();
+        assert!(detail.contains("a proxy that compresses responses changes tags"), "{detail}");
+    }
+    assert_eq!(get(&app, &session).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::path::Path;
+use std::sync::LazyLock;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -10,22 +12,33 @@ use super::operations;
 use crate::harness::process::Home;
 use crate::harness::spawn_app;
 
-/// The committed description.
-const COMMITTED: &str = include_str!("../../../openapi.json");
+/// The text of `openapi.json`, which must be the description of the program under test. It is read
+/// while the tests run, so that a file that was renewed after the build of the tests is noticed.
+fn committed_text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+        std::fs::read_to_string(file).unwrap()
+    });
+    assert!(
+        *TEXT == muster::http::openapi(),
+        "openapi.json is not the description of the program under test. If `src` is newer, renew the \
+         file:\n    cargo run -- openapi > target/openapi.json && mv target/openapi.json openapi.json\n\
+         If the file is newer, build the program and its tests again:\n    \
+         cargo build && cargo test --test api -- v1::"
+    );
+    &TEXT
+}
 
+/// The committed description.
 pub fn committed() -> Value {
-    serde_json::from_str(COMMITTED).unwrap()
+    serde_json::from_str(committed_text()).unwrap()
 }
 
 #[test]
 fn printed_description_matches_the_committed_one() {
     let home = Home::new();
     let printed = home.run(&["openapi"]).ok().stdout;
-    assert!(
-        printed == COMMITTED,
-        "openapi.json is stale. This command renews it:\n\
-         cargo run -- openapi > target/openapi.json && mv target/openapi.json openapi.json"
-    );
+    assert!(printed == committed_text(), "the printed text differs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +46,7 @@ async fn served_description_matches_the_committed_one() {
     let app = spawn_app().await;
     let response = app.client.get("/v1/openapi.json").await;
     assert_eq!(response.headers()["content-type"], "application/json");
-    assert!(response.text().await.unwrap() == COMMITTED, "the served text differs");
+    assert!(response.text().await.unwrap() == committed_text(), "the served text differs");
 }
 
 #[test]
@@ -289,7 +302,7 @@ fn description_for_3_0_has_no_keyword_of_3_1() {
     let cursor = &document["components"]["schemas"]["SessionPage"]["properties"]["nextCursor"];
     assert_eq!((&cursor["type"], &cursor["nullable"]), (&"string".into(), &true.into()));
     let explicit = Home::new().run(&["openapi", "--version", "3.1"]).ok().stdout;
-    assert!(explicit == COMMITTED, "3.1 is the default");
+    assert!(explicit == committed_text(), "3.1 is the default");
     Home::new().run(&["openapi", "--version", "2.0"]).fails(2, &["3.1", "3.0"]);
 }
 

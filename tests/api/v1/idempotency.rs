@@ -262,6 +262,97 @@ async fn retries_survive_a_killed_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_condition_is_another_request() {
+    const CONDITIONS: [&[(&str, &str)]; 9] = [
+        &[],
+        &[("If-Match", "\"1\"")],
+        &[("If-Match", "*")],
+        &[("If-Match", "\"1\", \"99\"")],
+        &[("If-Match", "\"1\", W/\"1\"")],
+        &[("If-None-Match", "\"99\"")],
+        &[("If-None-Match", "\"98\"")],
+        &[("If-Match", "\"1\""), ("If-None-Match", "\"99\"")],
+        &[("If-Match", "*"), ("If-None-Match", "\"99\"")],
+    ];
+    // Conditions that do not hold, and hold no more after the change.
+    const FALSE: [&[(&str, &str)]; 5] = [
+        &[("If-Match", "\"99\"")],
+        &[("If-Match", "W/\"1\"")],
+        &[("If-Match", "")],
+        &[("If-None-Match", "*")],
+        &[("If-None-Match", "\"1\", \"2\", \"3\"")],
+    ];
+    let app = spawn_app().await;
+    for method in [Method::PATCH, Method::DELETE] {
+        for (place, first) in CONDITIONS.iter().enumerate() {
+            let (path, _) = create_session(&app, &["a", "b", "c"]).await;
+            let change = |headers: &[(&str, &str)]| {
+                let (url, body) = match method {
+                    Method::PATCH => (path.clone(), json!({ "operator": "a", "title": "two" })),
+                    _ => (format!("{path}?operator=a"), Value::Null),
+                };
+                let builder = named(&app, method.clone(), &url, &format!("{method}{place}"));
+                let builder = headers
+                    .iter()
+                    .fold(builder, |builder, (name, value)| builder.header(*name, *value));
+                if body.is_null() { builder } else { builder.json(&body) }
+            };
+            // A condition that does not hold uses no key.
+            for headers in FALSE {
+                assert_eq!(
+                    problem(change(headers).send().await.unwrap()).await.0,
+                    412,
+                    "{headers:?}"
+                );
+            }
+            let done = answer(change(first)).await;
+            assert_eq!((done.0, done.2), (200, false), "{}", done.3);
+            for (other_place, other) in CONDITIONS.iter().enumerate() {
+                if other_place == place {
+                    let again = answer(change(other)).await;
+                    assert_eq!((again.0, again.2, &again.3), (200, true, &done.3), "{other:?}");
+                    continue;
+                }
+                let (status, code, _) = problem(change(other).send().await.unwrap()).await;
+                assert_eq!(
+                    (status, &*code),
+                    (422, "idempotency_key_reused"),
+                    "{first:?}, {other:?}"
+                );
+            }
+            for headers in FALSE {
+                let (status, code, _) = problem(change(headers).send().await.unwrap()).await;
+                assert_eq!((status, &*code), (422, "idempotency_key_reused"), "{headers:?}");
+            }
+            assert_eq!(get(&app, &path).await["version"], 2);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_conditions_are_the_same_request() {
+    let app = spawn_app().await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
+    let change = |headers: &[(&str, &str)]| {
+        let builder = named(&app, Method::PATCH, &path, "k");
+        let builder =
+            headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        builder.json(&json!({ "operator": "a", "title": "two" }))
+    };
+    let done = answer(change(&[("If-Match", "\"1\", \"7\"")])).await;
+    assert_eq!((done.0, done.2), (200, false), "{}", done.3);
+    for same in [
+        &[("If-Match", "\"7\",\"1\"")][..],
+        &[("If-Match", "\"1\""), ("If-Match", "\"7\"")],
+        // The tags replace the date.
+        &[("If-Match", "\"1\", \"7\""), ("If-Unmodified-Since", "Mon, 10 Jun 2019 06:13:20 GMT")],
+    ] {
+        let again = answer(change(same)).await;
+        assert_eq!((again.0, again.2, &again.3), (200, true, &done.3), "{same:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn if_match_does_not_break_a_retry() {
     let app = spawn_app().await;
     let (path, _) = create_session(&app, &["a", "b", "c"]).await;

@@ -41,7 +41,7 @@ async fn configured_limits_are_reported() {
         settings.limits.max_members = 7;
         settings.limits.max_body_bytes = 2048;
         settings.policy.remove_members = RemoveMembers::Member;
-        settings.policy.removal = RemovalLimit::DownToOne;
+        settings.policy.remaining_members = RemovalLimit::DownToOne;
     })
     .await;
     let limits = limits(&app).await;

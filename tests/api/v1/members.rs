@@ -89,7 +89,9 @@ async fn single_members_are_added_and_removed() {
 /// The minimum binds new sessions. The policy says how far members may leave.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_leave_down_to_one_if_the_policy_allows_it() {
-    let app = spawn_app_with(|settings| settings.policy.removal = RemovalLimit::DownToOne).await;
+    let app =
+        spawn_app_with(|settings| settings.policy.remaining_members = RemovalLimit::DownToOne)
+            .await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b"] });
     let found = refused(&app, Method::POST, "/v1/sessions", &body).await;
     assert_eq!(found, refusal(422, "too_few_members", "member"));

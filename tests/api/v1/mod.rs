@@ -6,6 +6,7 @@ mod authorization;
 mod batch;
 mod compare;
 mod conditions;
+mod consumers;
 pub mod description;
 mod history;
 mod idempotency;
@@ -24,7 +25,7 @@ use crate::harness::TestApp;
 
 /// All operations of the committed description: method, path and description.
 pub fn operations() -> Vec<(Method, String, Value)> {
-    let document: Value = serde_json::from_str(include_str!("../../../openapi.json")).unwrap();
+    let document = description::committed();
     let paths = document["paths"].as_object().unwrap().iter();
     let operations = paths.flat_map(|(path, operations)| {
         operations.as_object().unwrap().iter().map(move |(method, operation)| {

@@ -16,9 +16,10 @@ async fn unsupported_methods_get_an_allow_header() {
     let app = spawn_app().await;
     for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            let detail = format!("method: only GET, HEAD, got \"{method}\"");
             let response = request(&app, method, path).send().await.unwrap();
             assert_eq!(response.headers()["allow"], "GET, HEAD", "{path}");
-            let rest = json!({ "detail": "method: only GET, HEAD", "field": "method" });
+            let rest = json!({ "detail": detail, "field": "method" });
             assert_eq!(problem(response).await, (405, "method_not_allowed".to_owned(), rest));
         }
     }
@@ -90,6 +91,92 @@ async fn whole_numbers_follow_the_rule_of_cgi() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_apis_explain_broken_values_alike() {
+    let app = spawn_app().await;
+    for (body, reason) in [
+        (r#"{"title":"\ud800"}"#, "a lone surrogate at line 1 column 17, in title"),
+        (r#"{"title":"\ude00\ud83d"}"#, "a lone surrogate at line 1 column 16, in title"),
+        (r#"{"title":"\ud83d\n"}"#, "a lone surrogate at line 1 column 18, in title"),
+        (
+            r#"{"title":"t","member":["b","\udc00"]}"#,
+            "a lone surrogate at line 1 column 34, in member[1]",
+        ),
+        (r#"{"title":1e999}"#, "a number is too large at line 1 column 14, in title"),
+        (r#"{"\ud800":1}"#, "a lone surrogate at line 1 column 9"),
+    ] {
+        let builder = request(&app, Method::POST, "/v1/sessions").body(body);
+        let (status, code, rest) = problem(builder.send().await.unwrap()).await;
+        assert_eq!((status, &*code), (400, "malformed_body"), "{body}");
+        assert_eq!(rest["detail"], format!("body: {reason}"), "{body}");
+        let cgi = app.post_plain("/cgi/session/create", body).await;
+        let expected = crate::harness::refusal(100_004, &format!("body: not JSON: {reason}"));
+        assert_eq!(cgi, expected, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_list_of_accounts_is_refused_in_both_apis() {
+    let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let path = format!("/v1/sessions/{}", session["sessionId"].as_str().unwrap());
+    let path = path.replace(['{', '}'], "");
+    let many: Vec<usize> = (0..15_000).collect();
+    let reason = "at most 5 accounts, got 15000";
+    for (method, path, field, body) in [
+        (
+            Method::POST,
+            "/v1/sessions",
+            "member",
+            json!({ "operator": "a", "title": "t", "member": many }),
+        ),
+        (Method::PATCH, &*path, "addMember", json!({ "operator": "a", "addMember": many })),
+        (Method::PATCH, &path, "delMember", json!({ "operator": "a", "delMember": many })),
+        (
+            Method::PUT,
+            &format!("{path}/members"),
+            "member",
+            json!({ "operator": "a", "member": many }),
+        ),
+    ] {
+        let (status, code, rest) = problem(send(&app, method, path, &body).await).await;
+        assert_eq!((status, &*code, &rest["field"]), (422, "too_many_members", &json!(field)));
+        assert_eq!((&rest["limit"], &rest["got"]), (&json!(5), &json!(15_000)));
+        assert_eq!(rest["detail"], format!("{field}: {reason}"));
+    }
+    let items = json!({ "items": [
+        { "create": { "operator": "a", "title": "t", "member": many } },
+        { "update": { "sessionId": session["sessionId"], "operator": "a", "addMember": many } },
+    ] });
+    let batch = result(send(&app, Method::POST, "/v1/sessions/batch", &items).await).await;
+    for item in batch["items"].as_array().unwrap() {
+        assert_eq!(
+            (&item["status"], &item["error"]["code"]),
+            (&json!(422), &json!("too_many_members"))
+        );
+    }
+    let create = json!({ "title": "t", "creator": "a", "member": many });
+    let refused = |field: &str| crate::harness::refusal(400_005, &format!("{field}: {reason}"));
+    assert_eq!(app.create(&create).await, refused("member"));
+    for field in ["addMember", "delMember"] {
+        assert_eq!(app.change(&session, "a", json!({ field: many })).await, refused(field));
+        // A sealed request learns the limit only.
+        let token = app.client.token().await;
+        let message = json!({ "sessionId": session["sessionId"], "opUser": "a", field: many });
+        let sealed = app.client.post_sealed(&token, "/cgi/session/update", &message).await;
+        let expected = crate::harness::refusal(400_005, &format!("{field}: at most 5 accounts"));
+        assert_eq!(sealed, expected);
+    }
+    assert_eq!(app.current(&session).await, session);
+    // Repeated accounts count once.
+    let repeated: Vec<usize> = (0..15_000).map(|number| number % 4).collect();
+    let body = json!({ "operator": "x", "title": "t", "member": repeated });
+    let created = result(send(&app, Method::POST, "/v1/sessions", &body).await).await;
+    assert_eq!(created["member"], json!(["x", "0", "1", "2", "3"]));
+    let created = app.create(&json!({ "creator": "x", "title": "t", "member": repeated })).await;
+    assert_eq!(created["member"], json!(["x", "0", "1", "2", "3"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn problem_has_the_request_id() {
     let app = spawn_app().await;
     let builder = request(&app, Method::GET, "/v1/nothing").header("X-Request-Id", "mine-0.1");
@@ -117,9 +204,12 @@ async fn body_limit_holds_for_every_client() {
     })
     .await;
     let chunked = "Transfer-Encoding: chunked";
-    let large = json!({ "detail": "body: at most 1024 bytes", "field": "body", "limit": 1024 });
+    let detail = "body: at most 1024 bytes, got 1025";
+    let large = json!({ "detail": detail, "field": "body", "limit": 1024, "got": 1025 });
     let announced = open("Content-Length: 1025", "");
     check_problem(&send_until_closed(app.address, announced).await, 413, "body_too_large", &large);
+    let detail = "body: at most 1024 bytes, got more";
+    let large = json!({ "detail": detail, "field": "body", "limit": 1024 });
     let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
     check_problem(&send_until_closed(app.address, chunks).await, 413, "body_too_large", &large);
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });

@@ -71,6 +71,11 @@ async fn succeed(app: &TestApp, session: &str, operation: &(Method, String, Valu
     assert!(status.is_success(), "{id}: {status} {}", response.text().await.unwrap());
 }
 
+/// The operation that creates the consumer of the other operations.
+fn put_consumer() -> (Method, String, Value) {
+    operations().into_iter().find(|(.., of)| of["operationId"] == "putConsumer").unwrap()
+}
+
 async fn new_session(app: &TestApp) -> String {
     let (path, _) = create_session(app, &["alice", "bob", "carol"]).await;
     path.rsplit('/').next().unwrap().to_owned()
@@ -99,6 +104,7 @@ fn only_required_parameters_are_filled_in() {
 async fn each_operation_succeeds_as_filled_in_on_a_new_session() {
     let app = spawn_app().await;
     for operation in operations() {
+        succeed(&app, "", &put_consumer()).await;
         succeed(&app, &new_session(&app).await, &operation).await;
     }
 }
@@ -109,11 +115,16 @@ async fn operations_succeed_as_filled_in_one_after_the_other() {
     let all = operations();
     let restore = all.iter().find(|(.., of)| of["operationId"] == "restoreSession").unwrap();
     let session = new_session(&app).await;
+    succeed(&app, &session, &put_consumer()).await;
     for operation in all.iter().chain(all.iter().rev()) {
         succeed(&app, &session, operation).await;
         // A dissolved session refuses changes.
         if operation.2["operationId"] == "dissolveSession" {
             succeed(&app, &session, restore).await;
+        }
+        // A consumer that is removed must be created again.
+        if operation.2["operationId"] == "removeConsumer" {
+            succeed(&app, &session, &put_consumer()).await;
         }
     }
 }

@@ -24,13 +24,18 @@ impl From<Error> for CgiError {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::without_values(Errcode::SessionUnknown, errmsg)
             }
-            // No endpoint of this API causes this error or the next three.
+            // No endpoint of this API causes this error or any of the next nine.
             Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
-            Error::VersionNotReached { .. } | Error::TimeNotSettled { .. } => {
-                Self::new(Errcode::BadRequest, error.to_string())
-            }
+            Error::VersionNotReached { .. }
+            | Error::TimeNotSettled { .. }
+            | Error::CursorExpired
+            | Error::CursorNotReached
+            | Error::ConsumerNotFound
+            | Error::ConsumerExpired
+            | Error::TooManyConsumers { .. }
+            | Error::TooManyWaits { .. } => Self::new(Errcode::BadRequest, error.to_string()),
             Error::MemberNotFound => {
                 Self::new(Errcode::BadRequest, "member: not a member of the session")
             }
@@ -47,8 +52,10 @@ impl From<Error> for CgiError {
             }
             Error::Overloaded { wait } => Self::unavailable(error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
-            // This API has no comparisons.
-            Error::TooManyComparisons { .. } => Self::unavailable(error.to_string()),
+            // This API has no comparisons and no streams.
+            Error::TooManyComparisons { .. } | Error::TooManyStreams { .. } => {
+                Self::unavailable(error.to_string())
+            }
             Error::StatementTimeout(error) => {
                 Self::unavailable(error_text::STATEMENT_TIMEOUT).with_cause(&error)
             }
@@ -121,17 +128,26 @@ impl From<AuthRejection> for CgiError {
     fn from(rejection: AuthRejection) -> Self {
         match rejection {
             AuthRejection::Error(error) => error.into(),
-            AuthRejection::Throttled { wait } => {
-                let errmsg = "accessToken: too many invalid attempts came from this address";
+            AuthRejection::Throttled { wait, max } => {
+                let errmsg = format!(
+                    "accessToken: at most {max} invalid attempts from an address without a wait, \
+                     got more"
+                );
                 Self::throttled(errmsg, wait)
             }
-            AuthRejection::HeldOff { wait } => {
-                let errmsg = "encrypt: too many sealed texts from this address cannot be opened";
+            AuthRejection::SealedThrottled { wait, max } => {
+                let errmsg = format!(
+                    "encrypt: at most {max} texts that cannot be opened from an address without a \
+                     wait, got more"
+                );
                 Self::throttled(errmsg, wait)
             }
-            AuthRejection::RateLimited { wait } => {
-                Self::throttled("appId: too many requests, try again", wait)
+            AuthRejection::RateLimited { wait, max } => {
+                let errmsg =
+                    format!("appId: the request rate is at most {max} per second, got more");
+                Self::throttled(errmsg, wait)
             }
+            AuthRejection::TooManyOpen => Self::unavailable(error_text::TOO_MANY_OPEN),
             AuthRejection::NotConfigured => Self::internal(&std::io::Error::other(
                 "the router has no RequestAuth or Authenticator",
             )),

@@ -14,6 +14,7 @@ use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, TitleText};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
+use crate::http::v1::render::json_text::JsonText;
 use crate::http::v1::render::view::SessionState;
 use crate::service::{self, Sessions};
 
@@ -47,7 +48,7 @@ impl TryFrom<DiffQuery> for (Version, Version) {
 /// The changes that lead from one version of a session to another.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(example = json!({
+#[schema(as = SessionDiff, example = json!({
     "from": 1, "to": 3, "title": { "from": "Release", "to": "Release 2.0" }, "owner": null,
     "addMember": ["dave"], "delMember": [], "reordered": false,
     "attributes": { "project": null }, "state": null
@@ -61,10 +62,10 @@ struct Diff<'a> {
     to: i64,
     /// `null` if both versions have the same.
     #[schema(required = true)]
-    title: Option<Titles<'a>>,
+    title: Option<TitleChange<'a>>,
     /// `null` if both versions have the same.
     #[schema(required = true)]
-    owner: Option<Owners<'a>>,
+    owner: Option<OwnerChange<'a>>,
     /// Members of `to` that `from` does not have.
     #[schema(value_type = Vec<AccountText>)]
     #[serde(serialize_with = "as_texts")]
@@ -82,13 +83,13 @@ struct Diff<'a> {
     attributes: Option<&'a Map<String, Value>>,
     /// `null` if both versions have the same.
     #[schema(required = true)]
-    state: Option<States>,
+    state: Option<StateChange>,
 }
 
-/// Two titles.
+/// The titles of both versions.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "from": "Release", "to": "Release 2.0" }))]
-struct Titles<'a> {
+struct TitleChange<'a> {
     /// The value in the version `from`.
     #[schema(value_type = TitleText)]
     from: &'a str,
@@ -97,10 +98,10 @@ struct Titles<'a> {
     to: &'a str,
 }
 
-/// Two owners.
+/// The owners of both versions.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "from": "alice", "to": "bob" }))]
-struct Owners<'a> {
+struct OwnerChange<'a> {
     /// The value in the version `from`.
     #[schema(value_type = AccountText)]
     from: &'a str,
@@ -109,10 +110,10 @@ struct Owners<'a> {
     to: &'a str,
 }
 
-/// Two states.
+/// The states of both versions.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "from": "active", "to": "dissolved" }))]
-struct States {
+struct StateChange {
     /// The value in the version `from`.
     from: SessionState,
     /// The value in the version `to`.
@@ -122,9 +123,9 @@ struct States {
 impl<'a> From<&'a service::SessionDiff> for Diff<'a> {
     fn from(diff: &'a service::SessionDiff) -> Self {
         let service::SessionDiff { from, to, changes } = diff;
-        let title = || Titles { from: from.title.as_str(), to: to.title.as_str() };
-        let owner = || Owners { from: from.owner.as_str(), to: to.owner.as_str() };
-        let states = || States { from: from.state.into(), to: to.state.into() };
+        let title = || TitleChange { from: from.title.as_str(), to: to.title.as_str() };
+        let owner = || OwnerChange { from: from.owner.as_str(), to: to.owner.as_str() };
+        let states = || StateChange { from: from.state.into(), to: to.state.into() };
         Self {
             from: from.version.get(),
             to: to.version.get(),
@@ -167,7 +168,12 @@ pub(crate) async fn get(
     let (from, to) = query.try_into()?;
     // If the later version exists, the earlier one exists too: only the later one can be missing.
     let later = if from > to { "from" } else { "to" };
-    let diff = sessions.diff(&request.caller, id, from, to).await;
-    let diff = diff.map_err(|error| Problem::from(error).rename_field(&[("version", later)]))?;
-    Ok(HttpResponse::Ok().json(Diff::from(&diff)))
+    let caller = request.caller;
+    let read = async move |sessions: Sessions| {
+        let diff = sessions.diff(&caller, id, from, to).await;
+        let diff =
+            diff.map_err(|error| Problem::from(error).rename_field(&[("version", later)]))?;
+        JsonText::new(&Diff::from(&diff))
+    };
+    Ok(sessions.read_in_background(read).await?.into())
 }

@@ -5,24 +5,26 @@ use std::fmt;
 use actix_web::{HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::{Account, Event, EventKind, SessionId, Version};
+use crate::domain::{Event, SessionId, Version};
 use crate::http::shared::permission::CanRead;
-use crate::http::shared::render::as_texts;
 use crate::http::v1::extract::authorized::Authorized;
-use crate::http::v1::extract::object::AttributesJson;
+use crate::http::v1::extract::min_cursor::MinCursor;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
-use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
+use crate::http::v1::extract::text::{AccountText, ReasonText};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
-use crate::http::v1::render::view::{SessionState, rfc3339};
+use crate::http::v1::render::event_view::{EventChanges, EventKindSchema};
+use crate::http::v1::render::json_text::JsonText;
+use crate::http::v1::render::view::rfc3339;
 use crate::service::{HistoryPage, InvalidCursor, Sessions};
 
-type EventsRequest = Authorized<CanRead, (SessionPath, Query<EventsQuery>)>;
+type EventsRequest = Authorized<CanRead, (SessionPath, Query<EventsQuery>, MinCursor)>;
 
 /// The query: a page of the history, and its order.
 #[derive(Deserialize, IntoParams)]
@@ -155,74 +157,8 @@ struct EventView<'a> {
     changes: EventChanges<'a>,
 }
 
-/// The changes of a version: the fields, members and attributes that differ from the previous
-/// version. The first version has all of them.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = EventChanges, example = json!({
-    "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"],
-    "attributes": { "project": null }
-}))]
-struct EventChanges<'a> {
-    /// The new title.
-    #[schema(value_type = TitleText, required = false)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<&'a str>,
-    /// The new owner.
-    #[schema(value_type = AccountText, required = false)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<&'a str>,
-    /// All members, if additions at the end and removals do not give their order.
-    #[schema(value_type = Vec<AccountText>, required = false, example = json!(["alice", "bob"]))]
-    #[serde(serialize_with = "as_list", skip_serializing_if = "Option::is_none")]
-    member: Option<&'a [Account]>,
-    /// Accounts that were added, at the end of the list.
-    #[schema(value_type = Vec<AccountText>, required = false)]
-    #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
-    add_member: &'a [Account],
-    /// Members that were removed.
-    #[schema(value_type = Vec<AccountText>, required = false)]
-    #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
-    del_member: &'a [Account],
-    /// A JSON merge patch (RFC 7396) of the attributes.
-    #[schema(value_type = AttributesJson, required = false)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<&'a Map<String, Value>>,
-    /// The new state.
-    #[schema(nullable = false)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<SessionState>,
-}
-
-fn as_list<S: serde::Serializer>(
-    accounts: &Option<&[Account]>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    as_texts(&accounts.unwrap_or_default(), serializer)
-}
-
-/// The kinds of events, in the description.
-struct EventKindSchema;
-
-impl utoipa::PartialSchema for EventKindSchema {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        utoipa::openapi::ObjectBuilder::new()
-            .schema_type(utoipa::openapi::schema::Type::String)
-            .description(Some("The kind of the change."))
-            .enum_values(Some(EventKind::ALL.map(EventKind::name)))
-            .into()
-    }
-}
-
-impl ToSchema for EventKindSchema {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "EventKind".into()
-    }
-}
-
 impl<'a> From<&'a Event> for EventView<'a> {
     fn from(event: &'a Event) -> Self {
-        let changes = &event.changes;
         Self {
             version: event.version.get(),
             kind: event.kind.name(),
@@ -230,15 +166,7 @@ impl<'a> From<&'a Event> for EventView<'a> {
             app_id: event.app_id.as_str(),
             reason: event.reason.as_ref().map(|reason| reason.as_str()),
             created_at: rfc3339(event.at),
-            changes: EventChanges {
-                title: changes.title.as_ref().map(|title| title.as_str()),
-                owner: changes.owner.as_ref().map(Account::as_str),
-                member: changes.members.as_deref(),
-                add_member: &changes.added,
-                del_member: &changes.removed,
-                attributes: changes.attributes.as_ref().map(|patch| patch.as_map()),
-                state: event.kind.state().map(SessionState::from),
-            },
+            changes: event.into(),
         }
     }
 }
@@ -271,14 +199,20 @@ pub(crate) async fn list(
     sessions: web::Data<Sessions>,
     request: EventsRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (SessionPath(id), Query(query)) = request.parts;
+    let (SessionPath(id), Query(query), MinCursor(cursor)) = request.parts;
     let order = query.order;
     let page = HistoryPage::try_from((id, query))?;
-    let found = sessions.events(&request.caller, id, page).await?;
-    let next_cursor = found.events.last().filter(|_| found.has_more);
-    let next_cursor = next_cursor.map(|last| EventCursor(order, id, last.version).to_string());
-    let items = found.events.iter().map(EventView::from).collect();
-    Ok(HttpResponse::Ok().json(EventPage { items, next_cursor }))
+    let caller = request.caller;
+    let read = async move |sessions: Sessions| {
+        let events = || sessions.events(&caller, id, page).boxed();
+        let found = sessions.read_after(&caller, cursor, events, |_, _| true).await;
+        let found = found.map_err(MinCursor::problem)?;
+        let next_cursor = found.events.last().filter(|_| found.has_more);
+        let next_cursor = next_cursor.map(|last| EventCursor(order, id, last.version).to_string());
+        let items = found.events.iter().map(EventView::from).collect();
+        JsonText::new(&EventPage { items, next_cursor })
+    };
+    Ok(sessions.read_in_background(read).await?.into())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ type LimitsRequest = Authorized<AnyKey, Query<NoParams>>;
 /// The rules in force. Lengths count Unicode characters, not bytes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(example = json!({
+#[schema(as = SessionLimits, example = json!({
     "minMembers": 3, "minRemainingMembers": 3, "maxMembers": 2000, "removeMembers": "owner",
     "maxTitleLength": 64,
     "maxAccountLength": 64, "maxAttributesBytes": 16_384, "maxReasonLength": 256,
@@ -36,7 +36,7 @@ struct Limits {
     /// The maximum number of members of a session, its owner included.
     max_members: usize,
     /// The members that may remove other members.
-    remove_members: Removers,
+    remove_members: RemovePolicyView,
     /// The maximum length of a title, in characters.
     max_title_length: usize,
     /// The maximum length of an account, in characters.
@@ -64,7 +64,8 @@ struct Limits {
 /// The members that may remove other members.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-enum Removers {
+#[schema(as = RemovePolicy)]
+enum RemovePolicyView {
     /// Only the owner.
     Owner,
     /// Every member.
@@ -92,8 +93,8 @@ pub(crate) async fn get(
         min_remaining_members: rules.min_remaining,
         max_members: rules.max_members,
         remove_members: match rules.remove_members {
-            RemovePolicy::Owner => Removers::Owner,
-            RemovePolicy::Member => Removers::Member,
+            RemovePolicy::Owner => RemovePolicyView::Owner,
+            RemovePolicy::Member => RemovePolicyView::Member,
         },
         max_title_length: Title::MAX,
         max_account_length: Account::MAX,

@@ -15,18 +15,18 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::conditions;
 use super::part::RequestPart;
-use crate::domain::{MessageForm, Permission, Permissions, SessionId};
+use super::request_memory::RequestMemory;
+use super::request_record::RequestRecord;
+use crate::domain::{MessageForm, Permission, Permissions};
 use crate::http::auth::authenticate::AuthRejection;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::Body;
-use crate::http::body::budget::BytesInFlight;
-use crate::http::middleware::request_context::RequestContext;
 use crate::http::middleware::response_budget;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::service::{AuthError, Caller};
+use crate::service::{AuthError, Caller, WorkTurns};
 use crate::wire::ApiKey;
 
 /// A request of an app with the permission `N`, and the parts of the request.
@@ -35,36 +35,9 @@ pub(crate) struct Authorized<N, P = ()> {
     pub(crate) parts: P,
     /// The record of the request, for facts that only the handler learns.
     pub(crate) record: RequestRecord,
-    /// The memory of the body, until the request ends: the parts hold what was in it.
-    _in_flight: Option<BytesInFlight>,
+    /// The memory of the request, until it ends: the parts hold the content of the body.
+    pub(crate) memory: RequestMemory,
     permission: PhantomData<N>,
-}
-
-/// The record of a request: in the log, and in the request rate of its app.
-pub(crate) struct RequestRecord(HttpRequest);
-
-impl RequestRecord {
-    /// Records the session of the request.
-    pub(crate) fn set_session(&self, id: SessionId) {
-        RequestContext::with(&self.0, |context| context.set_session(id));
-    }
-
-    /// Counts each of the `items` that a request has as a request of its app, before any is
-    /// executed. The request itself counts as the first one.
-    ///
-    /// # Errors
-    /// The app exceeds its request rate.
-    pub(crate) fn count_items(&self, caller: &Caller, items: usize) -> Result<(), Problem> {
-        let more = items.saturating_sub(1);
-        Ok(authenticate::count_more_requests(&self.0, caller.app(), more)?)
-    }
-
-    /// Counts each of the `sessions` of a page as a request of its app, after the page was read. The
-    /// request itself counts as the first one. The next request may have to wait, and this one is
-    /// served.
-    pub(crate) fn charge_page(&self, caller: &Caller, sessions: usize) {
-        authenticate::charge_requests(&self.0, caller.app(), sessions.saturating_sub(1));
-    }
 }
 
 impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized<N, P> {
@@ -83,9 +56,13 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
                 conditions::refuse(&request, "the endpoint has no version to match")?;
             }
             let Body { bytes, in_flight } = body;
-            let parts = P::read(&request, &bytes)?;
-            let record = RequestRecord(request);
-            Ok(Self { caller, parts, record, _in_flight: in_flight, permission: PhantomData })
+            let parts = match WorkTurns::is_large(bytes.len()) {
+                true => P::read_large(&request, &bytes).await?,
+                false => P::read(&request, &bytes)?,
+            };
+            let record = RequestRecord::new(request);
+            let memory = RequestMemory::new(in_flight);
+            Ok(Self { caller, parts, record, memory, permission: PhantomData })
         })
     }
 }
@@ -135,14 +112,15 @@ pub(super) async fn authenticate_part(
 ) -> Result<Caller, Problem> {
     loop {
         match authenticate::authenticate(request, bearer_token(request)?).await {
-            Err(AuthRejection::RateLimited { wait }) => tokio::time::sleep(wait).await,
+            Err(AuthRejection::RateLimited { wait, .. }) => tokio::time::sleep(wait).await,
             authenticated => return permit(request, authenticated?, any_of),
         }
     }
 }
 
+/// Requires a permission, and room for the response of a write.
 fn permit(request: &HttpRequest, caller: Caller, any_of: &[Permission]) -> Result<Caller, Problem> {
-    check_any_permission(caller.permissions(), any_of).map_err(|least| caller.missing(least))?;
+    require_permission(&caller, any_of)?;
     if any_of.contains(&Permission::SessionsWrite) {
         response_budget::check_room(request, caller.app().buin)?;
     }
@@ -151,6 +129,11 @@ fn permit(request: &HttpRequest, caller: Caller, any_of: &[Permission]) -> Resul
         caller.require_form(MessageForm::Plain)?;
     }
     Ok(caller)
+}
+
+pub(super) fn require_permission(caller: &Caller, any_of: &[Permission]) -> Result<(), Problem> {
+    let granted = check_any_permission(caller.permissions(), any_of);
+    Ok(granted.map_err(|least| caller.missing(least))?)
 }
 
 /// Requires one of several permissions. The error names the first one, which is the weakest.
@@ -164,7 +147,7 @@ fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(
 }
 
 /// The API key of a request; access tokens are for the other API.
-fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
+pub(super) fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
     let twice = |Repeated| {
         Problem::for_field(Code::InvalidApiKey, "Authorization", "appears more than once")
     };

@@ -22,17 +22,9 @@ use utoipa::openapi::path::Parameter;
 use super::field::truncate;
 use super::parameter::standard_header;
 use super::part::RequestPart;
-use crate::domain::{ExcludedVersions, Version, VersionPrecondition};
+use crate::domain::{ExcludedVersions, Version, VersionPrecondition, quoted};
+use crate::http::shared::conditions;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-
-/// The headers of conditions, and the names that problems use.
-const HEADERS: [(HeaderName, &str); 5] = [
-    (IF_MATCH, "If-Match"),
-    (IF_NONE_MATCH, "If-None-Match"),
-    (IF_UNMODIFIED_SINCE, "If-Unmodified-Since"),
-    (IF_MODIFIED_SINCE, "If-Modified-Since"),
-    (IF_RANGE, "If-Range"),
-];
 
 /// The conditions of a read, for the description.
 pub(crate) struct ReadConditions;
@@ -44,6 +36,8 @@ pub(crate) struct WriteConditions {
     pub(crate) precondition: Option<VersionPrecondition>,
     /// A tag of `If-Match`, if all its tags are weak.
     pub(crate) weak_tag: Option<String>,
+    /// A strong tag of `If-Match` that is no number, if none of them is a version.
+    pub(crate) foreign_tag: Option<String>,
     /// Whether `If-None-Match` is `*`.
     excludes_all: bool,
 }
@@ -56,7 +50,7 @@ enum EntityTags {
     List(Vec<EntityTag>),
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct EntityTag {
     weak: bool,
     /// The text between the quotation marks.
@@ -86,13 +80,32 @@ impl EntityTags {
 
 /// Refuses every condition; `if_match` is the reason for `If-Match`.
 pub(crate) fn refuse(request: &HttpRequest, if_match: &str) -> Result<(), Problem> {
-    let headers = request.headers();
-    let Some((header, name)) = HEADERS.iter().find(|(header, _)| headers.contains_key(header))
-    else {
-        return Ok(());
-    };
-    let reason = if *header == IF_MATCH { if_match } else { "is not supported by this endpoint" };
-    Err(Problem::for_field(Code::InvalidHeader, *name, reason))
+    let Some(name) = conditions::find(request.headers()) else { return Ok(()) };
+    let reason = if name == "If-Match" { if_match } else { "is not supported by this endpoint" };
+    Err(Problem::for_field(Code::InvalidHeader, name, reason))
+}
+
+/// The conditions of a change as text, the same for each request with these conditions; empty without
+/// conditions. Dates are left out, because tags replace them.
+pub(crate) fn fingerprint(request: &HttpRequest) -> Result<String, Problem> {
+    let mut lines = Vec::new();
+    for (header, name) in [(IF_MATCH, "If-Match"), (IF_NONE_MATCH, "If-None-Match")] {
+        let tags = match read_tags(request.headers(), header, name)? {
+            None => continue,
+            Some(EntityTags::Any) => "*".to_owned(),
+            Some(EntityTags::List(mut tags)) => {
+                tags.sort_unstable();
+                tags.dedup();
+                let texts = tags.iter().map(|EntityTag { opaque, weak }| match weak {
+                    true => format!("W/\"{opaque}\""),
+                    false => format!("\"{opaque}\""),
+                });
+                texts.collect::<Vec<_>>().join(", ")
+            }
+        };
+        lines.push(format!("{name}: {tags}"));
+    }
+    Ok(lines.join("\n"))
 }
 
 /// Evaluates the conditions of a read that succeeded. Returns the response that replaces its
@@ -104,10 +117,7 @@ pub(crate) fn evaluate_read(
 ) -> Result<Option<HttpResponse>, Problem> {
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
     let headers = request.headers();
-    if !is_read
-        || status != StatusCode::OK
-        || !HEADERS.iter().any(|(header, _)| headers.contains_key(header))
-    {
+    if !is_read || status != StatusCode::OK || conditions::find(headers).is_none() {
         return Ok(None);
     }
     let tag = response.get(ETAG).and_then(|tag| tag.to_str().ok());
@@ -115,7 +125,10 @@ pub(crate) fn evaluate_read(
     let if_match = read_tags(headers, IF_MATCH, "If-Match")?;
     if if_match.is_some_and(|tags| !tags.match_tag(opaque, true)) {
         let reason = match tag {
-            Some(tag) => format!("the current entity tag is {tag}, and weak tags never match"),
+            Some(tag) => format!(
+                "the current entity tag is {tag}; weak tags never match, and a proxy that compresses \
+                 responses changes tags"
+            ),
             None => "the response has no entity tag".to_owned(),
         };
         return Err(
@@ -179,7 +192,7 @@ impl RequestPart for WriteConditions {
 
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         let headers = request.headers();
-        if !HEADERS.iter().any(|(header, _)| headers.contains_key(header)) {
+        if conditions::find(headers).is_none() {
             return Ok(Self::default());
         }
         let if_match = read_tags(headers, IF_MATCH, "If-Match")?;
@@ -190,13 +203,19 @@ impl RequestPart for WriteConditions {
             return Err(Problem::for_field(Code::InvalidHeader, "If-Range", reason));
         }
         let versions = |tags: &[EntityTag]| tags.iter().filter_map(EntityTag::version).collect();
-        let (any_of, weak_tag) = match if_match {
-            None | Some(EntityTags::Any) => (None, None),
+        let (mut weak_tag, mut foreign_tag) = (None, None);
+        let any_of = match if_match {
+            None | Some(EntityTags::Any) => None,
             // `If-Match` compares strongly: a weak tag never matches.
             Some(EntityTags::List(mut tags)) => {
                 let weak = tags.iter().find(|tag| tag.weak).map(|tag| truncate(&tag.opaque));
                 tags.retain(|tag| !tag.weak);
-                (Some(versions(&tags)), weak.filter(|_| tags.is_empty()))
+                weak_tag = weak.filter(|_| tags.is_empty());
+                let any_of: Vec<Version> = versions(&tags);
+                let is_foreign = |tag: &&EntityTag| !tag.opaque.bytes().all(|b| b.is_ascii_digit());
+                let foreign = tags.iter().find(is_foreign).filter(|_| any_of.is_empty());
+                foreign_tag = foreign.map(|tag| truncate(&tag.opaque));
+                Some(any_of)
             }
         };
         let excludes_all = if_none_match == Some(EntityTags::Any);
@@ -206,7 +225,7 @@ impl RequestPart for WriteConditions {
             Some(EntityTags::List(tags)) => ExcludedVersions::Listed(versions(&tags)),
         };
         let precondition = Some(VersionPrecondition::new(any_of, none_of));
-        Ok(Self { precondition, weak_tag, excludes_all })
+        Ok(Self { precondition, weak_tag, foreign_tag, excludes_all })
     }
 
     fn parameters() -> Vec<Parameter> {
@@ -220,7 +239,7 @@ impl WriteConditions {
     /// exists whether the account is a member or not.
     pub(crate) fn refuse_any_tag(&self) -> Result<(), Problem> {
         if self.excludes_all {
-            let reason = "must be a list of entity tags: a member has no tag of its own";
+            let reason = "must be a list of entity tags, got *: a member has no tag of its own";
             return Err(Problem::for_field(Code::InvalidHeader, "If-None-Match", reason));
         }
         Ok(())
@@ -236,14 +255,16 @@ fn read_tags(
     if !headers.contains_key(&header) {
         return Ok(None);
     }
-    let wrong = || {
-        let reason = "must be * or a list of entity tags such as \"5\"";
-        Problem::for_field(Code::InvalidHeader, name, reason)
-    };
-    let lines: Option<Vec<&str>> = headers.get_all(header).map(|line| line.to_str().ok()).collect();
+    let lines = headers.get_all(header).map(|line| String::from_utf8_lossy(line.as_bytes()));
     // Several header lines form one list.
-    let list = lines.ok_or_else(wrong)?.join(",");
-    parse_tags(&list).map(Some).ok_or_else(wrong)
+    let list = lines.collect::<Vec<_>>().join(",");
+    // No tag has other bytes than ASCII.
+    let tags = Some(list.as_str()).filter(|list| list.is_ascii()).and_then(parse_tags);
+    tags.map(Some).ok_or_else(|| {
+        let got = quoted(&list);
+        let reason = format!("must be * or a list of entity tags such as \"5\", got {got}");
+        Problem::for_field(Code::InvalidHeader, name, reason)
+    })
 }
 
 fn parse_tags(list: &str) -> Option<EntityTags> {
@@ -323,6 +344,41 @@ mod tests {
         ] {
             let found = write(&[("If-Match", tags)]).unwrap().weak_tag;
             assert_eq!(found.as_deref(), weak, "{tags}");
+        }
+    }
+
+    #[test]
+    fn foreign_tag_is_kept_for_the_problem() {
+        for (tags, foreign) in [
+            ("\"5-gzip\"", Some("5-gzip")),
+            ("\"05\", \"x\"", Some("x")),
+            ("\"05\", \"\"", None),
+            ("W/\"5\", \"5;br\"", Some("5;br")),
+            ("\"5-gzip\", \"5\"", None),
+            ("W/\"5\"", None),
+            ("", None),
+            ("*", None),
+        ] {
+            let found = write(&[("If-Match", tags)]).unwrap().foreign_tag;
+            assert_eq!(found.as_deref(), foreign, "{tags}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_is_that_of_the_condition() {
+        let of = |headers: &[(&str, &str)]| fingerprint(&request(&Method::PATCH, headers)).unwrap();
+        assert_eq!(of(&[]), "");
+        let one = of(&[("If-Match", "\"6\" ,\"5\""), ("If-None-Match", "*")]);
+        assert_eq!(one, "If-Match: \"5\", \"6\"\nIf-None-Match: *");
+        let same = [("If-None-Match", "*"), ("If-Match", "\"5\""), ("If-Match", "\"6\",\"5\"")];
+        assert_eq!(of(&same), one);
+        for other in [
+            &[("If-Match", "\"5\""), ("If-None-Match", "*")][..],
+            &[("If-Match", "\"5\", W/\"6\""), ("If-None-Match", "*")],
+            &[("If-Match", "\"5\", \"6\"")],
+            &[("If-Match", "*"), ("If-None-Match", "\"5\", \"6\"")],
+        ] {
+            assert_ne!(of(other), one, "{other:?}");
         }
     }
 
@@ -409,6 +465,24 @@ mod tests {
     }
 
     #[test]
+    fn error_quotes_the_received_tags() {
+        let long = "x".repeat(100);
+        for (headers, got) in [
+            (&["five"][..], r#""five""#),
+            (&["\"1\"", "2"], r#""\"1\",2""#),
+            (&[long.as_str()], &format!("\"{}\"…", "x".repeat(64))),
+        ] {
+            let headers: Vec<_> = headers.iter().map(|value| ("If-Match", *value)).collect();
+            let request = request(&Method::PATCH, &headers);
+            let problem = read_tags(request.headers(), IF_MATCH, "If-Match").err().unwrap();
+            let expected = format!(
+                "invalid_header If-Match: must be * or a list of entity tags such as \"5\", got {got}"
+            );
+            assert_eq!(problem.to_string(), expected);
+        }
+    }
+
+    #[test]
     fn errors_are_not_replaced() {
         let request = request(&Method::GET, &[("If-Match", "\"4\"")]);
         let headers = HeaderMap::new();
@@ -419,7 +493,7 @@ mod tests {
 
     #[test]
     fn other_requests_refuse_every_condition() {
-        for (header, name) in HEADERS {
+        for (header, name) in conditions::HEADERS {
             let request = request(&Method::POST, &[(header.as_str(), "*")]);
             let problem = refuse(&request, "no version").unwrap_err();
             assert!(problem.to_string().starts_with(&format!("invalid_header {name}: ")));

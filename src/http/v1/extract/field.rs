@@ -50,7 +50,7 @@ pub(crate) fn problem(
         Some((_, names)) => {
             Problem::for_field(codes.unknown, field, format_args!("is unknown, expected {names}"))
         }
-        None => Problem::for_field(codes.unknown, field, "is unknown, no name is expected"),
+        None => Problem::for_field(codes.unknown, field, "is unknown, none is expected"),
     }
 }
 

@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 use utoipa::openapi::path::Parameter;
 
+use super::conditions;
 use super::parameter::{in_header, text};
 use super::part::RequestPart;
 use crate::domain::IdempotencyKey;
@@ -25,15 +26,18 @@ impl RequestPart for IdempotencyKeyHeader {
         let key = idempotency::find(request.headers()).map_err(wrong)?;
         let Some(key) = key else { return Ok(Self(None)) };
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let scope = [request.method().as_str(), target];
-        parse_key((Code::InvalidHeader, HEADER_NAME), key, &scope, body).map(|key| Self(Some(key)))
+        // A stored outcome must not answer a request that has another condition.
+        let conditions = conditions::fingerprint(request)?;
+        let scope = [request.method().as_str(), target, &conditions];
+        let scope = if conditions.is_empty() { &scope[..2] } else { &scope };
+        parse_key((Code::InvalidHeader, HEADER_NAME), key, scope, body).map(|key| Self(Some(key)))
     }
 
     fn parameters() -> Vec<Parameter> {
         let description = "The caller's key of this request, kept for 24 hours for each app. The \
                      same request with the same key is executed once: a repetition gets the same \
                      response, with `Idempotency-Replayed: true`. Another request with that key is \
-                     refused. Headers are not compared.";
+                     refused. Of the headers, only conditions are compared.";
         let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
         vec![in_header(HEADER_NAME, description, key)]
     }

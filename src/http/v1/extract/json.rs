@@ -1,7 +1,8 @@
 //! JSON bodies, read strictly: an unknown field, a repeated field or a wrong type is an error. An
 //! optional field may be `null`, which counts as absent.
 
-use actix_web::http::header::CONTENT_ENCODING;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpMessage as _, HttpRequest};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
@@ -9,7 +10,12 @@ use serde_json::error::Category;
 use super::field;
 use super::field::{FieldCodes, truncate};
 use super::part::RequestPart;
+use crate::domain::quoted;
+use crate::http::body::BodyError;
+use crate::http::shared::json_error;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
+use crate::service::Sessions;
+use crate::wire::{JsonObject, Malformed, explain_json_error};
 
 const CODES: FieldCodes = FieldCodes {
     invalid: Code::InvalidField,
@@ -29,10 +35,18 @@ impl<T> ErrorCodes for Json<T> {
     }
 }
 
-impl<T: DeserializeOwned> RequestPart for Json<T> {
+impl<T: DeserializeOwned + Send + 'static> RequestPart for Json<T> {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
         check_content_type(request)?;
         read(body).map(Self)
+    }
+
+    async fn read_large(request: &HttpRequest, body: &Bytes) -> Result<Self, Problem> {
+        check_content_type(request)?;
+        let sessions = request.app_data::<web::Data<Sessions>>();
+        let sessions = sessions.ok_or_else(|| Problem::internal(&BodyError::NotConfigured))?;
+        let body = body.clone();
+        sessions.work_in_background(move || read(&body)).await.map(Self)
     }
 }
 
@@ -42,8 +56,8 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     if !text.trim_ascii_start().starts_with(b"{") {
         let checked = serde_json::from_slice::<IgnoredAny>(text);
         return Err(checked.map_or_else(
-            |error| malformed(&error),
-            |_| Problem::for_field(Code::MalformedBody, "body", "must be a JSON object"),
+            |error| malformed(explain_json_error(&error.to_string())),
+            |_| not_an_object(text),
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
@@ -52,15 +66,24 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
             Category::Data => {
                 field::problem(&CODES, error.path(), &error.inner().to_string(), None)
             }
-            Category::Syntax | Category::Eof | Category::Io => malformed(error.inner()),
+            Category::Syntax | Category::Eof | Category::Io => {
+                malformed(json_error::explain(error.inner(), error.path()))
+            }
         }
     })?;
-    json.end().map_err(|error| malformed(&error))?;
+    json.end().map_err(|error| malformed(explain_json_error(&error.to_string())))?;
     Ok(value)
 }
 
-fn malformed(error: &serde_json::Error) -> Problem {
-    let reason = error.to_string();
+/// The problem for JSON that is no object.
+fn not_an_object(text: &[u8]) -> Problem {
+    match JsonObject::parse(text, &[]) {
+        Err(error @ Malformed::NotAnObject(_)) => malformed(error.to_string()),
+        _ => malformed("must be a JSON object".to_owned()),
+    }
+}
+
+fn malformed(reason: String) -> Problem {
     // serde_json counts down from 128 and fails at 0, so 127 levels are allowed.
     let reason = match reason.strip_prefix("recursion limit exceeded") {
         Some(position) => format!("is nested too deeply, at most 127 levels{position}"),
@@ -74,6 +97,12 @@ fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
     check_media_type(request, "application/json", |suffix, kind, subtype| {
         suffix == "json" || (kind == "application" && subtype == "json")
     })
+}
+
+/// The received value of a header, for an error.
+fn quoted_header(request: &HttpRequest, name: &HeaderName) -> String {
+    let value = request.headers().get(name).map(|value| value.as_bytes()).unwrap_or_default();
+    quoted(&String::from_utf8_lossy(value))
 }
 
 /// Checks that the media type of a body is accepted, or absent, and that the body is not compressed.
@@ -96,11 +125,13 @@ pub(super) fn check_media_type(
         Err(_) => false,
     };
     if !is_expected {
-        return Err(unsupported("Content-Type", format!("must be {expected}")));
+        let got = quoted_header(request, &CONTENT_TYPE);
+        return Err(unsupported("Content-Type", format!("must be {expected}, got {got}")));
     }
     match request.headers().get(CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(unsupported("Content-Encoding", "must not be compressed".to_owned()))
+            let got = quoted_header(request, &CONTENT_ENCODING);
+            Err(unsupported("Content-Encoding", format!("must be identity or absent, got {got}")))
         }
         _ => Ok(()),
     }
@@ -108,7 +139,6 @@ pub(super) fn check_media_type(
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::CONTENT_TYPE;
     use actix_web::test::TestRequest;
     use serde::Deserialize;
 
@@ -193,14 +223,29 @@ mod tests {
         for (text, detail) in [
             ("", "body: EOF while parsing a value at line 1 column 0"),
             ("{", "body: EOF while parsing an object at line 1 column 1"),
-            (r#"["t"]"#, "body: must be a JSON object"),
-            ("null", "body: must be a JSON object"),
+            (r#"["t"]"#, "body: must be a JSON object, got a list"),
+            ("null", "body: must be a JSON object, got null"),
             ("[", "body: EOF while parsing a list at line 1 column 1"),
             (r#"{"title":"t"} x"#, "body: trailing characters at line 1 column 15"),
             ("{\n'title'}", "body: key must be a string at line 2 column 1"),
+            (r#"{"title":"\ud800"}"#, "body: a lone surrogate at line 1 column 17, in title"),
+            (
+                r#"{"title":"t","addMember":["a","\ude00"]}"#,
+                "body: a lone surrogate at line 1 column 37, in addMember[1]",
+            ),
+            (
+                r#"{"title":"t","inner":{"number":1e999}}"#,
+                "body: a number is too large at line 1 column 36, in inner.number",
+            ),
         ] {
             assert_eq!(problem(text), ("malformed_body", detail.to_owned()), "{text}");
         }
+    }
+
+    #[test]
+    fn invalid_utf_8_is_named() {
+        let problem = read::<Example>(b"{\"title\":\"\xff\"}").unwrap_err().to_string();
+        assert_eq!(problem, "malformed_body body: invalid UTF-8 at line 1 column 11");
     }
 
     #[test]
@@ -233,6 +278,14 @@ mod tests {
             assert!(!read(Some(kind)), "{kind}");
         }
         let gzip = TestRequest::default().insert_header((CONTENT_ENCODING, "gzip"));
-        assert!(check_content_type(&gzip.to_http_request()).is_err());
+        let problem = check_content_type(&gzip.to_http_request()).unwrap_err().to_string();
+        let expected =
+            "unsupported_media_type Content-Encoding: must be identity or absent, got \"gzip\"";
+        assert_eq!(problem, expected);
+        let long = format!("text/{}", "x".repeat(100));
+        let other = TestRequest::default().insert_header((CONTENT_TYPE, long.as_str()));
+        let problem = check_content_type(&other.to_http_request()).unwrap_err().to_string();
+        let (start, cut) = ("unsupported_media_type Content-Type", &long[..64]);
+        assert_eq!(problem, format!("{start}: must be application/json, got \"{cut}\"…"));
     }
 }

@@ -4,6 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
 use utoipa::openapi::path::Parameter;
 
+use super::header;
 use super::parameter::{in_header, text};
 use super::part::RequestPart;
 use crate::domain::{Version, quoted};
@@ -42,19 +43,14 @@ impl ErrorCodes for MinVersion {
 
 impl RequestPart for MinVersion {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
-        let mut values = request.headers().get_all(HEADER);
-        let Some(value) = values.next() else { return Ok(Self(None)) };
-        let invalid = |reason: String| Problem::for_field(Code::InvalidHeader, NAME, reason);
-        if values.next().is_some() {
-            return Err(invalid("appears more than once".to_owned()));
-        }
-        let text = String::from_utf8_lossy(value.as_bytes());
+        let Some(text) = header::single(request, HEADER, NAME)? else { return Ok(Self(None)) };
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit())
             && (text == "0" || !text.starts_with('0'))
             && text.len() <= DIGITS;
         let number = text.parse().ok().filter(|_| is_number);
         let Some(number) = number else {
-            return Err(invalid(format!("must be a version such as 3, got {}", quoted(&text))));
+            let reason = format!("must be a version such as 3, got {}", quoted(&text));
+            return Err(header::invalid(NAME, reason));
         };
         let version = Version::new(number)
             .map_err(|error| Problem::invalid(Code::InvalidHeader, NAME, &error))?;

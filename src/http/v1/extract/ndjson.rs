@@ -62,8 +62,9 @@ impl NdjsonBody {
         &self.request
     }
 
-    /// Reads the next objects, at most `max` of them; none at the end of the body. They must arrive
-    /// within the timeout of a body, and `convert` must accept each of them. Blank lines are skipped.
+    /// Reads the next objects, at most `max` of them. The list is empty at the end of the body. The objects
+    /// must arrive within the timeout of a body, and `convert` must accept each of them. Blank lines are
+    /// skipped.
     ///
     /// # Errors
     /// If the body or a line must be refused. The problem names the line.
@@ -135,11 +136,11 @@ impl NdjsonBody {
         self.lines += 1;
         let too_large = |reason: String| Problem::for_field(Code::BodyTooLarge, "body", reason);
         if line.len() > MAX_LINE_BYTES {
-            let problem = too_large(format!("at most {MAX_LINE_BYTES} bytes in a line"));
+            let problem = too_large(format!("at most {MAX_LINE_BYTES} bytes in a line, got more"));
             return Err(problem.with_max(MAX_LINE_BYTES).at_line(self.lines));
         }
         if self.lines > MAX_LINES {
-            let problem = too_large(format!("at most {MAX_LINES} lines"));
+            let problem = too_large(format!("at most {MAX_LINES} lines, got more"));
             return Err(problem.with_max(MAX_LINES));
         }
         Ok(line.freeze())
@@ -212,10 +213,10 @@ mod tests {
             ("\n\n{\"m\":1}\n", "unknown_field line 3: m: is unknown"),
             ("{}", "missing_field line 1: n: is missing"),
             ("{\"n\":1}{\"n\":2}", "malformed_body line 1: body: trailing characters"),
-            ("[1]", "malformed_body line 1: body: must be a JSON object"),
+            ("[1]", "malformed_body line 1: body: must be a JSON object, got a list"),
             ("{\"n\":1}\n{\"n\":", "malformed_body line 2: body: EOF while parsing"),
-            (&long, "body_too_large line 2: body: at most 1024 bytes in a line"),
-            (&endless, "body_too_large line 1: body: at most 1024 bytes in a line"),
+            (&long, "body_too_large line 2: body: at most 1024 bytes in a line, got more"),
+            (&endless, "body_too_large line 1: body: at most 1024 bytes in a line, got more"),
         ] {
             let found = read_all(&mut body(&[text.as_bytes()]), 1).await.unwrap_err();
             assert!(found.starts_with(problem), "{text}: {found}");
@@ -227,6 +228,6 @@ mod tests {
         let mut body = body(&[b"{\"n\":1}\n{\"n\":2}\n"]);
         body.lines = MAX_LINES - 1;
         let problem = read_all(&mut body, 5).await.unwrap_err();
-        assert_eq!(problem, "body_too_large body: at most 10000000 lines");
+        assert_eq!(problem, "body_too_large body: at most 10000000 lines, got more");
     }
 }

@@ -25,6 +25,16 @@ impl VersionNumber {
 
 impl<'de> Deserialize<'de> for VersionNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        WholeNumber::deserialize(deserializer).map(|WholeNumber(number)| Self(number))
+    }
+}
+
+/// A whole number in any notation of JSON: `3`, `3.0` or `3e0`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WholeNumber(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for WholeNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct IntegerVisitor;
 
         impl Visitor<'_> for IntegerVisitor {
@@ -43,8 +53,7 @@ impl<'de> Deserialize<'de> for VersionNumber {
             }
 
             fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
-                whole_number(number)
-                    .ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+                whole_number(number).ok_or_else(|| E::invalid_value(described(number), &self))
             }
         }
 
@@ -52,8 +61,22 @@ impl<'de> Deserialize<'de> for VersionNumber {
     }
 }
 
+/// The words for a number that is not accepted. The parser has rounded a large one, and does not tell
+/// `-0` from `-0.0`, so these are not repeated.
+fn described(number: f64) -> Unexpected<'static> {
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    if number == 0.0 {
+        Unexpected::Other("negative zero")
+    } else if number.abs() > MAX_EXACT {
+        Unexpected::Other("a number beyond 2^53 with a fraction or an exponent, or beyond 64 bits")
+    } else {
+        Unexpected::Float(number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::json;
     use super::*;
 
     #[test]
@@ -82,6 +105,30 @@ mod tests {
             "[3]",
         ] {
             assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct VersionBody {
+        #[serde(rename = "version")]
+        _version: VersionNumber,
+    }
+
+    #[test]
+    fn error_repeats_a_number_only_as_it_was_sent() {
+        let large = "a number beyond 2^53 with a fraction or an exponent, or beyond 64 bits";
+        for (text, got) in [
+            ("3.5", "3.5"),
+            ("9223372036854775808", "9223372036854775808"),
+            ("9007199254740993.0", large),
+            ("1e30", large),
+            ("-0", "negative zero"),
+            ("-0.0", "negative zero"),
+        ] {
+            let body = format!("{{\"version\":{text}}}");
+            let problem = json::read::<VersionBody>(body.as_bytes()).unwrap_err().to_string();
+            let end = format!("must be a whole number of 64 bits, got {got}");
+            assert!(problem.ends_with(&end), "{text}: {problem}");
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Attributes: JSON objects with any members. A map would silently keep the last of two members with
 //! the same name; here a repeated name is an error, at any depth.
+//!
+//! A tree of values takes up to a hundred times the memory of its text, so one that is too large is not
+//! kept.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Deserialize;
@@ -12,14 +16,48 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::field::truncate;
+use crate::domain::AttributesPatch;
+use crate::http::v1::problem::{Code, Problem};
+
+/// The beginning of names that `serde_json` interprets when it reads a value: the text of such a
+/// member is parsed once more. A stored object with such a name could not be read as it was written.
+const RESERVED_PREFIX: &str = "$serde_json::private::";
+
+/// The maximum size of the attributes in a request, in bytes of compact JSON: those of a session, and
+/// members that the request removes.
+const MAX_PATCH_BYTES: usize = 64 * 1024;
 
 /// An object without repeated names. It also describes the attributes of responses.
 #[derive(Debug)]
-pub(crate) struct AttributesJson(pub(crate) Map<String, Value>);
+pub(crate) struct AttributesJson {
+    /// The members; only some of them if there are too many.
+    map: Map<String, Value>,
+    /// The size as compact JSON, in bytes, or a little less.
+    bytes: usize,
+}
+
+impl AttributesJson {
+    /// The attributes as a patch.
+    ///
+    /// # Errors
+    /// [`Code::AttributesTooLarge`].
+    pub(crate) fn read(self) -> Result<AttributesPatch, Problem> {
+        let Self { map, bytes } = self;
+        if bytes <= MAX_PATCH_BYTES {
+            return Ok(AttributesPatch::new(map));
+        }
+        let reason =
+            format!("at most {MAX_PATCH_BYTES} bytes as compact JSON in a request, got {bytes}");
+        let problem = Problem::for_field(Code::AttributesTooLarge, "attributes", reason);
+        Err(problem.with_limit(MAX_PATCH_BYTES, bytes))
+    }
+}
 
 impl<'de> Deserialize<'de> for AttributesJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor).map(Self)
+        let bytes = Cell::new(0);
+        let map = deserializer.deserialize_map(ObjectVisitor(&bytes))?;
+        Ok(Self { map, bytes: bytes.get() })
     }
 }
 
@@ -41,13 +79,10 @@ impl ToSchema for AttributesJson {
     }
 }
 
-/// The beginning of names that `serde_json` interprets when it reads a value: the text of such a
-/// member is parsed once more. A stored object with such a name could not be read as it was written.
-const RESERVED_PREFIX: &str = "$serde_json::private::";
+/// Reads an object, and adds its size.
+struct ObjectVisitor<'b>(&'b Cell<usize>);
 
-struct ObjectVisitor;
-
-impl<'de> Visitor<'de> for ObjectVisitor {
+impl<'de> Visitor<'de> for ObjectVisitor<'_> {
     type Value = Map<String, Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +90,9 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let Self(bytes) = self;
         let mut map = Map::new();
+        add(bytes, 2);
         while let Some(name) = members.next_key::<String>()? {
             if name.starts_with(RESERVED_PREFIX) {
                 let text = format!("must not have a name that begins with {RESERVED_PREFIX}");
@@ -65,17 +102,38 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 // The text of serde for this error: `field::problem` recognises it.
                 return Err(A::Error::custom(format!("duplicate field `{}`", truncate(&name))));
             }
-            let value = members.next_value_seed(AnyValueVisitor)?;
-            map.insert(name, value);
+            // Quotation marks and a colon.
+            add(bytes, name.len() + 3);
+            let value = members.next_value_seed(AnyValueVisitor(bytes))?;
+            if bytes.get() <= MAX_PATCH_BYTES {
+                map.insert(name, value);
+            }
         }
         Ok(map)
     }
 }
 
-/// Reads any JSON value.
-struct AnyValueVisitor;
+/// Reads any JSON value, and adds its size.
+struct AnyValueVisitor<'b>(&'b Cell<usize>);
 
-impl<'de> DeserializeSeed<'de> for AnyValueVisitor {
+impl AnyValueVisitor<'_> {
+    fn scalar<E: Error>(self, value: Value) -> Result<Value, E> {
+        add(self.0, 1);
+        Ok(value)
+    }
+
+    fn text<E: Error>(self, text: &str) -> Result<Value, E> {
+        add(self.0, text.len() + 2);
+        Ok(Value::String(text.to_owned()))
+    }
+}
+
+/// Adds to the size of the attributes.
+fn add(bytes: &Cell<usize>, more: usize) {
+    bytes.set(bytes.get() + more);
+}
+
+impl<'de> DeserializeSeed<'de> for AnyValueVisitor<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -83,7 +141,7 @@ impl<'de> DeserializeSeed<'de> for AnyValueVisitor {
     }
 }
 
-impl<'de> Visitor<'de> for AnyValueVisitor {
+impl<'de> Visitor<'de> for AnyValueVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,44 +149,44 @@ impl<'de> Visitor<'de> for AnyValueVisitor {
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+        self.scalar(Value::Null)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+        self.scalar(Value::Bool(value))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+        self.scalar(Value::Number(value.into()))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+        self.scalar(Value::Number(value.into()))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         // Numbers in JSON are always finite.
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+        self.scalar(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+        self.text(value)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let Self(bytes) = self;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(AnyValueVisitor)? {
-            list.push(item);
+        add(bytes, 2);
+        while let Some(item) = items.next_element_seed(AnyValueVisitor(bytes))? {
+            if bytes.get() <= MAX_PATCH_BYTES {
+                list.push(item);
+            }
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Value, A::Error> {
-        ObjectVisitor.visit_map(members).map(Value::Object)
+        ObjectVisitor(self.0).visit_map(members).map(Value::Object)
     }
 }
 
@@ -144,7 +202,9 @@ mod tests {
 
     fn read(attributes: &str) -> Result<Value, String> {
         let read = json::read::<TestBody>(format!(r#"{{"attributes":{attributes}}}"#).as_bytes());
-        read.map(|body| Value::Object(body.attributes.0)).map_err(|problem| problem.to_string())
+        let read = read.and_then(|body| body.attributes.read());
+        read.map(|patch| Value::Object(patch.as_map().clone()))
+            .map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -181,6 +241,33 @@ mod tests {
             assert!(error.contains("must not have a name that begins with $serde"), "{error}");
         }
         assert!(read(r#"{"a $serde_json::private::RawValue":{"$":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn attributes_that_are_too_large_are_not_kept() {
+        for (text, bytes) in [
+            (format!(r#"{{"a":[{}0]}}"#, "[[0]],".repeat(100_000)), 500_000),
+            (
+                format!(
+                    "{{{}\"\":0}}",
+                    (0..50_000).map(|n| format!("\"{n}\":{{}},")).collect::<String>()
+                ),
+                480_000,
+            ),
+            (format!(r#"{{"a":"{}"}}"#, "x".repeat(70_000)), 70_000),
+        ] {
+            let json = json::read::<TestBody>(format!(r#"{{"attributes":{text}}}"#).as_bytes());
+            let attributes = json.unwrap().attributes;
+            let kept = Value::Object(attributes.map.clone()).to_string().len();
+            assert!(kept <= MAX_PATCH_BYTES + 70_000, "{kept}");
+            let error = attributes.read().unwrap_err().to_string();
+            let start = "attributes_too_large attributes: at most 65536 bytes as compact JSON in a request, got ";
+            let got: usize = error.strip_prefix(start).unwrap().parse().unwrap();
+            assert!(got >= bytes * 9 / 10 && got <= text.len(), "{got} of {}", text.len());
+        }
+        // Nothing that a session may have is refused.
+        let largest = format!(r#"{{"a":[{}0]}}"#, "0,".repeat(32_000));
+        assert!(read(&largest).is_ok());
     }
 
     #[test]

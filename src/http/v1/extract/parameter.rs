@@ -5,6 +5,12 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema};
 
+/// A list of entity tags, or `*` (RFC 9110), as the extractors of conditions accept it.
+const ENTITY_TAGS: &str = concat!(
+    r#"^([ \t]*\*[ \t]*|[ \t,]*((W/)?"[\t !#-~]*"[ \t]*"#,
+    r#"(,[ \t,]*(W/)?"[\t !#-~]*"[ \t]*)*[ \t,]*)?)$"#
+);
+
 /// A parameter in the path.
 pub(crate) fn in_path(
     name: &str,
@@ -22,12 +28,6 @@ pub(crate) fn in_header(
 ) -> Parameter {
     parameter(name, ParameterIn::Header, Required::False, description, schema).build()
 }
-
-/// A list of entity tags, or `*` (RFC 9110), as the extractors of conditions accept it.
-const ENTITY_TAGS: &str = concat!(
-    r#"^([ \t]*\*[ \t]*|[ \t,]*((W/)?"[\t !#-~]*"[ \t]*"#,
-    r#"(,[ \t,]*(W/)?"[\t !#-~]*"[ \t]*)*[ \t,]*)?)$"#
-);
 
 /// An optional header whose form the HTTP standard defines. Only conditions have a pattern, because
 /// the server refuses other values of them.

@@ -1,6 +1,7 @@
 //! A part of a request, and tuples of parts. The other files of this module read the single parts.
 
 use actix_web::HttpRequest;
+use actix_web::web::Bytes;
 use utoipa::openapi::path::Parameter;
 
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
@@ -13,6 +14,11 @@ pub(crate) trait RequestPart: ErrorCodes + Sized {
 
     /// Reads the part; `body` is the whole body.
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
+
+    /// The same for a large body. A part that parses the body does this on a background thread.
+    async fn read_large(request: &HttpRequest, body: &Bytes) -> Result<Self, Problem> {
+        Self::read(request, body)
+    }
 
     /// The parameters in the API's description; empty for the body.
     fn parameters() -> Vec<Parameter> {
@@ -40,6 +46,10 @@ macro_rules! impl_request_parts {
 
             fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
                 Ok(($($part::read(request, body)?,)+))
+            }
+
+            async fn read_large(request: &HttpRequest, body: &Bytes) -> Result<Self, Problem> {
+                Ok(($($part::read_large(request, body).await?,)+))
             }
 
             fn parameters() -> Vec<Parameter> {

@@ -13,19 +13,21 @@ use super::parameter::{in_path, text};
 use super::part::RequestPart;
 use super::percent;
 use super::text::AccountText;
-use crate::domain::{Account, SessionId};
+use crate::domain::{Account, ConsumerName, SessionId};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-
-/// The session in a path: `{sessionId}` in the pattern.
-#[derive(Debug)]
-pub(crate) struct SessionPath(pub(crate) SessionId);
 
 /// The accepted forms of a session id.
 pub(crate) const ID_PATTERN: &str = "^([0-9A-Fa-f]{32}|\\{[0-9A-Fa-f]{32}\\}\
                                      |[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\
                                      |\\{[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\\})$";
 const ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
+/// The names of consumers and of their members.
+pub(crate) const CONSUMER_NAME_PATTERN: &str = "^[A-Za-z0-9._-]{1,64}$";
+
+/// The session in a path: `{sessionId}` in the pattern.
+#[derive(Debug)]
+pub(crate) struct SessionPath(pub(crate) SessionId);
 
 /// The member in a path: `{account}` in the pattern.
 #[derive(Debug)]
@@ -35,6 +37,10 @@ pub(crate) struct MemberPath(pub(crate) Account);
 /// the account that the other examples act for is the owner of the session.
 #[derive(Debug)]
 pub(crate) struct ChangedMemberPath(pub(crate) Account);
+
+/// The consumer in a path: `{name}` in the pattern.
+#[derive(Debug)]
+pub(crate) struct ConsumerPath(pub(crate) ConsumerName);
 
 impl ErrorCodes for SessionPath {
     fn codes() -> Vec<Code> {
@@ -88,6 +94,28 @@ impl RequestPart for ChangedMemberPath {
 
     fn parameters() -> Vec<Parameter> {
         vec![described_account("dave")]
+    }
+}
+
+impl ErrorCodes for ConsumerPath {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidParameter]
+    }
+}
+
+impl RequestPart for ConsumerPath {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        const NAME: &str = "name";
+        let text = segment(request, "{name}");
+        let text = text.map_err(|error| Problem::for_field(Code::InvalidParameter, NAME, error))?;
+        let name = text.parse();
+        name.map(Self).map_err(|error| Problem::invalid(Code::InvalidParameter, NAME, &error))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let schema = text(CONSUMER_NAME_PATTERN, "mirror");
+        let parameter = in_path("name", "The consumer, by its name within the app.", schema);
+        vec![ParameterBuilder::from(parameter).example(Some("mirror".into())).build()]
     }
 }
 

@@ -154,7 +154,7 @@ mod tests {
             assert_eq!(problem(query), (code, detail.to_owned()), "{query}");
         }
         let unknown = read::<NoParams>("a=1").unwrap_err();
-        assert_eq!(unknown.to_string(), "unknown_parameter a: is unknown, no name is expected");
+        assert_eq!(unknown.to_string(), "unknown_parameter a: is unknown, none is expected");
         assert!(read::<NoParams>("").is_ok());
     }
 }

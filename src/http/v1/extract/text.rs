@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{Account, Reason, Title};
 use crate::http::v1::problem::{Code, Problem};
-use crate::wire::whole_number;
+use crate::wire::{AccountTexts, TooManyAccounts, whole_number};
 
 /// An account: 1 to 64 Unicode characters, no control characters. Muster has no list of accounts.
 #[derive(ToSchema)]
@@ -27,6 +27,10 @@ pub(crate) struct AccountText(String);
 /// that of `/cgi`.
 #[derive(Debug)]
 pub(crate) struct AccountInput(String);
+
+/// The accounts in a list of a body.
+#[derive(Debug)]
+pub(crate) struct AccountList(AccountTexts);
 
 /// The title of a session: 1 to 64 Unicode characters, not blank, no control characters.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -68,38 +72,96 @@ pub(crate) struct ActorFields {
 
 impl<'de> Deserialize<'de> for AccountInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AccountVisitor;
+        let mut account = String::new();
+        let take = |text: &str| text.clone_into(&mut account);
+        deserializer.deserialize_any(AccountVisitor(take))?;
+        Ok(Self(account))
+    }
+}
 
-        impl Visitor<'_> for AccountVisitor {
-            type Value = String;
+/// Reads an account as owned text.
+struct AccountVisitor<F>(F);
+
+impl<F: FnOnce(&str)> AccountVisitor<F> {
+    fn give<E>(self, text: &str) -> Result<(), E> {
+        (self.0)(text);
+        Ok(())
+    }
+}
+
+impl<F: FnOnce(&str)> Visitor<'_> for AccountVisitor<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text or a whole number")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.give(text)
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.give(&number.to_string())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.give(&number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        match whole_number(number) {
+            Some(number) => self.give(&number.to_string()),
+            None => Err(E::invalid_value(Unexpected::Float(number), &self)),
+        }
+    }
+}
+
+/// Reads an account, and appends it to a list.
+struct PushAccount<'t>(&'t mut AccountTexts);
+
+impl<'de> DeserializeSeed<'de> for PushAccount<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(AccountVisitor(|text: &str| self.0.push(text)))
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AccountsVisitor;
+
+        impl<'de> Visitor<'de> for AccountsVisitor {
+            type Value = AccountTexts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text or a whole number")
+                f.write_str("a sequence")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<String, E> {
-                Ok(text.to_owned())
-            }
-
-            fn visit_string<E>(self, text: String) -> Result<String, E> {
-                Ok(text)
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<String, E> {
-                Ok(number.to_string())
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<String, E> {
-                Ok(number.to_string())
-            }
-
-            fn visit_f64<E: Error>(self, number: f64) -> Result<String, E> {
-                let whole = whole_number(number).map(|number| number.to_string());
-                whole.ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<AccountTexts, A::Error> {
+                let mut texts = AccountTexts::default();
+                while let Some(()) = items.next_element_seed(PushAccount(&mut texts))? {}
+                Ok(texts)
             }
         }
 
-        deserializer.deserialize_any(AccountVisitor).map(Self)
+        deserializer.deserialize_seq(AccountsVisitor).map(Self)
+    }
+}
+
+impl AccountList {
+    /// The accounts in the field `field`. There may be `max` different ones, and one more: see
+    /// [`AccountTexts::read`].
+    pub(crate) fn read(&self, field: &str, max: usize) -> Result<Vec<Account>, Problem> {
+        let convert = |index: usize, text: &str| {
+            let invalid =
+                |error| Problem::invalid(Code::InvalidField, format!("{field}[{index}]"), &error);
+            Account::new(text).map_err(invalid)
+        };
+        let too_many = |error: TooManyAccounts| {
+            Problem::for_field(Code::TooManyMembers, field, error).with_limit(error.max, error.got)
+        };
+        self.0.read(max, convert, too_many)
     }
 }
 
@@ -137,14 +199,6 @@ impl ActorFields {
         let reason = reason.map(|reason| reason.read(code, "reason")).transpose()?;
         Ok(Self { operator, reason })
     }
-}
-
-/// The accounts in a list of a body.
-pub(crate) fn accounts(field: &str, list: &[AccountInput]) -> Result<Vec<Account>, Problem> {
-    list.iter()
-        .enumerate()
-        .map(|(index, text)| text.read(Code::InvalidField, &format!("{field}[{index}]")))
-        .collect()
 }
 
 #[cfg(test)]
@@ -188,8 +242,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_index() {
-        let list = [AccountInput("a".to_owned()), AccountInput(String::new())];
-        let problem = accounts("member", &list).unwrap_err();
+        let list: AccountList = serde_json::from_str(r#"["a",""]"#).unwrap();
+        let problem = list.read("member", 9).unwrap_err();
         assert_eq!(problem.to_string(), "invalid_field member[1]: at least 1 character, got 0");
         let bob = AccountInput("bob".to_owned());
         let blank = ReasonText(" ".to_owned());

@@ -11,7 +11,7 @@ use super::idempotency::IdempotencyKeyHeader;
 use super::part::RequestPart;
 use super::query::Query;
 use super::text::ActorFields;
-use crate::domain::{Action, Authority, Permission, Request, RuleViolation};
+use crate::domain::{Action, Authority, Permission, Request, RuleViolation, Version};
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::service::{Caller, Error, WriteOptions};
 
@@ -56,16 +56,34 @@ impl<Q> WriteParams<Q> {
     /// The problem of a change that failed. The expected version comes from the header `If-Match`,
     /// so a version conflict names this header.
     pub(crate) fn problem(&self, error: Error) -> Problem {
-        match (&error, &self.conditions.weak_tag) {
-            (Error::Rejected(RuleViolation::VersionConflict { current, .. }), Some(tag)) => {
-                let reason = format_args!(
-                    "a weak tag such as W/\"{tag}\" never matches; a proxy that compresses \
-                     responses makes tags weak; the current version is {current}"
-                );
-                Problem::for_field(Code::VersionConflict, "If-Match", reason)
-                    .with_current_version(*current)
+        let conflict = match &error {
+            Error::Rejected(RuleViolation::VersionConflict { current, .. }) => {
+                self.unmatchable_reason(*current).map(|reason| (reason, *current))
             }
-            _ => Problem::from(error).rename_field(&[("version", "If-Match")]),
+            _ => None,
+        };
+        match conflict {
+            Some((reason, current)) => {
+                Problem::for_field(Code::VersionConflict, "If-Match", reason)
+                    .with_current_version(current)
+            }
+            None => Problem::from(error).rename_field(&[("version", "If-Match")]),
+        }
+    }
+
+    /// Why `If-Match` matches no session at all, if a proxy may be the cause.
+    fn unmatchable_reason(&self, current: Version) -> Option<String> {
+        let WriteConditions { weak_tag, foreign_tag, .. } = &self.conditions;
+        match (weak_tag, foreign_tag) {
+            (Some(tag), _) => Some(format!(
+                "a weak tag such as W/\"{tag}\" never matches; a proxy that compresses responses \
+                 makes tags weak; the current version is {current}"
+            )),
+            (None, Some(tag)) => Some(format!(
+                "\"{tag}\" is not a tag of Muster, which is a version such as \"{current}\"; a proxy \
+                 that compresses responses changes tags; the current version is {current}"
+            )),
+            (None, None) => None,
         }
     }
 }

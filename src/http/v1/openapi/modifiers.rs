@@ -99,7 +99,7 @@ impl Modify for OptionalParameters {
             if matches!(parameter.required, Required::True) {
                 continue;
             }
-            // The field itself is private.
+            // The field `example` of a parameter is private, so it is read from the JSON form.
             let beside = json!(parameter).get("example").cloned();
             let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { continue };
             let inside = schema.example.take();

@@ -1,4 +1,4 @@
-//! Adds to a response what a problem alone does not have or show: the request id, and a line in the log.
+//! Adds the parts of a response that a problem alone does not have: the request id, and a line in the log.
 
 use actix_web::HttpResponse;
 use actix_web::body::{BoxBody, MessageBody};

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, ETAG, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, ETAG, LINK, WWW_AUTHENTICATE};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
-use crate::domain::{Invalid, Version};
+use crate::domain::{Invalid, Version, quoted};
 use crate::http::endpoint::ApiError;
 use crate::http::middleware::request_context::{ApiStatus, ErrorReport};
 use crate::http::shared::{error_text, retry_after};
@@ -37,6 +37,8 @@ struct ProblemFields {
     line: Option<u64>,
     /// The allowed methods, if the request used another one.
     allow: Option<String>,
+    /// The path that a client should continue with, for the header `Link`.
+    link: Option<&'static str>,
     /// Seconds to wait before the next attempt, if a retry can help.
     retry_after: Option<u64>,
     /// The internal cause, for the log. The client never sees it.
@@ -88,7 +90,8 @@ pub(crate) struct ProblemBody<'a> {
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         let (limit, got, line, retry_after) = (None, None, None, None);
-        let (field, current, allow, cause, detail) = (None, None, None, None, detail.into());
+        let (field, current, allow, link, cause, detail) =
+            (None, None, None, None, None, detail.into());
         Self(Box::new(ProblemFields {
             code,
             detail,
@@ -98,6 +101,7 @@ impl Problem {
             current,
             line,
             allow,
+            link,
             retry_after,
             cause,
         }))
@@ -181,6 +185,12 @@ impl Problem {
         self
     }
 
+    /// States the path that a client should continue with.
+    pub(super) fn with_link(mut self, path: &'static str) -> Self {
+        self.0.link = Some(path);
+        self
+    }
+
     /// States the seconds to wait before the next attempt.
     pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
@@ -241,6 +251,9 @@ impl Problem {
         if let Some(allow) = &self.0.allow {
             response.insert_header((ALLOW, allow.as_str()));
         }
+        if let Some(link) = self.0.link {
+            response.insert_header((LINK, format!("<{link}>; rel=\"alternate\"")));
+        }
         if let Some(current) = self.0.current {
             response.insert_header((ETAG, format!("\"{current}\"")));
         }
@@ -267,9 +280,9 @@ impl fmt::Display for Problem {
 }
 
 impl ApiError for Problem {
-    fn method_not_allowed(allow: String) -> Self {
-        let mut problem =
-            Self::for_field(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
+    fn method_not_allowed(allow: String, got: &Method) -> Self {
+        let reason = format!("only {allow}, got {}", quoted(got.as_str()));
+        let mut problem = Self::for_field(Code::MethodNotAllowed, "method", reason);
         problem.0.allow = Some(allow);
         problem
     }

@@ -17,6 +17,11 @@ use crate::service::{AuthError, Error};
 /// The header whose condition [`Error::VersionNotReached`] violates.
 const MIN_VERSION: &str = "Muster-Min-Version";
 
+/// The header whose condition [`Error::CursorNotReached`] violates.
+const MIN_CURSOR: &str = "Muster-Min-Cursor";
+/// The path that begins again after [`Error::CursorExpired`].
+const SNAPSHOT: &str = "/v1/events?snapshot=true";
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
@@ -28,16 +33,29 @@ impl From<Error> for Problem {
             Error::VersionNotFound => {
                 Self::for_field(Code::VersionNotFound, "version", "the session has no such version")
             }
-            Error::VersionNotReached { current } => {
-                let reason = format!("must be at most {current}, the version of the session");
+            Error::VersionNotReached { current, min } => {
+                let reason =
+                    format!("must be at most {current}, the version of the session, got {min}");
                 Self::for_field(Code::VersionNotReached, MIN_VERSION, reason)
                     .with_current_version(current)
             }
-            Error::TimeNotSettled { settled_until } => {
-                let until = settled_until.to_rfc3339_opts(SecondsFormat::Micros, true);
-                let reason =
-                    format!("must be at most {until}, up to which all changes are committed");
+            Error::TimeNotSettled { settled_until, at } => {
+                let [until, at] =
+                    [settled_until, at].map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
+                let reason = format!(
+                    "must be at most {until}, up to which all changes are committed, got {at}"
+                );
                 Self::for_field(Code::TimeNotSettled, "at", reason).with_retry_after(1)
+            }
+            Error::CursorExpired => {
+                let reason = format!(
+                    "expired, the history of the database is another one; begin again with {SNAPSHOT}"
+                );
+                Self::for_field(Code::CursorExpired, "after", reason).with_link(SNAPSHOT)
+            }
+            Error::CursorNotReached => {
+                let reason = "the server does not have the changes up to it yet";
+                Self::for_field(Code::CursorNotReached, MIN_CURSOR, reason).with_retry_after(1)
             }
             Error::MemberNotFound => {
                 Self::for_field(Code::MemberNotFound, "account", "not a member of the session")
@@ -54,9 +72,30 @@ impl From<Error> for Problem {
                 .with_cause(&error),
             Error::Overloaded { wait } => Self::new(Code::Overloaded, error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
+            Error::ConsumerNotFound => {
+                Self::for_field(Code::ConsumerNotFound, "name", "no such consumer")
+            }
+            Error::ConsumerExpired => {
+                let reason = format!(
+                    "expired, the history of the database is another one; begin again with {SNAPSHOT} \
+                     and reset the consumer"
+                );
+                Self::for_field(Code::CursorExpired, "name", reason).with_link(SNAPSHOT)
+            }
+            Error::TooManyConsumers { max } => {
+                Self::for_field(Code::TooManyConsumers, "name", &error).with_limit(max, max + 1)
+            }
+            Error::TooManyWaits { max } => {
+                let detail = format!("{error}, try again when one has ended");
+                Self::new(Code::TooManyRequests, detail).with_max(max).with_retry_after(1)
+            }
             Error::TooManyComparisons { max } => {
                 let detail = format!("{error}, try again when one has ended");
                 Self::new(Code::TooManyRequests, detail).with_max(max).with_retry_after(1)
+            }
+            Error::TooManyStreams { max, .. } => {
+                let detail = format!("{error}, try again when one has ended");
+                Self::new(Code::TooManyRequests, detail).with_max(max).with_retry_after(5)
             }
             Error::StatementTimeout(error) => {
                 Self::new(Code::Unavailable, error_text::STATEMENT_TIMEOUT)
@@ -137,15 +176,25 @@ impl From<AuthRejection> for Problem {
     fn from(rejection: AuthRejection) -> Self {
         match rejection {
             AuthRejection::Error(error) => error.into(),
-            // This API has no sealed texts, so no request of it is held off.
-            AuthRejection::Throttled { wait } | AuthRejection::HeldOff { wait } => {
-                let reason = "too many invalid API keys came from this address";
+            // This API has no sealed texts, so no request of it is throttled.
+            AuthRejection::Throttled { wait, max }
+            | AuthRejection::SealedThrottled { wait, max } => {
+                let reason = format!(
+                    "at most {max} invalid API keys from an address without a wait, got more"
+                );
                 Self::for_field(Code::TooManyFailedAttempts, "Authorization", reason)
+                    .with_max(max)
                     .with_retry_after(retry_after_seconds(wait))
             }
-            AuthRejection::RateLimited { wait } => {
-                let detail = "the app sends too many requests, try again";
-                Self::new(Code::TooManyRequests, detail).with_retry_after(retry_after_seconds(wait))
+            AuthRejection::RateLimited { wait, max } => {
+                let reason =
+                    format!("the request rate of the app is at most {max} per second, got more");
+                Self::for_field(Code::TooManyRequests, "Authorization", reason)
+                    .with_max(max)
+                    .with_retry_after(retry_after_seconds(wait))
+            }
+            AuthRejection::TooManyOpen => {
+                Self::new(Code::Overloaded, error_text::TOO_MANY_OPEN).with_retry_after(1)
             }
             AuthRejection::NotConfigured => Self::internal(&std::io::Error::other(
                 "the router has no RequestAuth or Authenticator",
@@ -181,7 +230,8 @@ impl From<BodyError> for Problem {
         };
         let problem = Self::for_field(code, "body", &error);
         match error {
-            BodyError::TooLarge { max } => problem.with_max(max),
+            BodyError::TooLarge { max, got: Some(got) } => problem.with_limit(max, got),
+            BodyError::TooLarge { max, got: None } => problem.with_max(max),
             BodyError::OverBudget => problem.with_retry_after(1),
             BodyError::Timeout { .. } | BodyError::Incomplete | BodyError::NotConfigured => problem,
         }
@@ -296,8 +346,13 @@ mod tests {
             (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
             (Error::StatementTimeout(late()).into(), 503, "unavailable", "1"),
             (Error::OutcomeUnknown(late()).into(), 504, "timed_out", "1"),
-            (AuthRejection::RateLimited { wait }.into(), 429, "too_many_requests", "3"),
-            (AuthRejection::Throttled { wait }.into(), 429, "too_many_failed_attempts", "3"),
+            (AuthRejection::RateLimited { wait, max: 50 }.into(), 429, "too_many_requests", "3"),
+            (
+                AuthRejection::Throttled { wait, max: 10 }.into(),
+                429,
+                "too_many_failed_attempts",
+                "3",
+            ),
         ] {
             let (found, headers, body) = response_parts(error);
             assert_eq!((found, &body["code"]), (status, &json!(code)));
@@ -307,8 +362,13 @@ mod tests {
 
     #[test]
     fn body_error_states_the_limit() {
-        let (status, _, body) = response_parts(BodyError::TooLarge { max: 10 });
+        let too_large = |got| response_parts(BodyError::TooLarge { max: 10, got });
+        let (status, _, body) = too_large(None);
         assert_eq!((status, &body["limit"]), (413, &json!(10)));
+        assert_eq!(body["detail"], "body: at most 10 bytes, got more");
+        let (_, _, body) = too_large(Some(11));
+        assert_eq!((&body["limit"], &body["got"]), (&json!(10), &json!(11)));
+        assert_eq!(body["detail"], "body: at most 10 bytes, got 11");
         let (status, _, body) =
             response_parts(BodyError::Timeout { timeout: Duration::from_secs(3) });
         assert_eq!((status, &body["detail"]), (408, &json!("body: must arrive within 3s")));

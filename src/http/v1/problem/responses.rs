@@ -87,6 +87,10 @@ impl Problem {
             Code::InvalidParameter => sample.with_limit(200, 201),
             Code::TooFewMembers => sample.with_limit(3, 2),
             Code::TooManyMembers => sample.with_limit(2000, 2001),
+            Code::TooManyConsumers => sample.with_limit(100, 101),
+            Code::BodyTooLarge => sample.with_limit(1_048_576, 1_048_577),
+            Code::TooManyRequests => sample.with_max(50),
+            Code::TooManyFailedAttempts => sample.with_max(10),
             Code::UriTooLong => sample.with_limit(8_192, 9_000),
             Code::AttributesTooLarge => sample.with_limit(16_384, 16_385),
             Code::VersionConflict | Code::PreconditionFailed => {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::http::middleware::request_context::RequestContext;
-use crate::http::middleware::response_budget::{self, HeldResponse};
+use crate::http::middleware::response_budget::{self, UnreadResponse};
 use crate::http::shared::error_text;
 use crate::http::transport::GracefulShutdown;
 use crate::http::v1::problem::{Code, Problem};
@@ -85,7 +85,7 @@ struct LineStream {
     rest: mpsc::Receiver<Result<Bytes, Problem>>,
     /// Ends with the response, or when its client is gone.
     _task: JoinSet<()>,
-    _held: Option<HeldResponse>,
+    _unread: Option<UnreadResponse>,
 }
 
 impl Stream for LineStream {
@@ -109,7 +109,7 @@ pub(crate) async fn respond(
     media_type: &str,
     produce: impl AsyncFnOnce(&mut LineWriter) -> Result<(), Problem> + 'static,
 ) -> Result<HttpResponse, Problem> {
-    let held = response_budget::hold(request, MAX_UNREAD_BYTES)?;
+    let unread = response_budget::reserve(request, MAX_UNREAD_BYTES)?;
     let (sender, mut parts) = mpsc::channel(MAX_UNREAD_BYTES / PART_BYTES);
     let mut task = JoinSet::new();
     let request = request.clone();
@@ -123,7 +123,7 @@ pub(crate) async fn respond(
         writer.finish(result, &request).await;
     });
     let first = parts.recv().await.transpose()?;
-    let lines = LineStream { first, rest: parts, _task: task, _held: held };
+    let lines = LineStream { first, rest: parts, _task: task, _unread: unread };
     Ok(HttpResponse::Ok().content_type(media_type).streaming(lines))
 }
 

@@ -11,8 +11,8 @@ use utoipa::{IntoResponses, ToSchema as _};
 use super::view::{SessionView, WrittenView};
 use crate::domain::{Session, Version};
 use crate::http::shared::idempotency::{REPLAYED, REPLAYED_NAME};
-use crate::http::v1::extract::authorized::RequestRecord;
 use crate::http::v1::extract::parameter::text;
+use crate::http::v1::extract::request_record::RequestRecord;
 use crate::service::{WriteOptions, WriteOutcome};
 
 /// The response to a read.

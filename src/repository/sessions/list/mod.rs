@@ -1,8 +1,8 @@
 //! Lists sessions: an ordered page of those that match a filter.
 //!
 //! In a list by creation, the position of a session is its id, which begins with its creation time.
-//! In a list by change, the position is the time of the session's last event when the first page
-//! was read. So a session that changes while a client reads the pages keeps its position and
+//! In a list by change, the position is the time of the session's last event up to the commit horizon
+//! of the first page. So a session that changes while a client reads the pages keeps its position and
 //! appears once, in its current state.
 //!
 //! No statement reads more than a window of rows. Sources that certainly have few rows are tried
@@ -19,7 +19,7 @@ mod sources;
 mod statement;
 
 pub use request::{ListRequest, SessionListPage};
-pub use seek_key::{InvalidSnapshot, ReadSnapshot, SeekKey, TimeSeekKey, TransactionSnapshot};
+pub use seek_key::SeekKey;
 
 use self::bounds::ListBounds;
 use self::plan::plan;

@@ -6,6 +6,10 @@ use uuid::Uuid;
 use super::seek_key::SeekKey;
 use crate::domain::{Buin, Session, SessionFilter, Sort, SortKey};
 
+/// Positions before and after all sessions.
+const FIRST_KEY: (DateTime<Utc>, Uuid) = (DateTime::UNIX_EPOCH, Uuid::nil());
+const LAST_KEY: (DateTime<Utc>, Uuid) = (SeekKey::LATEST, Uuid::max());
+
 /// A request for a page.
 #[derive(Clone, Copy, Debug)]
 pub struct ListRequest<'a> {
@@ -27,8 +31,8 @@ impl ListRequest<'_> {
     /// The position after which the page begins.
     pub(super) fn start(&self) -> (DateTime<Utc>, Uuid) {
         let extreme = if self.sort.newest_first { LAST_KEY } else { FIRST_KEY };
-        let time = self.after.and_then(|key| key.time.as_ref());
-        (time.map_or(extreme.0, |time| time.at), self.after.map_or(extreme.1, |key| key.id.uuid()))
+        let changed_at = self.after.and_then(|key| key.changed_at);
+        (changed_at.unwrap_or(extreme.0), self.after.map_or(extreme.1, |key| key.id.uuid()))
     }
 
     /// The id after which a source begins that yields ids in order. In a list by change the ids of
@@ -54,7 +58,3 @@ pub struct SessionListPage {
     /// without a time of change.
     pub complete_until: Option<DateTime<Utc>>,
 }
-
-/// Positions before and after all sessions.
-const FIRST_KEY: (DateTime<Utc>, Uuid) = (DateTime::UNIX_EPOCH, Uuid::nil());
-const LAST_KEY: (DateTime<Utc>, Uuid) = (SeekKey::LATEST, Uuid::max());

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::bounds::ListBounds;
 use super::plan::PlanStep;
 use super::request::SessionListPage;
-use super::seek_key::{SeekKey, TimeSeekKey};
+use super::seek_key::SeekKey;
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;
 use crate::repository::sessions::stored::SessionRow;
@@ -74,17 +74,14 @@ impl StepResult {
     }
 
     pub(super) fn into_page(self, step: &PlanStep, bounds: ListBounds) -> SessionListPage {
-        let ListBounds { as_of, complete_until, .. } = bounds;
+        let ListBounds { complete_until, .. } = bounds;
         let next = match self.is_conclusive(step) {
             true if self.more => self.end,
             true => None,
             false => self.last,
         };
-        let next = next.map(|(at, id)| SeekKey {
-            id: SessionId::new(id),
-            complete_until: complete_until.filter(|_| as_of.is_none()),
-            time: at.zip(as_of).map(|(at, as_of)| TimeSeekKey { at, as_of }),
-        });
+        let next =
+            next.map(|(at, id)| SeekKey { id: SessionId::new(id), changed_at: at, complete_until });
         SessionListPage { sessions: self.sessions, next, complete_until }
     }
 }

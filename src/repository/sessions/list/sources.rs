@@ -12,7 +12,6 @@ use super::bounds::ListBounds;
 use super::plan::{IndexSource, PlanStep};
 use super::request::ListRequest;
 use super::row::CandidateRow;
-use super::seek_key::ReadSnapshot;
 use super::statement::list;
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
@@ -37,14 +36,14 @@ pub(super) async fn fetch(
             (
                 select session_id, null::timestamptz as changed_at, true as represents_session
                 from session_member
-                where buin = $1 and (account, session_id) < ($2, $19::uuid)
+                where buin = $1 and (account, session_id) < ($2, $17::uuid)
                   and account >= $2
                 order by account desc, session_id desc
                 limit case when $8::bool then $14::bigint else 0 end
             ) union all (
                 select session_id, null, true
                 from session_member
-                where buin = $1 and (account, session_id) > ($2, $19)
+                where buin = $1 and (account, session_id) > ($2, $17)
                   and account <= $2
                 order by account, session_id
                 limit case when $8 then 0 else $14 end
@@ -61,14 +60,14 @@ pub(super) async fn fetch(
             (
                 select session_id, null::timestamptz as changed_at, true as represents_session
                 from session
-                where buin = $1 and (owner, session_id) < ($3, $19::uuid)
+                where buin = $1 and (owner, session_id) < ($3, $17::uuid)
                   and owner >= $3
                 order by owner desc, session_id desc
                 limit case when $8::bool then $14::bigint else 0 end
             ) union all (
                 select session_id, null, true
                 from session
-                where buin = $1 and (owner, session_id) > ($3, $19)
+                where buin = $1 and (owner, session_id) > ($3, $17)
                   and owner <= $3
                 order by owner, session_id
                 limit case when $8 then 0 else $14 end
@@ -89,7 +88,7 @@ pub(super) async fn fetch(
                 cross join lateral (
                     select session_id
                     from session
-                    where buin = $1 and (state, session_id) < (known_state.name, $19::uuid)
+                    where buin = $1 and (state, session_id) < (known_state.name, $17::uuid)
                       and state >= known_state.name
                     order by state desc, session_id desc
                     limit case when $8::bool then $14::bigint else 0 end
@@ -103,7 +102,7 @@ pub(super) async fn fetch(
                 cross join lateral (
                     select session_id
                     from session
-                    where buin = $1 and (state, session_id) > (known_state.name, $19)
+                    where buin = $1 and (state, session_id) > (known_state.name, $17)
                       and state <= known_state.name
                     order by state, session_id
                     limit case when $8 then 0 else $14 end
@@ -115,42 +114,37 @@ pub(super) async fn fetch(
             ",
             request.start_id()
         ),
-        // An event is the position of its session if it was committed for the first page, and the
-        // session's next event was not. Among events of one session with the same time, the last
-        // comes first in both directions. So the next page continues after all of them if a page
-        // ends among them.
+        // An event is the position of its session if it is the last one up to the horizon. Among
+        // events of one session with the same time, the last comes first in both directions. So the
+        // next page continues after all of them if a page ends among them.
         IndexSource::Time => list!(
             pool,
             request,
             bounds,
             step,
             "
-            select session_id, created_at as changed_at,
-                   (created_at < $11::timestamptz
-                    or pg_visible_in_snapshot(xid, $12::text::pg_snapshot))
-                   and not exists (
+            select session_id, created_at as changed_at, not exists (
                        select from session_event as later
                        where later.session_id = event.session_id
                          and later.version = event.version + 1
-                         and (later.created_at < $11
-                              or pg_visible_in_snapshot(later.xid, $12::text::pg_snapshot))
+                         and later.created_at <= $11
                        offset 0
                    ) as represents_session
             from (
                 (
-                    select session_id, version, created_at, xid
+                    select session_id, version, created_at
                     from session_event
                     where buin = $1 and (created_at, session_id) < ($9::timestamptz, $10::uuid)
                       and created_at >= coalesce($6::timestamptz, '-infinity')
-                      and created_at <= $17::timestamptz
+                      and created_at <= $11::timestamptz
                     order by created_at desc, session_id desc, version desc
                     limit case when $8::bool then $14::bigint else 0 end
                 ) union all (
-                    select session_id, version, created_at, xid
+                    select session_id, version, created_at
                     from session_event
                     where buin = $1 and (created_at, session_id) > ($9, $10)
                       and created_at >= coalesce($6::timestamptz, '-infinity')
-                      and created_at <= $17
+                      and created_at <= $11
                     order by created_at, session_id, version desc
                     limit case when $8 then 0 else $14 end
                 )
@@ -169,7 +163,7 @@ pub(super) async fn fetch(
             select session_id, null::timestamptz as changed_at, true as represents_session
             from session_title
             where array[buin] @> array[$1::bigint]
-              and grams @> (select $19::bigint[]) and grams @> (select $19::bigint[])
+              and grams @> (select $17::bigint[]) and grams @> (select $17::bigint[])
             limit $14::bigint
             ",
             &filter_grams(request)

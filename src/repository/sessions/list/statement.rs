@@ -9,13 +9,12 @@
 /// change, if the source knows it) and `represents_session` (whether the row represents its
 /// session, of which the source may have several rows). The source may use the arguments of the
 /// statement: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6 changed since, $7 by
-/// change, $8 newest first, $9 and $10 the position to begin after, $11 and $12 the read snapshot,
-/// $14 the window, $17 the latest position in a list by change, $18 the latest change of a session.
-/// Its own arguments begin with $19.
+/// change, $8 newest first, $9 and $10 the position to begin after, $11 the latest position in a list
+/// by change, $12 the latest change of a session, $14 the window. Its own arguments begin with $17.
 macro_rules! list {
     ($pool:expr, $request:expr, $bounds:expr, $step:expr, $source:literal $(, $argument:expr)?) => {{
         let (filter, (at, id)) = ($request.filter, $request.start());
-        let ListBounds { as_of, updated_until, .. } = $bounds;
+        let ListBounds { updated_until, complete_until } = $bounds;
         sqlx::query_as!(
             CandidateRow,
             "with candidate as materialized (" + $source + ")" + r#"
@@ -29,7 +28,7 @@ macro_rules! list {
                       and ($3::text is null or owner = $3)
                       and ($5::text is null or state = $5)
                       and ($6::timestamptz is null or updated_at >= $6)
-                      and ($18::timestamptz is null or updated_at <= $18)
+                      and ($12::timestamptz is null or updated_at <= $12)
                     offset 0
                 ) as session
                 cross join lateral (
@@ -40,8 +39,7 @@ macro_rules! list {
                             select created_at
                             from session_event
                             where session_event.session_id = candidate.session_id
-                              and (created_at < $11::timestamptz
-                                   or pg_visible_in_snapshot(xid, $12::text::pg_snapshot))
+                              and created_at <= $11::timestamptz
                             order by version desc
                             limit 1
                         )
@@ -49,7 +47,7 @@ macro_rules! list {
                     offset 0
                 ) as sort_key
                 where represents_session
-                  and (not $7 or sort_key.changed_at <= $17::timestamptz)
+                  and (not $7 or sort_key.changed_at <= $11::timestamptz)
                   and (not $15::bool or (select count(*) from candidate) < $14::bigint)
                   and case
                       when $7 and $8::bool then
@@ -138,14 +136,12 @@ macro_rules! list {
             $request.sort.newest_first,
             at,
             id,
-            as_of.as_ref().map(ReadSnapshot::settled_before),
-            as_of.as_ref().map(|as_of| as_of.snapshot.as_str()),
+            *complete_until,
+            *updated_until,
             i64::from($request.limit),
             $step.window,
             $step.unordered,
             MAX_MEMBERS,
-            as_of.as_ref().map(|as_of| as_of.at),
-            *updated_until,
             $($argument)?
         )
         .fetch_all($pool)

@@ -1,12 +1,15 @@
 """A newcomer in a browser: opens the start page, follows the link to the documentation, and executes
 every operation there with the values that the page has filled in.
 
-Only two values come from this script: the API key, and the id of the session that the page created.
+Only two values come from this script: the API key, and the id of the session that the page created. The script
+also makes the consumer of the operations that need one. A script in the page then follows the changes of all
+sessions by a stream.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +18,7 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, Response, sync_pl
 URL = os.environ["MUSTER_URL"]
 KEY = os.environ["MUSTER_API_KEY"]
 CHROMIUM = os.environ["CHROMIUM"]
+MANUAL = Path(os.environ["MANUAL"])
 # In milliseconds.
 PATIENCE = 30_000
 
@@ -39,9 +43,48 @@ def main() -> None:
         page.get_by_role("link", name="REST API").click()
         page.wait_for_url("**/v1/docs")
         failures = try_out(page)
+        follow(page)
         browser.close()
     if failures or complaints or foreign:
         sys.exit("\n".join([*failures, *complaints, *(f"request to {url}" for url in foreign)]))
+
+
+# Runs the script of the manual, and makes changes until it has handled one.
+FOLLOW = r"""
+async (key) => {
+    SCRIPT
+    const count = () => JSON.parse(localStorage.getItem("handled") || "[]").length;
+    const handle = (change) => {
+        const handled = JSON.parse(localStorage.getItem("handled") || "[]");
+        localStorage.setItem("handled", JSON.stringify([...handled, change]));
+    };
+    const before = count();
+    follow(key, handle);
+    while (count() === before) {
+        await fetch("/v1/sessions", {
+            method: "POST",
+            headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" },
+            body: JSON.stringify({ operator: "alice", title: "Streamed", member: ["alice", "bob", "carol"] }),
+        });
+        await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+}
+"""
+
+
+def follow(page: Page) -> None:
+    """Follows the changes with the script of the manual, and again after the page was loaded again."""
+    manual = MANUAL.read_text()
+    script = manual.split("\n```javascript\n")[1].split("\n```\n")[0]
+    runs = 2
+    for _ in range(runs):
+        page.evaluate(FOLLOW.replace("SCRIPT", script), KEY)
+        page.reload()
+    changes = json.loads(page.evaluate("localStorage.getItem('handled')"))
+    assert len(changes) >= runs and changes[0]["kind"] == "created", changes
+    for before, after in zip(changes, changes[1:]):
+        assert after["prevSeq"] == before["seq"], (before, after)
+    print("/v1/events: a page followed the changes with the script of the manual, and resumed")
 
 
 def complain(message: ConsoleMessage, complaints: list[str]) -> None:
@@ -63,6 +106,10 @@ def try_out(page: Page) -> list[str]:
 
     document = page.request.get(f"{URL}/v1/openapi.json").json()
     described = {of["operationId"]: of for item in document["paths"].values() for of in item.values()}
+    # Each of these operations needs the consumer, and one of them removes it.
+    of_consumer = {
+        of["operationId"] for path, item in document["paths"].items() if "{name}" in path for of in item.values()
+    }
     session, failures, names = None, [], []
     for block in page.locator(".opblock-tag-section .opblock").all():
         name = (block.get_attribute("id") or "").rsplit("-", 1)[-1]
@@ -72,6 +119,10 @@ def try_out(page: Page) -> list[str]:
         if problem := paste(block, described[name], session):
             failures.append(f"{name}: {problem}")
             continue
+        if name in of_consumer:
+            page.request.put(
+                f"{URL}/v1/consumers/mirror", headers={"Authorization": f"Bearer {KEY}"}, data={"start": "0"}
+            )
         answer = execute(page, block)
         if not 200 <= answer.status < 300:
             failures.append(f"{name}: {answer.request.method} {answer.url}: {answer.status} {answer.text()}")

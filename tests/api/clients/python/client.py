@@ -27,14 +27,14 @@ from muster_client.models import (
     BatchResult,
     BatchUpdate,
     Code,
-    Diff,
     EventPage,
-    Limits,
     ListEventsOrder,
     ListSessionsSort,
     NewSession,
     Problem,
     Session,
+    SessionDiff,
+    SessionLimits,
     SessionPage,
     SessionPatch,
     SessionState,
@@ -47,7 +47,7 @@ MARK = f"openapi-python-client {time.time_ns()}"
 
 def main() -> None:
     limits = get_limits.sync(client=CLIENT)
-    assert isinstance(limits, Limits) and limits.max_title_length == 64
+    assert isinstance(limits, SessionLimits) and limits.max_title_length == 64
 
     session = create_and_replay()
     change(session)
@@ -142,7 +142,7 @@ def history(session: Session) -> None:
     attributes = events.items[0].changes.attributes
     assert isinstance(attributes, Attributes) and attributes["done"] is True
     diff = diff_session.sync(session.session_id, client=CLIENT, from_=1, to=2)
-    assert isinstance(diff, Diff) and diff.title is not None and diff.title.to == f"{MARK} 1"
+    assert isinstance(diff, SessionDiff) and diff.title is not None and diff.title.to == f"{MARK} 1"
     assert diff.add_member == ["dave", "10232"] and diff.owner is None
 
 

@@ -1,5 +1,6 @@
 //! Locks, running statements and connections.
 
+use rustix::process::Pid;
 use sqlx::postgres::PgConnection;
 
 use super::{connect, execute};
@@ -81,6 +82,27 @@ pub async fn count_connections(connection: &mut PgConnection) -> usize {
     usize::try_from(count).unwrap()
 }
 
+/// The largest number of connections that PostgreSQL accepts.
+pub async fn max_connections(connection: &mut PgConnection) -> usize {
+    let sql = "select current_setting('max_connections')::int8";
+    let limit: i64 = sqlx::query_scalar(sql).fetch_one(connection).await.unwrap();
+    usize::try_from(limit).unwrap()
+}
+
+/// The process of PostgreSQL that serves a connection.
+pub async fn process_id(connection: &mut PgConnection) -> Pid {
+    let pid = sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap();
+    Pid::from_raw(pid).unwrap()
+}
+
+/// Keeps the process of a connection computing for a minute, unless it ends before. It does not look
+/// after its client or its postmaster.
+pub async fn compute_long(connection: &mut PgConnection) {
+    let sql = "set statement_timeout = '1min';
+               select count(*) from (select generate_series(1, 1000000000000)) as numbers";
+    let _ = sqlx::raw_sql(sql).execute(connection).await;
+}
+
 /// Waits until a database has no connection but this one, and returns the number of its deadlocks.
 /// Each connection reports its own deadlocks when it ends.
 pub async fn count_deadlocks(connection: &mut PgConnection) -> i64 {
@@ -92,4 +114,11 @@ pub async fn count_deadlocks(connection: &mut PgConnection) -> i64 {
     .await;
     let sql = "select deadlocks from pg_stat_database where datname = current_database()";
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+}
+
+/// The number of running statements of this form, in all databases, without this one.
+pub async fn count_statements_like(connection: &mut PgConnection, pattern: &str) -> i64 {
+    let sql = "select count(*) from pg_stat_activity
+               where state = 'active' and query like $1 and pid <> pg_backend_pid()";
+    sqlx::query_scalar(sql).bind(pattern).fetch_one(connection).await.unwrap()
 }

@@ -113,11 +113,6 @@ pub async fn restore_event_table(app: &TestApp) {
     execute(&app.pool, "alter table secret_event rename to session_event").await;
 }
 
-/// Removes the column by which caches follow the changes of other servers.
-pub async fn rename_xid_column(app: &TestApp) {
-    execute(&app.pool, "alter table session_event rename column xid to was_xid").await;
-}
-
 /// Dissolves all sessions.
 pub async fn dissolve_sessions(app: &TestApp) {
     execute(&app.pool, "update session set state = 'dissolved'").await;
@@ -237,23 +232,22 @@ pub async fn set_member_count(app: &TestApp, title: &str, count: i32) {
     sqlx::query(sql).bind(title).bind(count).execute(&app.pool).await.unwrap();
 }
 
-/// Changes the title of a session to `late`, in its version 2 and at this time. The change becomes
-/// visible at the end of the transaction, by [`super::commit`].
-pub async fn begin_late_update(
-    app: &TestApp,
-    session_id: SessionId,
-    at: DateTime<Utc>,
-) -> PgConnection {
+/// Changes the title of a session to `late`, in its version 2. The change becomes visible at the end
+/// of the transaction, by [`super::commit`].
+pub async fn begin_late_update(app: &TestApp, session_id: SessionId) -> PgConnection {
     let mut connection = connect(app).await;
     execute(&mut connection, "begin").await;
-    let sql = "update session set version = 2, title = 'late', updated_at = $2 \
-               where session_id = $1";
-    let update = sqlx::query(sql).bind(session_id.uuid()).bind(at);
+    let sql = "with updated as (
+                   update session
+                   set version = 2, title = 'late', updated_at = clock_timestamp()
+                   where session_id = $1
+                   returning updated_at
+               )
+               insert into session_event (session_id, version, buin, kind, operator, app_id, title,
+                                          owner, changes, created_at)
+               select $1, 2, $2, 'updated', 'a', 'x', 'late', 'a', '{\"title\": \"late\"}', updated_at
+               from updated";
+    let update = sqlx::query(sql).bind(session_id.uuid()).bind(BUIN);
     update.execute(&mut connection).await.unwrap();
-    let sql = "insert into session_event (session_id, version, buin, kind, operator, app_id, \
-                                          title, owner, changes, created_at) \
-               values ($1, 2, $2, 'updated', 'a', 'x', 'late', 'a', '{\"title\": \"late\"}', $3)";
-    let event = sqlx::query(sql).bind(session_id.uuid()).bind(BUIN).bind(at);
-    event.execute(&mut connection).await.unwrap();
     connection
 }

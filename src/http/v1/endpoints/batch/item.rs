@@ -14,7 +14,7 @@ use crate::http::v1::extract::number::VersionNumber;
 use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::parameter::text;
 use crate::http::v1::extract::path::ID_PATTERN;
-use crate::http::v1::extract::text::{AccountInput, ReasonText, TitleText};
+use crate::http::v1::extract::text::{AccountInput, AccountList, ReasonText, TitleText};
 use crate::http::v1::extract::write::authority;
 use crate::http::v1::problem::{Code, Problem};
 use crate::service::{Caller, Sessions, WriteOptions, WriteOutcome};
@@ -78,9 +78,11 @@ struct BatchUpdate {
     /// The new owner, who must be a member after the change. Only the owner may set it.
     owner: Option<AccountInput>,
     /// Accounts to add.
-    add_member: Option<Vec<AccountInput>>,
+    #[schema(value_type = Option<Vec<AccountInput>>)]
+    add_member: Option<AccountList>,
     /// Members to remove.
-    del_member: Option<Vec<AccountInput>>,
+    #[schema(value_type = Option<Vec<AccountInput>>)]
+    del_member: Option<AccountList>,
     /// A JSON merge patch (RFC 7396) of the attributes.
     attributes: Option<AttributesJson>,
 }
@@ -91,39 +93,38 @@ fn id() -> utoipa::openapi::Object {
     id.description(Some(description)).build()
 }
 
-impl TryFrom<BatchUpdate> for ItemUpdate {
-    type Error = Problem;
-
-    fn try_from(update: BatchUpdate) -> Result<Self, Problem> {
-        let id = update.session_id.parse().map_err(|error: Invalid| {
+impl BatchUpdate {
+    fn read(self, max_members: usize) -> Result<ItemUpdate, Problem> {
+        let id = self.session_id.parse().map_err(|error: Invalid| {
             Problem::invalid(Code::InvalidSessionId, "sessionId", &error)
         })?;
-        let version = update.version.map(VersionNumber::read).transpose()?;
+        let version = self.version.map(VersionNumber::read).transpose()?;
         let patch = UpdateBody {
-            operator: update.operator,
-            reason: update.reason,
-            title: update.title,
-            owner: update.owner,
-            add_member: update.add_member,
-            del_member: update.del_member,
-            attributes: update.attributes,
+            operator: self.operator,
+            reason: self.reason,
+            title: self.title,
+            owner: self.owner,
+            add_member: self.add_member,
+            del_member: self.del_member,
+            attributes: self.attributes,
         };
-        Ok(Self { id, version, change_request: patch.try_into()? })
+        Ok(ItemUpdate { id, version, change_request: patch.read(max_members)? })
     }
 }
 
 impl ParsedItem {
-    /// Reads an item.
-    pub(crate) fn read(text: &RawValue) -> Result<Self, Problem> {
+    /// Reads an item, whose lists of accounts have at most `max_members`.
+    pub(crate) fn read(text: &RawValue, max_members: usize) -> Result<Self, Problem> {
         let item: ItemBody = json::read(text.get().as_bytes())?;
         let (kind, body, operation) = match (&item.create, &item.update) {
             (Some(new), None) => {
                 let body = new.get().as_bytes();
-                ("create", body, Operation::Create(json::read::<CreateBody>(body)?.try_into()?))
+                let new = json::read::<CreateBody>(body)?.read(max_members)?;
+                ("create", body, Operation::Create(new))
             }
             (None, Some(update)) => {
                 let body = update.get().as_bytes();
-                let change = json::read::<BatchUpdate>(body)?.try_into()?;
+                let change = json::read::<BatchUpdate>(body)?.read(max_members)?;
                 ("update", body, Operation::Update(Box::new(change)))
             }
             (None, None) => {
@@ -152,6 +153,14 @@ impl ParsedItem {
         match &self.operation {
             Operation::Create(_) => None,
             Operation::Update(change) => Some(change.id),
+        }
+    }
+
+    /// The estimated memory of the attributes in the item, in bytes.
+    pub(crate) fn attributes_size(&self) -> usize {
+        match &self.operation {
+            Operation::Create(new) => new.attributes.size(),
+            Operation::Update(change) => change.change_request.action.attributes_size(),
         }
     }
 

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::bounded_list::BoundedList;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::query::{NoParams, Query};
 use crate::http::v1::extract::unsupported_headers::NoRequestHeaders;
@@ -40,7 +41,7 @@ pub(crate) struct Batch {
     /// The requests. Items of one session run one after the other, in their order. Other items run
     /// concurrently.
     #[schema(value_type = Vec<ItemBody>, min_items = 1, max_items = 100)]
-    items: Vec<Box<RawValue>>,
+    items: BoundedList<Box<RawValue>, MAX_ITEMS>,
 }
 
 /// An example of a batch that needs no session.
@@ -67,19 +68,11 @@ fn mixed_sample() -> Value {
     ]})
 }
 
-impl TryFrom<Batch> for Vec<Result<ParsedItem, Problem>> {
-    type Error = Problem;
-
-    fn try_from(batch: Batch) -> Result<Self, Problem> {
-        let wrong = |side: &str, limit: usize, got: usize| {
-            let reason = format!("at {side} {limit}, got {got}");
-            Problem::for_field(Code::InvalidField, "items", reason).with_limit(limit, got)
-        };
-        match batch.items.len() {
-            0 => Err(wrong("least", 1, 0)),
-            1..=MAX_ITEMS => Ok(batch.items.iter().map(|item| ParsedItem::read(item)).collect()),
-            got => Err(wrong("most", MAX_ITEMS, got)),
-        }
+impl Batch {
+    /// Reads the items. A list of accounts has at most `max_members`.
+    fn read(self, max_members: usize) -> Result<Vec<Result<ParsedItem, Problem>>, Problem> {
+        let items = self.items.read("items")?;
+        Ok(items.iter().map(|item| ParsedItem::read(item, max_members)).collect())
     }
 }
 
@@ -191,10 +184,12 @@ impl<'a> ItemResponse<'a> {
 )]
 pub(crate) async fn batch_sessions(
     sessions: web::Data<Sessions>,
-    request: BatchRequest,
+    mut request: BatchRequest,
 ) -> Result<HttpResponse, Problem> {
     let (.., Json(batch)) = request.parts;
-    let items: Vec<_> = batch.try_into()?;
+    let items = batch.read(sessions.rules().max_members)?;
+    let sizes = items.iter().flatten().map(ParsedItem::attributes_size);
+    request.memory.count(sizes.sum())?;
     request.record.count_items(&request.caller, items.len())?;
     let groups = by_session(items);
     let groups =

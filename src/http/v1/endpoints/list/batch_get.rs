@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use actix_web::{HttpResponse, web};
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 use utoipa::openapi::{Array, ArrayBuilder};
@@ -10,11 +11,14 @@ use utoipa::openapi::{Array, ArrayBuilder};
 use crate::domain::SessionId;
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::bounded_list::BoundedList;
 use crate::http::v1::extract::json::Json;
+use crate::http::v1::extract::min_cursor::MinCursor;
 use crate::http::v1::extract::parameter::text;
 use crate::http::v1::extract::path::ID_PATTERN;
 use crate::http::v1::extract::query::{NoParams, Query};
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
+use crate::http::v1::render::json_text::JsonText;
 use crate::http::v1::render::view;
 use crate::http::v1::render::view::SessionView;
 use crate::service::{Sessions, SessionsFound};
@@ -27,7 +31,7 @@ const REQUEST_ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
 const RESPONSE_ID_EXAMPLE: &str = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
 const RESPONSE_ID_PATTERN: &str = r"^\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}$";
 
-type BatchGetRequest = Authorized<CanRead, (Query<NoParams>, Json<BatchGetBody>)>;
+type BatchGetRequest = Authorized<CanRead, (Query<NoParams>, MinCursor, Json<BatchGetBody>)>;
 
 /// The sessions to read.
 #[derive(Deserialize, ToSchema)]
@@ -37,7 +41,7 @@ type BatchGetRequest = Authorized<CanRead, (Query<NoParams>, Json<BatchGetBody>)
 ]}))]
 pub(crate) struct BatchGetBody {
     #[schema(schema_with = request_ids)]
-    ids: Vec<String>,
+    ids: BoundedList<String, MAX_IDS>,
 }
 
 /// The ids of a body in their order, each once.
@@ -47,21 +51,13 @@ impl TryFrom<BatchGetBody> for UniqueSessionIds {
     type Error = Problem;
 
     fn try_from(body: BatchGetBody) -> Result<Self, Problem> {
-        let wrong = |side: &str, limit: usize, got: usize| {
-            let reason = format!("at {side} {limit}, got {got}");
-            Problem::for_field(Code::InvalidField, "ids", reason).with_limit(limit, got)
-        };
-        match body.ids.len() {
-            0 => return Err(wrong("least", 1, 0)),
-            1..=MAX_IDS => {}
-            got => return Err(wrong("most", MAX_IDS, got)),
-        }
+        let ids = body.ids.read("ids")?;
         let parse_id = |(index, text): (usize, &String)| {
             let field = || format!("ids[{index}]");
             let id = text.parse::<SessionId>();
             id.map_err(|error| Problem::invalid(Code::InvalidField, field(), &error))
         };
-        let ids: Vec<_> = body.ids.iter().enumerate().map(parse_id).collect::<Result<_, _>>()?;
+        let ids: Vec<_> = ids.iter().enumerate().map(parse_id).collect::<Result<_, _>>()?;
         let mut seen = HashSet::new();
         Ok(Self(ids.into_iter().filter(|id| seen.insert(*id)).collect()))
     }
@@ -141,9 +137,14 @@ pub(crate) async fn get(
     sessions: web::Data<Sessions>,
     request: BatchGetRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (_, Json(body)) = request.parts;
+    let (_, MinCursor(cursor), Json(body)) = request.parts;
     let ids = UniqueSessionIds::try_from(body)?;
     request.record.count_items(&request.caller, ids.0.len())?;
-    let found = sessions.get_many(&request.caller, &ids.0).await?;
-    Ok(HttpResponse::Ok().json(BatchGetResponse::new(&ids, &found)))
+    let caller = request.caller;
+    let read = async move |sessions: Sessions| {
+        let get_many = || sessions.get_many(&caller, &ids.0).boxed();
+        let found = sessions.read_after(&caller, cursor, get_many, |_, _| true).await;
+        JsonText::new(&BatchGetResponse::new(&ids, &found.map_err(MinCursor::problem)?))
+    };
+    Ok(sessions.read_in_background(read).await?.into())
 }

@@ -1,6 +1,7 @@
 //! `GET /v1/sessions`: the sessions that match a filter, page by page.
 
 use actix_web::{HttpResponse, web};
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::Type;
@@ -10,16 +11,18 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use crate::domain::{self, Account, SessionFilter, Sort, SortKey, TitlePart, quoted};
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::min_cursor::MinCursor;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::query;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::AccountText;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
+use crate::http::v1::render::json_text::JsonText;
 use crate::http::v1::render::view;
 use crate::http::v1::render::view::{SessionState, SessionView, rfc3339};
-use crate::service::{ListQuery, Sessions};
+use crate::service::{ListQuery, ListedSessions, Sessions};
 
-type ListSessionsRequest = Authorized<CanRead, Query<ListSessionsQuery>>;
+type ListSessionsRequest = Authorized<CanRead, (Query<ListSessionsQuery>, MinCursor)>;
 
 /// The query: filters, order and page.
 #[derive(Deserialize, IntoParams)]
@@ -58,7 +61,7 @@ pub(crate) struct ListSessionsQuery {
     limit: Option<i64>,
     /// `nextCursor` of the previous page. Filters and `sort` must stay the same; `limit` may
     /// change.
-    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 6144)]
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 128)]
     cursor: Option<String>,
 }
 
@@ -188,12 +191,22 @@ pub(crate) async fn list(
     sessions: web::Data<Sessions>,
     request: ListSessionsRequest,
 ) -> Result<HttpResponse, Problem> {
-    let Query(params) = request.parts;
-    let found = sessions.list(&request.caller, &params.try_into()?).await?;
-    request.record.charge_page(&request.caller, found.items.len());
-    let items = found.items.iter().map(SessionView::from).collect();
-    let complete_until = found.complete_until.map(rfc3339);
-    Ok(HttpResponse::Ok().json(SessionPage { items, next_cursor: found.next, complete_until }))
+    let (Query(params), MinCursor(cursor)) = request.parts;
+    let (caller, query) = (request.caller, params.try_into()?);
+    let read = async move |sessions: Sessions| {
+        let list = || sessions.list(&caller, &query).boxed();
+        let covers =
+            |found: &ListedSessions, at| found.complete_until.is_none_or(|until| until >= at);
+        let found = sessions.read_after(&caller, cursor, list, covers).await;
+        let found = found.map_err(MinCursor::problem)?;
+        let items = found.items.iter().map(SessionView::from).collect();
+        let complete_until = found.complete_until.map(rfc3339);
+        let page = JsonText::new(&SessionPage { items, next_cursor: found.next, complete_until })?;
+        Ok::<_, Problem>((caller, found.items.len(), page))
+    };
+    let (caller, count, page) = sessions.read_in_background(read).await?;
+    request.record.charge_page(&caller, count);
+    Ok(page.into())
 }
 
 #[cfg(test)]

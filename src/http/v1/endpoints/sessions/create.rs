@@ -4,14 +4,16 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::domain::{Attributes, AttributesPatch, NewSession};
+use crate::domain::{Attributes, NewSession};
 use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::idempotency::IdempotencyKeyHeader;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::query::Query;
-use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
+use crate::http::v1::extract::text::{
+    AccountInput, AccountList, ActorFields, ReasonText, TitleText,
+};
 use crate::http::v1::extract::write::{DryRun, HasDryRun as _};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response;
@@ -34,7 +36,8 @@ pub(crate) struct CreateBody {
     title: TitleText,
     /// The other members. A repeated account counts once. `/v1/limits` has the minimum and the
     /// maximum number of members, operator included.
-    member: Vec<AccountInput>,
+    #[schema(value_type = Vec<AccountInput>)]
+    member: AccountList,
     #[serde(default)]
     r#type: Option<SessionType>,
     /// Data of the app: at most 16 KiB as compact JSON. Members that are `null` are dropped.
@@ -42,18 +45,17 @@ pub(crate) struct CreateBody {
     reason: Option<ReasonText>,
 }
 
-impl TryFrom<CreateBody> for NewSession {
-    type Error = Problem;
-
-    fn try_from(body: CreateBody) -> Result<Self, Problem> {
-        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
-        let SessionType::Multi = body.r#type.unwrap_or_default();
-        let title = body.title.read(Code::InvalidField, "title")?;
-        let members = accounts("member", &body.member)?;
-        let attributes = body.attributes.map(|AttributesJson(map)| AttributesPatch::new(map));
+impl CreateBody {
+    /// The new session. The list of members has at most `max_members`.
+    pub(crate) fn read(self, max_members: usize) -> Result<NewSession, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &self.operator, self.reason.as_ref())?;
+        let SessionType::Multi = self.r#type.unwrap_or_default();
+        let title = self.title.read(Code::InvalidField, "title")?;
+        let members = self.member.read("member", max_members)?;
+        let attributes = self.attributes.map(AttributesJson::read).transpose()?;
         let attributes = Attributes::new(&attributes.unwrap_or_default())?;
         let ActorFields { operator: creator, reason } = actor;
-        Ok(Self { title, creator, members, attributes, reason })
+        Ok(NewSession { title, creator, members, attributes, reason })
     }
 }
 
@@ -81,10 +83,12 @@ impl ErrorCodes for CreateErrors {
 )]
 pub(crate) async fn create(
     sessions: web::Data<Sessions>,
-    request: CreateRequest,
+    mut request: CreateRequest,
 ) -> Result<HttpResponse, Problem> {
     let (Query(query), IdempotencyKeyHeader(key), Json(body)) = request.parts;
     let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
-    let outcome = sessions.create(&request.caller, body.try_into()?, &options).await?;
+    let new = body.read(sessions.rules().max_members)?;
+    request.memory.count(new.attributes.size())?;
+    let outcome = sessions.create(&request.caller, new, &options).await?;
     Ok(response::created(&request.record, &outcome, &options))
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
-use crate::domain::{Session, Version};
+use crate::domain::Version;
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::conditions::ReadConditions;
@@ -117,21 +117,25 @@ pub(crate) async fn get(
     request: GetSessionRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), Query(as_of), _, (NoCache(no_cache), min)) = request.parts;
-    let caller = &request.caller;
-    let respond = |session: &Session| response::session(session);
+    let caller = request.caller;
     Ok(match as_of.try_into()? {
         AsOf::Now => {
             let freshness = Freshness { no_cache, min_version: min.0 };
-            respond(&**sessions.get_fresh(caller, id, freshness).await?)
+            response::session(&**sessions.get_fresh(&caller, id, freshness).await?)
         }
         AsOf::Version(version) => {
             min.refuse_beside("version")?;
-            respond(&sessions.at_version(caller, id, version).await?)
+            let read =
+                async move |sessions: Sessions| sessions.at_version(&caller, id, version).await;
+            response::session(&sessions.read_in_background(read).await?)
         }
         AsOf::Time(at) => {
             min.refuse_beside("at")?;
-            let past = sessions.at_time(caller, id, at).await;
-            respond(&past.map_err(|error| Problem::from(error).rename_field(&[("version", "at")]))?)
+            let read = async move |sessions: Sessions| sessions.at_time(&caller, id, at).await;
+            let past = sessions.read_in_background(read).await;
+            let past =
+                past.map_err(|error| Problem::from(error).rename_field(&[("version", "at")]))?;
+            response::session(&past)
         }
     })
 }

@@ -11,7 +11,7 @@ use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::path::{ChangedMemberPath, SessionPath};
-use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, accounts};
+use crate::http::v1::extract::text::{AccountInput, AccountList, ActorFields, ReasonText};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::response::UpdatedResponse;
@@ -29,7 +29,7 @@ const FIELD_NAMES: [(&str, &str); 2] = [("member", "account"), ("delMember", "ac
 /// The new list of members.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = WantedMembers, example = json!({
+#[schema(example = json!({
     "operator": "alice", "reason": "the new team", "member": ["alice", "bob", "dave", "erin"]
 }))]
 pub(crate) struct MembersBody {
@@ -37,16 +37,16 @@ pub(crate) struct MembersBody {
     operator: AccountInput,
     reason: Option<ReasonText>,
     /// All members, owner included. Remaining members keep their places; new ones follow.
-    member: Vec<AccountInput>,
+    #[schema(value_type = Vec<AccountInput>)]
+    member: AccountList,
 }
 
-impl TryFrom<MembersBody> for ChangeRequest {
-    type Error = Problem;
-
-    fn try_from(body: MembersBody) -> Result<Self, Problem> {
-        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
-        let action = Action::Members(accounts("member", &body.member)?);
-        Ok(Self { actor, action })
+impl MembersBody {
+    /// The change. The list of members has at most `max_members`.
+    fn read(self, max_members: usize) -> Result<ChangeRequest, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &self.operator, self.reason.as_ref())?;
+        let action = Action::Members(self.member.read("member", max_members)?);
+        Ok(ChangeRequest { actor, action })
     }
 }
 
@@ -68,7 +68,8 @@ pub(crate) async fn replace(
     request: ReplaceMembersRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), write, Json(body)) = request.parts;
-    let changed = apply_change(&sessions, &request.caller, id, &write, body.try_into()?).await;
+    let change_request = body.read(sessions.rules().max_members)?;
+    let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
     changed.map_err(|problem| problem.rename_field(&[("delMember", "member")]))
 }
 

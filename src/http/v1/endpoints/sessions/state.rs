@@ -17,6 +17,15 @@ use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response::UpdatedResponse;
 use crate::service::Sessions;
 
+/// The request of a revert has only the field `version`, so problems with any part of that version
+/// name this field.
+const FIELD_NAMES: [(&str, &str); 4] = [
+    ("owner", "version"),
+    ("member", "version"),
+    ("delMember", "version"),
+    ("attributes", "version"),
+];
+
 type DissolveRequest = Authorized<CanWrite, (SessionPath, WriteParams<OperatorQuery>)>;
 type RestoreRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<OperatorBody>)>;
 type RevertRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<RevertBody>)>;
@@ -48,15 +57,6 @@ pub(crate) struct OperatorBody {
     operator: AccountInput,
     reason: Option<ReasonText>,
 }
-
-/// The request of a revert has only the field `version`, so problems with any part of that version
-/// name this field.
-const FIELD_NAMES: [(&str, &str); 4] = [
-    ("owner", "version"),
-    ("member", "version"),
-    ("delMember", "version"),
-    ("attributes", "version"),
-];
 
 /// The version to revert to.
 #[derive(Deserialize, ToSchema)]

@@ -5,13 +5,15 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{ChangeRequest, MemberErrors, apply_change};
-use crate::domain::{Action, AttributesPatch, Update};
+use crate::domain::{Action, Update};
 use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::AttributesJson;
 use crate::http::v1::extract::path::SessionPath;
-use crate::http::v1::extract::text::{AccountInput, ActorFields, ReasonText, TitleText, accounts};
+use crate::http::v1::extract::text::{
+    AccountInput, AccountList, ActorFields, ReasonText, TitleText,
+};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response::UpdatedResponse;
@@ -35,28 +37,32 @@ pub(crate) struct UpdateBody {
     /// The new owner, who must be a member after the change. Only the owner may set it.
     pub(crate) owner: Option<AccountInput>,
     /// Accounts to add.
-    pub(crate) add_member: Option<Vec<AccountInput>>,
+    #[schema(value_type = Option<Vec<AccountInput>>)]
+    pub(crate) add_member: Option<AccountList>,
     /// Members to remove. Only the owner may remove other members, unless `removeMembers` of
     /// `/v1/limits` is `member`.
-    pub(crate) del_member: Option<Vec<AccountInput>>,
+    #[schema(value_type = Option<Vec<AccountInput>>)]
+    pub(crate) del_member: Option<AccountList>,
     /// A JSON merge patch (RFC 7396) of the attributes: members that are `null` are removed. The
     /// result may have at most 16 KiB.
     pub(crate) attributes: Option<AttributesJson>,
 }
 
-impl TryFrom<UpdateBody> for ChangeRequest {
-    type Error = Problem;
-
-    fn try_from(body: UpdateBody) -> Result<Self, Problem> {
-        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
-        let title = body.title.map(|title| title.read(Code::InvalidField, "title")).transpose()?;
-        let owner = body.owner.map(|owner| owner.read(Code::InvalidField, "owner")).transpose()?;
-        let add = accounts("addMember", &body.add_member.unwrap_or_default())?;
-        let remove = accounts("delMember", &body.del_member.unwrap_or_default())?;
-        let attributes = body.attributes.map(|AttributesJson(map)| AttributesPatch::new(map));
+impl UpdateBody {
+    /// The change. A list of accounts has at most `max_members`.
+    pub(crate) fn read(self, max_members: usize) -> Result<ChangeRequest, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &self.operator, self.reason.as_ref())?;
+        let title = self.title.map(|title| title.read(Code::InvalidField, "title")).transpose()?;
+        let owner = self.owner.map(|owner| owner.read(Code::InvalidField, "owner")).transpose()?;
+        let accounts = |field: &str, list: Option<AccountList>| {
+            list.map_or_else(|| Ok(Vec::new()), |list| list.read(field, max_members))
+        };
+        let add = accounts("addMember", self.add_member)?;
+        let remove = accounts("delMember", self.del_member)?;
+        let attributes = self.attributes.map(AttributesJson::read).transpose()?;
         let mut update = Update::for_members(add, remove)?;
         (update.title, update.owner, update.attributes) = (title, owner, attributes);
-        Ok(Self { actor, action: Action::Update(update) })
+        Ok(ChangeRequest { actor, action: Action::Update(update) })
     }
 }
 
@@ -84,8 +90,10 @@ impl ErrorCodes for UpdateErrors {
 )]
 pub(crate) async fn update(
     sessions: web::Data<Sessions>,
-    request: UpdateRequest,
+    mut request: UpdateRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), write, Json(body)) = request.parts;
-    apply_change(&sessions, &request.caller, id, &write, body.try_into()?).await
+    let change_request = body.read(sessions.rules().max_members)?;
+    request.memory.count(change_request.action.attributes_size())?;
+    apply_change(&sessions, &request.caller, id, &write, change_request).await
 }

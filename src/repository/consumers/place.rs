@@ -1,0 +1,60 @@
+//! The parts that several statements on consumers share: the place of a consumer, and the last change of
+//! its enterprise.
+
+/// A statement of `sqlx` with two parts. Between them stands the place of each row of `consumer`, as `last`:
+/// its last row of `consumer_position`, which is found first however many earlier ones were deleted.
+macro_rules! with_place {
+    (
+        $query:ident!($($row:ident,)?),
+        [$($before:literal)+],
+        [$($after:literal)+],
+        ($($argument:expr),* $(,)?) $(,)?
+    ) => {
+        sqlx::$query!(
+            $($row,)?
+            $($before +)+ r#"
+            cross join lateral (
+                select position, cursor, ready_after, held_back
+                from consumer_position
+                where consumer_position.consumer_id = consumer.consumer_id
+                order by consumer_position.consumer_id desc, position desc
+                limit 1
+            ) as last
+            "#
+            $(+ $after)+,
+            $($argument),*
+        )
+    };
+}
+
+/// The same with the number of the last change of the enterprise, as `head`.
+macro_rules! with_progress {
+    (
+        $query:ident!($($row:ident,)?),
+        [$($before:literal)+],
+        [$($after:literal)+],
+        $arguments:tt $(,)?
+    ) => {
+        with_place!(
+            $query!($($row,)?),
+            [$($before)+],
+            [
+                r#"
+            cross join lateral (
+                select coalesce((
+                    select seq from feed
+                    where feed.buin = consumer.buin
+                    order by feed.buin desc, seq desc
+                    limit 1
+                ), 0) as seq
+            ) as head
+            "#
+                $($after)+
+            ],
+            $arguments,
+        )
+    };
+}
+
+pub(super) use with_place;
+pub(super) use with_progress;
