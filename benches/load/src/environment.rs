@@ -232,6 +232,23 @@ impl Environment {
         self.load_as(&envelope, server, scripts, connections)
     }
 
+    /// The same as [`Self::load`] to the first server, with at most `rate` requests in a second.
+    ///
+    /// # Errors
+    /// If the port cannot be reached.
+    pub fn load_at_rate<S: Script>(
+        &mut self,
+        scripts: &mut [S],
+        connections: usize,
+        rate: f64,
+    ) -> anyhow::Result<(LoadResult, Usage)> {
+        let envelope = self.app.envelope.clone();
+        let meter = UsageMeter::start(Some(self.server.running.id()), self.database.process);
+        let (port, time) = (self.server.port, self.time);
+        let result = generator::load_at_rate(port, &envelope, scripts, connections, time, rate)?;
+        Ok((result, meter.stop()))
+    }
+
     /// The same as [`Self::load`] for another app.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use crate::comparison::Comparison;
 use crate::environment::Environment;
 use crate::generator;
 use crate::http;
@@ -18,6 +19,8 @@ pub const NAME: &str = "footprint";
 
 /// The number of starts.
 const STARTS: usize = 3;
+/// The number of comparisons.
+const COMPARISONS: usize = 3;
 /// The idle time before the memory is measured.
 const IDLE_TIME: Duration = Duration::from_secs(2);
 /// Long enough for the reads that fill the cache. Their rate is not measured.
@@ -40,6 +43,7 @@ pub fn measure(env: &mut Environment) -> anyhow::Result<Vec<String>> {
         IDLE_TIME.as_secs(),
     ));
     notes.push(measure_full_cache(env)?);
+    notes.push(measure_comparison(env)?);
     Ok(notes)
 }
 
@@ -89,5 +93,30 @@ fn measure_full_cache(env: &mut Environment) -> anyhow::Result<String> {
         metric("muster_cache_bytes")? / MIB,
         metric("muster_cache_max_bytes")? / MIB,
         usage::resident(server.running.id()),
+    ))
+}
+
+/// The time and the memory of a comparison with a million sessions, on a server of its own.
+fn measure_comparison(env: &mut Environment) -> anyhow::Result<String> {
+    let (number, count) = sets::LARGER_THAN_CACHE;
+    let set = env.set(number, count)?;
+    let comparison = Comparison::new(env, &set, 1)?;
+    let server = env.start_another_server(&[])?;
+    let process = server.running.id();
+    let before = usage::resident(process);
+    let mut times = Vec::new();
+    for _ in 0..COMPARISONS {
+        let started_at = Instant::now();
+        let failure = comparison.send(server.port)?;
+        times.push(format!("{:.1}", started_at.elapsed().as_secs_f64()));
+        ensure!(failure.is_none(), "a comparison ended with {}", failure.unwrap_or_default());
+    }
+    Ok(format!(
+        "`/v1/sessions/compare` of {} pairs, {} of which differ, took {} s. A new server had {before:.0} MiB \
+         resident before, and at most {:.0} MiB.",
+        comparison.pairs.len(),
+        comparison.differing,
+        times.join(", "),
+        usage::largest_resident(process),
     ))
 }

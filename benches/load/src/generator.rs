@@ -18,6 +18,8 @@ use serde_json::Value;
 use crate::connection::Connection;
 use crate::http;
 use crate::latency::Latencies;
+use crate::pace;
+use crate::pace::Pace;
 
 /// One in this many answers is opened.
 const SAMPLE_INTERVAL: u64 = 101;
@@ -75,6 +77,23 @@ pub fn load<S: Script>(
     connections: usize,
     time: Duration,
 ) -> anyhow::Result<LoadResult> {
+    load_at_rate(port, envelope, scripts, connections, time, f64::INFINITY)
+}
+
+/// The same with at most `rate` requests in a second. A request waits for a free connection, and late
+/// requests follow without a pause.
+///
+/// # Errors
+/// If no connection can be opened.
+pub fn load_at_rate<S: Script>(
+    port: u16,
+    envelope: &Envelope,
+    scripts: &mut [S],
+    connections: usize,
+    time: Duration,
+    rate: f64,
+) -> anyhow::Result<LoadResult> {
+    let interval = Duration::from_secs_f64(float(scripts.len() as u64) / rate);
     let start = Barrier::new(scripts.len());
     // Connects before any thread starts, because a failed thread would leave the others waiting.
     let connected: Vec<_> = scripts
@@ -85,7 +104,7 @@ pub fn load<S: Script>(
         let start = &start;
         let running: Vec<_> = connected
             .into_iter()
-            .map(|thread| scope.spawn(move || thread.run(start, time)))
+            .map(|thread| scope.spawn(move || thread.run(start, time, interval)))
             .collect();
         running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
     });
@@ -173,29 +192,46 @@ impl<'a, S: Script> LoadThread<'a, S> {
         Ok(Self { address, poll, connections, script, counts: ThreadCounts::default() })
     }
 
-    fn run(mut self, start: &Barrier, time: Duration) -> anyhow::Result<ThreadCounts> {
+    fn run(
+        mut self,
+        start: &Barrier,
+        time: Duration,
+        interval: Duration,
+    ) -> anyhow::Result<ThreadCounts> {
         let mut events = Events::with_capacity(256);
+        let mut free: Vec<usize> = (0..self.connections.len()).rev().collect();
         start.wait();
-        let end = Instant::now() + time;
-        for index in 0..self.connections.len() {
-            self.send(index)?;
-        }
-        while self.connections.iter().any(|connection| connection.busy) {
-            self.poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+        let mut pace = Pace::start(interval, time);
+        self.send_due(&mut pace, &mut free)?;
+        while !pace.is_over() || free.len() < self.connections.len() {
+            let wait = if free.is_empty() { pace::MAX_WAIT } else { pace.wait() };
+            self.poll.poll(&mut events, Some(wait))?;
             for event in &events {
                 let index = event.token().0;
-                if self.connections[index].busy && self.advance(index, end)? && Instant::now() < end
-                {
-                    self.send(index)?;
+                if self.connections[index].busy && self.advance(index, pace.end)? {
+                    free.push(index);
+                    self.send_due(&mut pace, &mut free)?;
                 }
             }
-            if Instant::now() > end + ANSWER_TIMEOUT {
+            self.send_due(&mut pace, &mut free)?;
+            if Instant::now() > pace.end + ANSWER_TIMEOUT {
                 let silent = self.connections.iter().filter(|connection| connection.busy).count();
                 (0..silent).for_each(|_| self.counts.add_failure("no answer".to_owned()));
                 break;
             }
         }
         Ok(self.counts)
+    }
+
+    /// Sends the requests that are due, as far as connections are free.
+    fn send_due(&mut self, pace: &mut Pace, free: &mut Vec<usize>) -> anyhow::Result<()> {
+        while pace.is_due()
+            && let Some(index) = free.pop()
+        {
+            self.send(index)?;
+            pace.advance();
+        }
+        Ok(())
     }
 
     fn send(&mut self, index: usize) -> anyhow::Result<()> {

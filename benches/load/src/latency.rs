@@ -12,6 +12,11 @@ impl Latencies {
         self.0.push(elapsed);
     }
 
+    /// The number of durations.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Adds the durations of another thread.
     pub fn extend(&mut self, others: Self) {
         self.0.extend(others.0);

@@ -7,8 +7,10 @@
 //! | [`run`] | the rounds: reference and subject, one after the other |
 //! | [`rows`] | the measurements, a file for each kind of work |
 //! | [`environment`], [`server`], [`subscriber`] | the measured system |
-//! | [`generator`] | sealed requests over kept connections, every answer checked |
-//! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
+//! | [`generator`], [`pace`] | sealed requests over kept connections, every answer checked |
+//! | [`comparison`] | a request that compares a copy with the sessions |
+//! | [`event_stream`] | clients of streams of changes |
+//! | [`statement`], [`pgbench`], [`direct`], [`notify`] | the references in SQL |
 //! | [`bare`], [`straightforward`], [`receiver`], [`poster`] | the references in HTTP |
 //! | [`footprint`] | size, memory, time to start |
 //! | [`report`], [`results`] | medians, the table, the JSON; the file of all results |
@@ -20,15 +22,19 @@
 mod accounts;
 mod app;
 mod bare;
+mod comparison;
 mod connection;
 mod database;
 mod direct;
 mod environment;
+mod event_stream;
 mod footprint;
 mod generator;
 mod hostile;
 mod http;
 mod latency;
+mod notify;
+mod pace;
 mod pgbench;
 mod poster;
 mod process;

@@ -71,6 +71,10 @@ impl RowResult {
         let ratio = median(self.ratios.iter().copied());
         match self.definition.goal {
             Goal::AtLeast(goal) => Some(ratio >= goal),
+            Goal::AtLeastOrRate(goal, rate) => {
+                Some(ratio >= goal || self.subject_median(|figures| figures.rate) >= rate)
+            }
+            Goal::Latency { p50, p99 } => Some(self.p50() <= p50 && self.p99() <= p99),
             Goal::AtMost(goal) => Some(ratio <= goal),
             Goal::None => None,
         }
@@ -80,6 +84,10 @@ impl RowResult {
         let reached = if self.reaches_goal() == Some(true) { "yes" } else { "no" };
         match self.definition.goal {
             Goal::AtLeast(goal) => format!("≥ {goal:.2}: {reached}"),
+            Goal::AtLeastOrRate(goal, rate) => format!("≥ {goal:.2} or {rate:.0}/s: {reached}"),
+            Goal::Latency { p50, p99 } => {
+                format!("p50 ≤ {p50:.0} ms, p99 ≤ {p99:.0} ms: {reached}")
+            }
             Goal::AtMost(goal) => format!("≤ {goal:.2}: {reached}"),
             Goal::None => String::new(),
         }

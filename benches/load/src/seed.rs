@@ -67,6 +67,10 @@ pub mod sets {
     pub const HOT: (u64, u64) = (6, 16);
     /// The first session of this set is the hot session of the reference.
     pub const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
+    /// Sessions for updates with the feed.
+    pub const WITH_FEED: (u64, u64) = (11, 50_000);
+    /// Sessions for updates without the feed.
+    pub const WITHOUT_FEED: (u64, u64) = (12, 50_000);
     /// More sessions than the cache can hold.
     pub const LARGER_THAN_CACHE: (u64, u64) = (8, 1_000_000);
 }

@@ -65,6 +65,13 @@ fn expression(kind: Kind, name: &str) -> Option<String> {
         (Kind::Update, "removed.account") => substitute_if("= 0"),
         (Kind::Update, "added.account") => substitute_if("= 1"),
         (Kind::Update, "added.position") => "array[0]".to_owned(),
+        (Kind::Update, "changed_role.session_id") => format!("array_fill({ID}, array[2])"),
+        (Kind::Update, "changed_role.version") => "array_fill(:v::bigint + 1, array[2])".to_owned(),
+        (Kind::Update, "changed_role.account") => {
+            format!("{} || {}", substitute_if("= 1"), substitute_if("= 0"))
+        }
+        (Kind::Update, "changed_role.role") => "array['member', 'member']".to_owned(),
+        (Kind::Update, "changed_role.gained") => "array[true, false]".to_owned(),
 
         (_, "item.session_id") => format!("array[{ID}]"),
         (_, "item.buin") => "array[:buin::bigint]".to_owned(),

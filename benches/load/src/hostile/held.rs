@@ -23,7 +23,7 @@ const SMALL_BUFFER: usize = 4_096;
 /// File descriptors for all connections.
 const FILES: u64 = 65_536;
 
-/// What the clients of a group do.
+/// The behavior of the clients of a group.
 #[derive(Clone)]
 pub struct Behavior {
     /// The name of the group.
@@ -32,7 +32,7 @@ pub struct Behavior {
     pub count: usize,
     /// Their address, one of 127.0.0.0/8.
     pub address: Ipv4Addr,
-    /// What each client sends at once.
+    /// The bytes that each client sends at once.
     pub first: Vec<u8>,
     /// The byte that follows each second, if any.
     pub then: Option<u8>,
@@ -123,7 +123,7 @@ fn connect(server: SocketAddrV4, behavior: &Behavior) -> std::io::Result<Client>
 }
 
 impl Client {
-    /// Sends what the server takes now. Returns whether the connection is still open.
+    /// Sends the bytes that the server takes now. Returns whether the connection is still open.
     fn is_kept(&mut self, behavior: &Behavior) -> bool {
         let is_first = self.sent < behavior.first.len();
         let rest = &behavior.first[self.sent..];

@@ -56,7 +56,7 @@ pub const ALL: [LoadDefinition; 10] = [
     ),
 ];
 
-/// What the loads need in the database.
+/// The rows that the loads need in the database.
 pub struct LoadData {
     enterprise: Enterprise,
     /// The session with the long history, and the number of its versions.

@@ -1,4 +1,4 @@
-//! The memory of a server under all loads together: of an enterprise, and of strangers.
+//! The memory of a server under all loads together: of an enterprise, and of anonymous callers.
 //!
 //! The server is alone in a group of processes with the limit of the compose file. On a machine that
 //! cannot make such a group, its largest resident memory is reported instead.
@@ -72,13 +72,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             env.start_another_server(&[])?
         }
     };
-    let mut probe = probe.at(server.port)?;
+    let mut probe = probe.at(server.port);
     let data = data.at(server.port);
     let mut loads = Vec::new();
     for (name, clients) in FLOODS {
         loads.push((name, data.start(name, clients)?));
     }
-    let held = data.held_clients().into_iter().chain(strangers());
+    let held = data.held_clients().into_iter().chain(anonymous());
     let held: Vec<_> = held.map(|behavior| HeldConnections::start(server.port, behavior)).collect();
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let (mut answers, mut has_ended) = (ProbeAnswers::default(), false);
@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Callers without a credential.
-fn strangers() -> [Behavior; 3] {
+fn anonymous() -> [Behavior; 3] {
     let body = "x".repeat(1_000_000);
     let header = "POST /v1/sessions HTTP/1.1\r\nHost: 127.0.0.1\r\n";
     let base = Behavior {
@@ -155,7 +155,7 @@ fn strangers() -> [Behavior; 3] {
     ]
 }
 
-/// What the server took.
+/// The memory and the time that the server took.
 struct Memory {
     /// The most of the group, in MiB.
     group: Option<f64>,

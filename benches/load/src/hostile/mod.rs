@@ -1,5 +1,5 @@
-//! What an enterprise with valid keys, or a stranger, can do to the others: their latency beside its
-//! loads, and the memory of the server.
+//! The harm that an enterprise with valid keys, or an anonymous caller, can do to the others: their latency
+//! beside its loads, and the memory of the server.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -212,6 +212,12 @@ fn markdown(results: &[LoadResult], conditions: &str) -> String {
     out.push_str("\nRatios are those of the p99 of the neighbor beside the load and alone, over all rounds.\n\n");
     for result in results {
         let _ = writeln!(out, "- `{}`: {}.", result.definition.name, result.definition.description);
+        if result.failed() > 0 {
+            let ProbeAnswers { gets, lists } = &result.loaded;
+            let name = result.definition.name;
+            let _ =
+                writeln!(out, "- `{name}`, the neighbor got: {gets} for gets, {lists} for lists.");
+        }
         for note in &result.notes {
             let _ = writeln!(out, "- `{}`, at the end: {note}.", result.definition.name);
         }

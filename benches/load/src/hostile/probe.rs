@@ -26,7 +26,7 @@ pub struct Probe {
     next: usize,
 }
 
-/// What the neighbor got.
+/// The responses that the neighbor got.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeAnswers {
     /// Reads of single sessions, which are in memory.
@@ -56,18 +56,12 @@ impl Probe {
         }
         let lists = ["", "?member=creator", "?limit=20&sort=-updatedAt", "?title=Neighbor%2099"];
         let lists = lists.map(|query| enterprise.get(&format!("/v1/sessions{query}"))).into();
-        let port = enterprise.port;
-        Self { enterprise, connections: Vec::new(), gets, lists, next: 0 }.at(port)
+        Ok(Self { enterprise, connections: Vec::new(), gets, lists, next: 0 })
     }
 
     /// The same neighbor on another server.
-    ///
-    /// # Errors
-    /// If the server cannot be reached.
-    pub fn at(self, port: u16) -> anyhow::Result<Self> {
-        let connections =
-            (0..CONNECTIONS).map(|_| http::connect(port)).collect::<Result<_, _>>()?;
-        Ok(Self { enterprise: self.enterprise.at(port), connections, ..self })
+    pub fn at(self, port: u16) -> Self {
+        Self { enterprise: self.enterprise.at(port), ..self }
     }
 
     /// Reads and lists for `time`.
@@ -75,6 +69,10 @@ impl Probe {
     /// # Errors
     /// If the server cannot be reached.
     pub fn measure(&mut self, time: Duration) -> anyhow::Result<ProbeAnswers> {
+        // A connection that was idle for long has been closed by the server.
+        let port = self.enterprise.port;
+        self.connections =
+            (0..CONNECTIONS).map(|_| http::connect(port)).collect::<Result<_, _>>()?;
         let (mut answers, end) = (ProbeAnswers::default(), Instant::now() + time);
         while Instant::now() < end {
             self.next += 1;

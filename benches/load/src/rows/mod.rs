@@ -2,6 +2,9 @@
 
 mod callbacks;
 mod compare;
+mod feed;
+mod feed_latency;
+mod feed_streams;
 mod idle;
 mod reads;
 mod row;
@@ -30,8 +33,12 @@ pub struct RowDefinition {
 pub enum Goal {
     /// At least this.
     AtLeast(f64),
+    /// At least this, or at least so many in a second.
+    AtLeastOrRate(f64, f64),
     /// At most this.
     AtMost(f64),
+    /// At most so many milliseconds: the p50 and the p99 of the subject.
+    Latency { p50: f64, p99: f64 },
     /// No goal: the row only informs.
     None,
 }
@@ -48,7 +55,7 @@ macro_rules! row {
 }
 
 /// All rows, in the order in which they are measured.
-pub const ALL: [RowDefinition; 28] = [
+pub const ALL: [RowDefinition; 34] = [
     row!(
         "get_cached",
         Goal::AtLeast(0.80),
@@ -84,6 +91,18 @@ pub const ALL: [RowDefinition; 28] = [
         Goal::AtLeast(5.0),
         writes::HotSession::default(),
         "`session/update` of one session by 64 clients that name no version; beside pgbench with the same guarded statement on one connection. Ratio of rates"
+    ),
+    row!(
+        "feed_create",
+        Goal::AtLeast(0.92),
+        feed::FeedCreate::default(),
+        "`session/create` of 5 members; beside the same without the feed: no outbox row, no number. Ratio of rates"
+    ),
+    row!(
+        "feed_update",
+        Goal::AtLeast(0.92),
+        feed::FeedUpdate::default(),
+        "`session/update`, one member in and one out, over 50,000 sessions; beside the same without the feed, over as many. Ratio of rates"
     ),
     row!(
         "alone_create",
@@ -138,6 +157,30 @@ pub const ALL: [RowDefinition; 28] = [
         Goal::AtLeast(0.3),
         compare::Compare::default(),
         "`/v1/sessions/compare` of 200,000 pairs; beside the same look-ups in SQL, 2,000 in a statement, on one connection. Ratio of pairs in a second"
+    ),
+    row!(
+        "feed_catch_up",
+        Goal::AtLeastOrRate(0.5, 100_000.0),
+        feed::CatchUp::default(),
+        "`GET /v1/events` from the beginning, 1,000 changes in a page, by one client; beside `copy` of the same rows. Ratio of changes in a second; 100,000 in a second reach the goal as well"
+    ),
+    row!(
+        "feed_latency",
+        Goal::Latency { p50: 15.0, p99: 60.0 },
+        feed_latency::FeedLatency::default(),
+        "From the statement of a `session/create`, by the clock of the database, to the whole event at a client of a stream, commit included, at 5,000 creates in a second or 0.7 of the largest rate; beside `NOTIFY` of as many bytes in a transaction of its own, and one listener. Ratio of the two p50"
+    ),
+    row!(
+        "feed_streams",
+        Goal::AtLeast(0.80),
+        feed_streams::FeedStreams::default(),
+        "`session/create` of 5 members beside 1,000 streams with different filters (700 members, 200 owners, 100 sessions); beside the same without streams. Ratio of rates"
+    ),
+    row!(
+        "feed_idle",
+        Goal::AtMost(1.5),
+        feed_streams::IdleStreams::default(),
+        "`session/get` from memory beside 10,000 idle streams with different filters; beside the same without streams. Ratio of the two p99"
     ),
     row!(
         "callbacks",
