@@ -84,13 +84,13 @@ COPY LICENSE /usr/share/doc/muster/LICENSE
 # MUSTER__DATABASE__URL_FILE.
 ENV MUSTER__DATA_DIR=/var/lib/muster \
     MUSTER__SERVER__BIND=0.0.0.0:7080 \
-    MUSTER__METRICS__BIND=0.0.0.0:7081 \
+    MUSTER__METRICS__BIND=0.0.0.0:17080 \
     MUSTER__SERVER__DRAIN_TIMEOUT=5s \
     MUSTER__DATABASE__EMBEDDED=false
 
 USER 10001:10001
 WORKDIR /var/lib/muster
-EXPOSE 7080 7081
+EXPOSE 7080 17080
 STOPSIGNAL SIGTERM
 # Checks the database too, so a healthy container has finished the migrations of its first start.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["muster", "health"]
