@@ -20,10 +20,18 @@ const MIN_ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Whether the database cannot be reached.
 #[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<Option<Running>>);
+pub(super) struct Outage(Mutex<Reachability>);
+
+#[derive(Debug, Default)]
+struct Reachability {
+    running: Option<RunningOutage>,
+    /// The time at which the last outage began or ended. An attempt that began earlier says nothing about
+    /// the time since then: attempts run beside each other, and an early one can be the last to end.
+    changed_at: Option<Instant>,
+}
 
 #[derive(Debug)]
-struct Running {
+struct RunningOutage {
     began_at: Instant,
     reported_at: Instant,
     failed_attempts: u64,
@@ -45,7 +53,7 @@ impl Outage {
         if is_given_up && now - started_at < MIN_ATTEMPT {
             return;
         }
-        let report = self.next_report(result.is_ok(), now);
+        let report = self.next_report(result.is_ok(), started_at, now);
         let cause = result.as_ref().err().map(|error| cause_chain(error));
         match report {
             None => {}
@@ -67,17 +75,32 @@ impl Outage {
         }
     }
 
-    fn next_report(&self, is_connected: bool, now: Instant) -> Option<OutageReport> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *running, is_connected) {
+    fn next_report(
+        &self,
+        is_connected: bool,
+        started_at: Instant,
+        now: Instant,
+    ) -> Option<OutageReport> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.changed_at.is_some_and(|changed_at| started_at < changed_at) {
+            return None;
+        }
+        match (&mut state.running, is_connected) {
             (None, true) => None,
             (None, false) => {
-                *running = Some(Running { began_at: now, reported_at: now, failed_attempts: 1 });
+                *state = Reachability {
+                    running: Some(RunningOutage {
+                        began_at: now,
+                        reported_at: now,
+                        failed_attempts: 1,
+                    }),
+                    changed_at: Some(now),
+                };
                 Some(OutageReport::Began)
             }
             (Some(outage), true) => {
                 let (lasted, failed_attempts) = (now - outage.began_at, outage.failed_attempts);
-                *running = None;
+                *state = Reachability { running: None, changed_at: Some(now) };
                 Some(OutageReport::Ended { lasted, failed_attempts })
             }
             (Some(outage), false) => {
@@ -100,7 +123,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_reported_at_its_begin_in_intervals_and_at_its_end() {
         let outage = Outage::default();
-        let attempt = |is_connected| outage.next_report(is_connected, Instant::now());
+        let attempt =
+            |is_connected| outage.next_report(is_connected, Instant::now(), Instant::now());
         let second = Duration::from_secs(1);
         assert_eq!(attempt(true), None);
         assert_eq!(attempt(false), Some(OutageReport::Began));
@@ -119,15 +143,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn attempt_that_began_before_a_change_does_not_undo_it() {
+        let outage = Outage::default();
+        let second = Duration::from_secs(1);
+        let before_outage = Instant::now();
+        tokio::time::advance(second).await;
+        let during_outage = Instant::now();
+        assert_eq!(
+            outage.next_report(false, during_outage, Instant::now()),
+            Some(OutageReport::Began)
+        );
+        assert_eq!(outage.next_report(true, before_outage, Instant::now()), None);
+        tokio::time::advance(second).await;
+        let ended = Some(OutageReport::Ended { lasted: second, failed_attempts: 1 });
+        assert_eq!(outage.next_report(true, Instant::now(), Instant::now()), ended);
+        assert_eq!(outage.next_report(false, during_outage, Instant::now()), None);
+        tokio::time::advance(second).await;
+        assert_eq!(
+            outage.next_report(false, Instant::now(), Instant::now()),
+            Some(OutageReport::Began)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn short_attempt_reports_no_outage() {
         let outage = Outage::default();
         let given_up = || Err::<(), _>(Error::PoolTimedOut);
         outage.record(&given_up(), Instant::now());
-        assert!(outage.0.lock().unwrap().is_none());
+        assert!(outage.0.lock().unwrap().running.is_none());
         let started_at = Instant::now();
         tokio::time::advance(MIN_ATTEMPT).await;
         outage.record(&given_up(), started_at);
-        assert!(outage.0.lock().unwrap().is_some());
+        assert!(outage.0.lock().unwrap().running.is_some());
     }
 
     #[test]
