@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::{Counter, Gauge};
 
-const CLOSE_REASONS: [(CloseReason, &str); 7] = [
+const CLOSE_REASONS: [(CloseReason, &str); 8] = [
     (CloseReason::Handshake, "handshake"),
     (CloseReason::Header, "header"),
     (CloseReason::Body, "body"),
@@ -13,6 +13,7 @@ const CLOSE_REASONS: [(CloseReason, &str); 7] = [
     (CloseReason::Address, "address"),
     (CloseReason::Evicted, "evicted"),
     (CloseReason::Memory, "memory"),
+    (CloseReason::Protocol, "protocol"),
 ];
 
 /// The connections of a server.
@@ -28,7 +29,8 @@ pub struct Connections {
     pub rejected_streams: Counter,
 }
 
-/// Why the server closed a connection: the step that was too slow, or that it has too many.
+/// Why the server closed a connection: the step that was too slow, what there is too much of, or that
+/// the client broke the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
@@ -45,6 +47,8 @@ pub enum CloseReason {
     Evicted,
     /// No step: the headers or requests that the client sent did not fit into the memory for them.
     Memory,
+    /// No step: the client violated HTTP/2, or sent too many requests that it was not allowed to send.
+    Protocol,
 }
 
 /// Counts a connection as open until it is dropped.

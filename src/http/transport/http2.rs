@@ -108,7 +108,13 @@ where
                 let (h2_request, mut respond) = match next {
                     Ok(Some(next)) => next,
                     Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
+                    Err(error) => {
+                        // GOAWAY of this server, not of the client.
+                        if error.is_library() {
+                            state.set_close_reason(CloseReason::Protocol);
+                        }
+                        break Err(error);
+                    }
                 };
                 has_accepted = true;
                 let occupant = state.occupant().clone();

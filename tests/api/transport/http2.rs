@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
-use h2::Reason;
 use h2::client::{self, SendRequest};
+use h2::{Reason, SendStream};
 use muster::domain::Permission;
 use reqwest::Version;
 use serde_json::{Value, json};
@@ -378,16 +378,13 @@ fn with_large_headers(mut request: http::Request<()>) -> http::Request<()> {
     request
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn headers_of_running_requests_of_an_address_are_bounded() {
-    let app = metrics::spawn_with(|settings| {
-        settings.server.body_timeout = 10 * WAIT_TIMEOUT;
-    })
-    .await;
+/// Sends large requests without their bodies, more than the share of an address has room for. Each runs or
+/// has been refused afterwards. Returns the bodies, the answers that are awaited, and the number of refusals.
+async fn open_large_requests(app: &TestApp) -> (Vec<SendStream<Bytes>>, JoinSet<()>, usize) {
     let refused = Arc::new(AtomicUsize::new(0));
     let (mut open, mut answers) = (Vec::new(), JoinSet::new());
     for _ in 0..7 {
-        let mut send = connect_silent(&app, "127.0.0.1").await;
+        let mut send = connect_silent(app, "127.0.0.1").await;
         for _ in 0..REQUESTS {
             let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
             let (answer, body) = send.send_request(with_large_headers(request), false).unwrap();
@@ -405,16 +402,26 @@ async fn headers_of_running_requests_of_an_address_are_bounded() {
             while let Some(answer) = answers.try_join_next() {
                 answer.unwrap();
             }
-            let running = scrape(&app).await.has("http_requests_in_flight") as usize;
+            let running = scrape(app).await.has("http_requests_in_flight") as usize;
             running + refused.load(Ordering::SeqCst) == open.len()
         })
         .await;
     }
-    let running = open.len() - refused.load(Ordering::SeqCst);
+    (open, answers, refused.load(Ordering::SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_running_requests_of_an_address_are_bounded() {
+    let app = metrics::spawn_with(|settings| {
+        settings.server.body_timeout = 10 * WAIT_TIMEOUT;
+    })
+    .await;
+    let (open, answers, refused) = open_large_requests(&app).await;
+    let running = open.len() - refused;
     assert!(running * (STREAM + LARGE_HEADERS * LARGE_VALUE) <= ADDRESS_SHARE, "{running}");
     assert!(running > REQUESTS, "{running}");
-    let refused = refused.load(Ordering::SeqCst) as f64;
-    assert_eq!(scrape(&app).await.has("muster_http2_requests_rejected_total"), refused);
+    let rejected = scrape(&app).await.has("muster_http2_requests_rejected_total");
+    assert_eq!(rejected, refused as f64);
     // Another address is served, and so is a short request on a new connection of the same address.
     for (source, request) in
         [("127.0.0.2", with_large_headers(get("/healthz"))), ("127.0.0.1", get("/healthz"))]
@@ -438,27 +445,23 @@ async fn client_that_does_not_read_refusals_loses_its_connection() {
     /// The largest window of a stream, and of the connection.
     const SETTINGS: &[u8] = &[0, 4, 0x7f, 0xff, 0xff, 0xff];
     const WINDOW: &[u8] = &[0x7f, 0, 0, 0];
+    /// More refusals than may wait.
+    const MORE: u32 = 20;
     let app = metrics::spawn_with(|settings| {
         settings.server.body_timeout = 10 * WAIT_TIMEOUT;
         settings.server.write_timeout = Duration::from_secs(10);
     })
     .await;
     // Other connections of the address leave no room for a counted request.
-    let mut open = Vec::new();
-    for _ in 0..7 {
-        let mut send = connect_silent(&app, "127.0.0.1").await;
-        for _ in 0..REQUESTS {
-            let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
-            open.push(send.send_request(with_large_headers(request), false).unwrap());
-        }
-    }
+    let (_open, _answers, _) = open_large_requests(&app).await;
     let refused = "muster_http2_requests_rejected_total";
-    wait_until("a refused request", async || scrape(&app).await.has(refused) > 0.0).await;
 
     // The response to the first request does not fit into the sockets, and each further one is refused.
     let path = "/v1/openapi.json";
     let request = [&[0x82, 0x86, 0x41, 1, b'm', 0x04, path.len() as u8], path.as_bytes()].concat();
-    let mut client = TcpStream::connect(app.address).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(app.address).await.unwrap();
     let preface = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         stream_frame(0, 4, 0, SETTINGS),
@@ -468,16 +471,35 @@ async fn client_that_does_not_read_refusals_loses_its_connection() {
     client.write_all(&preface.concat()).await.unwrap();
     let mut next = 3;
     let closed = "muster_connections_closed_total{reason=\"memory\"}";
-    wait_until("the end of the connection", async || {
-        let more: Vec<_> = (0..=REQUESTS as u32)
-            .map(|number| stream_frame(next + 2 * number, 1, 5, &request))
-            .collect();
-        next += 2 * more.len() as u32;
+    let is_closed = async || scrape(&app).await.has(closed) == 1.0;
+    while !is_closed().await {
+        let before = scrape(&app).await.has(refused);
+        let more: Vec<_> =
+            (0..MORE).map(|number| stream_frame(next + 2 * number, 1, 5, &request)).collect();
+        next += 2 * MORE;
         // A closed connection takes nothing more.
         let _ = client.write_all(&more.concat()).await;
-        scrape(&app).await.has(closed) == 1.0
-    })
-    .await;
+        // The next requests wait for these: more open requests than allowed violate the protocol.
+        wait_until("the refusals, or the end of the connection", async || {
+            scrape(&app).await.has(refused) - before == f64::from(MORE) || is_closed().await
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn violation_of_the_protocol_counts_as_the_reason_of_a_closed_connection() {
+    let app = metrics::spawn().await;
+    let mut client = TcpStream::connect(app.address).await.unwrap();
+    // DATA belongs to no stream.
+    let preface = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        stream_frame(0, 4, 0, &[]),
+        stream_frame(0, 0, 0, b"x"),
+    ];
+    client.write_all(&preface.concat()).await.unwrap();
+    let closed = "muster_connections_closed_total{reason=\"protocol\"}";
+    wait_until("the end of the connection", async || scrape(&app).await.has(closed) == 1.0).await;
 }
 
 /// The answer to a request on each of some new connections, whose bodies are not read: its status, or 0
