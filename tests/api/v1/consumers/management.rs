@@ -208,7 +208,7 @@ async fn app_has_a_largest_number_of_consumers() {
 }
 
 /// Creates sessions with these attributes in one request.
-async fn create_many(app: &TestApp, count: usize, attributes: Value) {
+pub(super) async fn create_many(app: &TestApp, count: usize, attributes: Value) {
     let create = json!({ "create": {
         "operator": "alice", "title": "t", "member": THREE, "attributes": attributes,
     } });
