@@ -11,6 +11,7 @@ use crate::harness::process::{Home, Running, Server};
 use crate::harness::rows::start_postgres;
 use crate::harness::server::{database, owned_database};
 use crate::harness::store::{self, MigrationFault};
+use crate::harness::wait_until;
 
 /// Runs the doctor with and without `--json` and compares both outputs.
 #[track_caller]
@@ -459,4 +460,27 @@ async fn silent_embedded_database_is_reported() {
     drop(frozen);
     assert_eq!(find(&doctor(&home, 0), "database").0, "ok");
     postgres.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_that_gets_no_number_is_a_failure() {
+    let home = Home::with_database();
+    let server = home.serve();
+    let mut writer = home.connect().await;
+    wait_until("a server that numbers changes", async || {
+        store::sequencer(&mut writer).await.is_some()
+    })
+    .await;
+    let checks = doctor(&home, 0);
+    let (verdict, found, _) = find(&checks, "feed");
+    assert_eq!((verdict, found), ("ok", "a server numbers changes"));
+    let mut holder = home.connect().await;
+    store::strand_change(&mut holder, &mut writer).await;
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "feed");
+    assert_eq!(verdict, "fail", "{found}");
+    assert!(found.contains("the server that numbers them makes no progress"), "{found}");
+    assert!(remedy.contains("cannot number the changes"), "{remedy}");
+    store::close(holder).await.unwrap();
+    server.stop();
 }

@@ -1,8 +1,9 @@
 //! The acknowledgement: a member has finished changes, and their rows go.
 //!
-//! The statement is planned each time, for the size that its tables have then.
+//! The statement is planned each time, for the size that its tables have then. `seq + 0` keeps lists of
+//! numbers out of the seeks, as in a claim.
 
-use super::place::with_place;
+use super::place::{FEW_HELD_BACK, with_place};
 use crate::domain::{App, ConsumerMember, ConsumerName, FeedSeq};
 use crate::repository::{Error, Pool};
 
@@ -55,14 +56,14 @@ pub async fn acknowledge(
             from consumer_event
             where consumer_id = (select consumer_id from place where is_current)
               and seq between (select first from named) and (select last from named)
-              and seq = any($5) and member = $4
+              and seq + 0 = any($5) and member = $4
             order by seq
             for update skip locked
         ), acknowledged as (
             delete from consumer_event
             where consumer_id = (select consumer_id from place)
               and seq between (select first from named) and (select last from named)
-              and seq = any(array(select seq from own))
+              and seq + 0 = any(array(select seq from own))
             returning seq
         ), other as materialized (
             select item.seq
@@ -73,19 +74,27 @@ pub async fn acknowledge(
             from consumer_event
             where consumer_id = (select consumer_id from place)
               and seq between (select first from named) and (select last from named)
-              and seq = any(array(select seq from other))
+              and seq + 0 = any(array(select seq from other))
+            union all
+            select seq
+            from consumer_held_event
+            where consumer_id = (
+                select consumer_id from place where held_back between 1 and $7::bigint
+            )
+              and seq + 0 = any(array(select seq from other))
             union all
             select held.seq
             from feed
             cross join lateral (
                 select consumer_held_event.seq
                 from consumer_held_event
-                where consumer_id = (select consumer_id from place where held_back > 0)
+                where consumer_id = (select consumer_id from place)
                   and consumer_held_event.session_id = feed.session_id
                   and consumer_held_event.seq = feed.seq
                 offset 0
             ) as held
-            where feed.buin = $1 and feed.seq = any(array(select seq from other))
+            where (select held_back from place) > $7::bigint
+              and feed.buin = $1 and feed.seq = any(array(select seq from other))
         )
         select place.is_current as "is_current!",
                array(
@@ -102,6 +111,7 @@ pub async fn acknowledge(
             member.as_str(),
             &seqs,
             epoch.map(u64::cast_signed),
+            FEW_HELD_BACK,
         ),
     );
     Ok(statement.fetch_optional(pool).await?)

@@ -6,15 +6,16 @@
 //! repeated by PostgreSQL on its newest version, so a claim that began before another one committed takes
 //! nothing twice.
 //!
-//! The surprise: each part seeks its rows by the key of the consumer and a list of numbers, within the range
-//! of the first ones, and joins nothing. So it reads no more rows with bad statistics. The statement is
-//! planned each time: a plan that was made while the table had no page would read the whole table later.
+//! The surprise: each part seeks its rows by the key of the consumer and a range of numbers, and joins
+//! nothing. `seq + 0` keeps the list of numbers out of the seek: by bad statistics, many seeks of an index
+//! cost more than the whole table. The statement is planned each time: a plan that was made while the table
+//! had no page would read the whole table later.
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 
 use super::claimed::{ClaimRow, ConsumerClaim};
-use super::place::with_place;
+use super::place::{FEW_HELD_BACK, with_place};
 use crate::domain::{App, ConsumerLimits, ConsumerMember, ConsumerName};
 use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
@@ -56,8 +57,18 @@ pub async fn claim(
                 order by seq
                 limit $9
             ) as event
+        ), held_session as materialized (
+            select distinct session_id
+            from consumer_held_event
+            where consumer_id = (
+                select consumer_id from place where held_back between 1 and $10::bigint
+            )
         ), behind as materialized (
             -- Sessions with a parked change. Usually none has a ready one.
+            select session_id
+            from ready
+            where rank = 1 and (session_id in (select session_id from held_session)) is true
+            union all
             select ready.session_id
             from ready
             cross join lateral (
@@ -67,13 +78,13 @@ pub async fn claim(
                   and consumer_held_event.session_id = ready.session_id
                 limit 1
             ) as held_event
-            where ready.rank = 1 and (select held_back from place) > 0
+            where ready.rank = 1 and (select held_back from place) > $10::bigint
         ), head as materialized (
             select seq, session_id, attempts
             from consumer_event
             where consumer_id = (select consumer_id from place)
               and seq between (select min(seq) from ready) and (select max(seq) from ready)
-              and seq = any(array(
+              and seq + 0 = any(array(
                   select seq
                   from ready
                   where rank = 1 and not is_held
@@ -100,7 +111,7 @@ pub async fn claim(
             from consumer_event
             where consumer_id = (select consumer_id from place)
               and seq between (select min(seq) from picked) and (select max(seq) from picked)
-              and seq = any(array(select seq from picked))
+              and seq + 0 = any(array(select seq from picked))
             order by seq
             for update
         ), leased as (
@@ -111,7 +122,7 @@ pub async fn claim(
                 )
             where consumer_id = (select consumer_id from place)
               and seq between (select min(seq) from picked) and (select max(seq) from picked)
-              and seq = any(array(select seq from chosen))
+              and seq + 0 = any(array(select seq from chosen))
             returning seq, prev_seq, session_id, version, attempts, lease_until
         ), unfit as materialized (
             -- The changes to hold back: those that failed, and the later ones of their sessions.
@@ -124,7 +135,7 @@ pub async fn claim(
             from consumer_event
             where consumer_id = (select consumer_id from place)
               and seq between (select min(seq) from unfit) and (select max(seq) from unfit)
-              and seq = any(array(select seq from unfit))
+              and seq + 0 = any(array(select seq from unfit))
             order by seq
             for update skip locked
         ), counted as (
@@ -139,7 +150,7 @@ pub async fn claim(
             delete from consumer_event
             where consumer_id = (select consumer_id from counted)
               and seq between (select min(seq) from held) and (select max(seq) from held)
-              and seq = any(array(select seq from held))
+              and seq + 0 = any(array(select seq from held))
             returning consumer_id, session_id, seq, version, prev_seq, bytes, attempts, member
         ), new_held_event as (
             insert into consumer_held_event (
@@ -183,6 +194,7 @@ pub async fn claim(
             i32::try_from(ConsumerLimits::MAX_ATTEMPTS).unwrap_or(i32::MAX),
             i32::try_from(ConsumerLimits::MAX_SHARED_ATTEMPTS).unwrap_or(i32::MAX),
             i64::try_from(ConsumerLimits::MAX_IN_FLIGHT).unwrap_or(i64::MAX),
+            FEW_HELD_BACK,
         ),
     );
     let mut claim = None;

@@ -1,6 +1,11 @@
 //! The parts that several statements on consumers share: the place of a consumer, and the last change of
 //! its enterprise.
 
+/// A statement reads all changes of a consumer that are held back if they are as few as this. If they are
+/// more, it seeks some of them, each by its key. The table then has so many pages that no statistics make
+/// a seek cost more than the whole table, which would be read for each of the changes.
+pub(super) const FEW_HELD_BACK: i64 = 1_000;
+
 /// A statement of `sqlx` with two parts. Between them stands the place of each row of `consumer`, as `last`:
 /// its last row of `consumer_position`, which is found first however many earlier ones were deleted.
 macro_rules! with_place {

@@ -4,6 +4,7 @@
 
 use uuid::Uuid;
 
+use super::place::FEW_HELD_BACK;
 use super::row::{ConsumerPlace, number};
 use crate::domain::{FeedSeq, SessionId, Version};
 use crate::repository::{Error, Pool};
@@ -62,7 +63,14 @@ pub async fn select(
             where consumer_id = $1 and seq > (select ready_after from seen)
             order by seq
             limit 1
+        ), held_session as materialized (
+            select distinct session_id
+            from consumer_held_event
+            where consumer_id = $1
+              and (select held_back from seen) between 1 and $9::bigint
         ), behind as materialized (
+            select session_id from held_session
+            union all
             select session.session_id
             from (select distinct unnest($7::uuid[]) as session_id) as session
             cross join lateral (
@@ -71,7 +79,7 @@ pub async fn select(
                 where consumer_id = $1 and consumer_held_event.session_id = session.session_id
                 limit 1
             ) as held
-            where (select held_back from seen) > 0
+            where (select held_back from seen) > $9::bigint
         ), item as materialized (
             select seq, prev_seq, session_id, version,
                    session_id in (select session_id from behind) as is_held_back
@@ -126,6 +134,7 @@ pub async fn select(
         &prev_seqs,
         &session_ids,
         &versions,
+        FEW_HELD_BACK,
     );
     let row = statement.fetch_one(pool).await?;
     let selection = || Selection { ready: number(row.ready), held_back: number(row.held_back) };

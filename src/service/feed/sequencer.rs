@@ -256,3 +256,15 @@ async fn watch(
     }
     Ok((Some(waiting), STANDBY_INTERVAL))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, LEADER_TIMEOUT, STANDBY_INTERVAL};
+
+    #[test]
+    fn stopped_leader_is_replaced_within_a_second() {
+        // The first look, the time that the change may wait, and the pause before the last look.
+        let longest = STANDBY_INTERVAL + LEADER_TIMEOUT + STANDBY_INTERVAL;
+        assert!(longest <= Duration::from_secs(1));
+    }
+}

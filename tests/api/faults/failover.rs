@@ -140,9 +140,12 @@ async fn writes_return_after_each_failover() {
     let mut system = System::start(Database::Replicated).await;
     let faults = [Fault::Killed, Fault::Frozen, Fault::Stopped, Fault::Demoted];
     let count = if is_long() { 40 } else { faults.len() };
+    let epoch = store::epoch(&mut system.connect().await).await;
     for fault in faults.into_iter().cycle().take(count) {
         fail_over(&mut system, fault).await;
         check_roles(&system).await;
+        // The cursors of all readers go on.
+        assert_eq!(store::epoch(&mut system.connect().await).await, epoch);
     }
     system.check_promises().await;
 }

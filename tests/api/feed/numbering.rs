@@ -112,3 +112,10 @@ async fn changes_of_one_statement_have_their_own_numbers() {
     tokio::join!(changes, unlock);
     assert_eq!(complete_feed(&app.pool).await.len(), 31);
 }
+
+/// A copy of the database is in another cluster, where such numbers mean something else or nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_column_has_a_number_of_one_cluster() {
+    let app = spawn_app().await;
+    assert_eq!(store::columns_of_one_cluster(&app.pool).await, Vec::<String>::new());
+}

@@ -52,10 +52,10 @@ pub use self::deliveries::{
 };
 pub use self::feed::{
     FeedChange, FeedRow, append_changes, append_changes_of_kind, begin_another_epoch, break_feed,
-    count_waiting, deleted_outbox_rows, end_all_backends, end_backend, epoch, feed_end, feed_rows,
-    feed_rows_read, for_each_change, generic_plan, hide_role_changes, hold_snapshot,
-    is_feed_truncated, lock_feed, outbox_scans, sequencer, session_versions, set_numbered_times,
-    switch_off_feed, unlisted_role_changes, vacuum_outbox,
+    columns_of_one_cluster, count_waiting, deleted_outbox_rows, end_all_backends, end_backend,
+    epoch, feed_end, feed_rows, feed_rows_read, for_each_change, generic_plan, hide_role_changes,
+    hold_snapshot, is_feed_truncated, lock_feed, outbox_scans, sequencer, session_versions,
+    set_numbered_times, strand_change, switch_off_feed, unlisted_role_changes, vacuum_outbox,
 };
 pub use self::histories::{
     StoredHistory, delete_event, refuse_snapshots, set_attributes, snapshots,

@@ -39,14 +39,20 @@ pub enum ConsumerStatistics {
     Fresh,
 }
 
-/// Lets the planner know nothing about the tables of consumers, or that they are empty.
-pub async fn begin_statistics(app: &TestApp, statistics: ConsumerStatistics) {
+/// Lets the planner know nothing about the tables of consumers, or that they are empty. Empty tables keep the
+/// pages of this number of consumers and of events of each that are held back.
+pub async fn begin_statistics(
+    app: &TestApp,
+    statistics: ConsumerStatistics,
+    consumers: i64,
+    held_back: i64,
+) {
     for table in TABLES {
         let sql = format!("alter table {table} set (autovacuum_enabled = false)");
         sqlx::query(AssertSqlSafe(sql)).execute(&app.pool).await.unwrap();
     }
     if statistics == ConsumerStatistics::OfEmptyTables {
-        fill_consumers(app, 11, 9_200).await;
+        fill_consumers(app, consumers, held_back).await;
         for table in &TABLES[..2] {
             for sql in [format!("delete from {table}"), format!("vacuum analyze {table}")] {
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&app.pool).await.unwrap();
@@ -81,7 +87,7 @@ pub async fn fill_consumers(app: &TestApp, consumers: i64, held_back: i64) {
     sqlx::query(sql).bind(consumers).bind(held_back).execute(&app.pool).await.unwrap();
 }
 
-/// Parks this number of events that do not exist, of all consumers.
+/// Parks this number of events that do not exist, of all consumers. No other event has their numbers.
 pub async fn hold_back_events(app: &TestApp, count: i64) {
     hold_back(app, None, count).await;
 }
@@ -96,7 +102,7 @@ async fn hold_back(app: &TestApp, session_id: Option<&str>, count: i64) {
                    insert into consumer_held_event (
                        consumer_id, seq, prev_seq, session_id, version, bytes, attempts, parked_at
                    )
-                   select consumer_id, held_back + number, 0,
+                   select consumer_id, 1000000 + held_back + number, 0,
                           coalesce($2::uuid, gen_random_uuid()), 1, 0, 10, now()
                    from consumer_position, generate_series(1, $1) as number
                )

@@ -110,6 +110,26 @@ pub async fn lock_feed(app: &TestApp) -> PgConnection {
     connection
 }
 
+/// Writes a change of an hour ago, and keeps changes from being numbered until `holder` is closed.
+pub async fn strand_change(holder: &mut PgConnection, writer: &mut PgConnection) {
+    execute(holder, "begin; lock table feed in share mode").await;
+    let sql = "insert into outbox (written_at, session_ids, versions)
+               values (clock_timestamp() - interval '1 hour', '{}', '{}')";
+    execute(writer, sql).await;
+}
+
+/// The columns whose values mean something in one cluster of databases only, such as transaction ids.
+pub async fn columns_of_one_cluster(executor: impl PgExecutor<'_>) -> Vec<String> {
+    let sql = "select format('%s.%s %s', table_name, column_name, data_type)
+               from information_schema.columns
+               where table_schema = 'public'
+                 and (data_type in ('xid', 'xid8', 'cid', 'tid', 'oid', 'pg_lsn', 'pg_snapshot',
+                                    'txid_snapshot')
+                      or data_type like 'reg%'
+                      or column_default ~ '(xid|xact|snapshot|lsn)')";
+    sqlx::query_scalar(sql).fetch_all(executor).await.unwrap()
+}
+
 /// Keeps the rows that are deleted from now on, until the transaction ends.
 pub async fn hold_snapshot(app: &TestApp) -> PgConnection {
     let mut connection = connect(app).await;

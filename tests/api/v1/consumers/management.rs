@@ -9,6 +9,7 @@ use super::{
     session_with_versions, status, wait_numbered,
 };
 use crate::harness::{BUIN, TestApp, spawn_app, store, wait_until};
+use crate::metrics::{scrape, spawn};
 use crate::v1::{get, problem, refusal, refused, request, result, send};
 
 const THREE: [&str; 3] = ["alice", "bob", "carol"];
@@ -208,7 +209,7 @@ async fn app_has_a_largest_number_of_consumers() {
 }
 
 /// Creates sessions with these attributes in one request.
-async fn create_many(app: &TestApp, count: usize, attributes: Value) {
+pub(super) async fn create_many(app: &TestApp, count: usize, attributes: Value) {
     let create = json!({ "create": {
         "operator": "alice", "title": "t", "member": THREE, "attributes": attributes,
     } });
@@ -289,6 +290,28 @@ async fn events_in_flight_are_bounded() {
     assert_eq!(fetched, json!({ "events": [], "state": "full" }));
     assert_eq!(acknowledge(&app, "a", &events[..10]).await, (10, vec![]));
     assert_eq!(fetch(&app, "b", 200).await.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_have_the_lag_and_warn_of_unused_consumers() {
+    let app = spawn().await;
+    session_with_versions(&app, &THREE, 3).await;
+    consumer_from_beginning(&app).await;
+    let shown = async |expected: [f64; 5]| {
+        wait_until("the numbers of consumers", async || {
+            let page = scrape(&app).await;
+            let names = ["s", "s_idle", "_max_lag_events", "_events_in_flight", "_events_parked"];
+            names.map(|name| page.has(&format!("muster_consumer{name}"))) == expected
+        })
+        .await;
+    };
+    shown([1.0, 0.0, 3.0, 0.0, 0.0]).await;
+    let events = fetch(&app, "a", 1).await;
+    shown([1.0, 0.0, 3.0, 3.0, 0.0]).await;
+    acknowledge(&app, "a", &events).await;
+    store::hold_back_events(&app, 2).await;
+    store::age_consumers(&app).await;
+    shown([1.0, 1.0, 2.0, 2.0, 2.0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{acknowledge, consumer_from_beginning, fetch, post_to, session_with_versions};
+use super::management::create_many;
+use super::{
+    acknowledge, consumer_from_beginning, fetch, post_to, session_with_versions, wait_numbered,
+};
 use crate::harness::store::ConsumerStatistics;
 use crate::harness::{TestApp, spawn_app_with, store};
 use crate::v1::result;
@@ -24,7 +27,7 @@ async fn fetch_reads_few_rows_with_any_statistics() {
     for statistics in [Missing, OfEmptyTables, Fresh] {
         // One connection reports the rows that all requests have read.
         let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
-        store::begin_statistics(&app, statistics).await;
+        store::begin_statistics(&app, statistics, 11, 9_200).await;
         let parked = session_with_versions(&app, &["alice", "bob", "carol"], 1).await;
         let passing = session_with_versions(&app, &["alice", "bob", "carol"], 8).await;
         consumer_from_beginning(&app).await;
@@ -59,5 +62,39 @@ async fn fetch_reads_few_rows_with_any_statistics() {
             assert!(rows < MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
         }
         assert_eq!(store::count_miscounted_consumers(&app).await, 0);
+    }
+}
+
+/// A table of a few pages costs less than a seek, so it must not be read for each session.
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_reads_small_tables_not_once_for_each_session() {
+    use ConsumerStatistics::{Fresh, Missing, OfEmptyTables};
+    for statistics in [Missing, OfEmptyTables, Fresh] {
+        // One connection reports the rows that all requests have read.
+        let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
+        store::begin_statistics(&app, statistics, 1, 200).await;
+        for _ in 0..4 {
+            create_many(&app, 100, json!({})).await;
+        }
+        wait_numbered(&app).await;
+        consumer_from_beginning(&app).await;
+        store::fill_consumers(&app, 1, 200).await;
+        store::hold_back_events(&app, 300).await;
+        store::end_statistics(&app, statistics).await;
+
+        for total in [200, 400] {
+            let (fetched, rows) = rows_of_fetch(&app).await;
+            let events = fetched["events"].as_array().unwrap();
+            assert_eq!(events.len(), 200);
+            println!("{statistics:?}: a fetch of {total} events read {rows} rows");
+            assert!(rows < 6 * MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+            let before = store::consumer_rows_read(&app).await;
+            assert_eq!(acknowledge(&app, "a", events).await, (200, vec![]));
+            // All are done, and none is lost.
+            assert_eq!(acknowledge(&app, "a", events).await, (200, vec![]));
+            let rows = store::consumer_rows_read(&app).await - before;
+            println!("{statistics:?}: two acknowledgements read {rows} rows");
+            assert!(rows < 4 * MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+        }
     }
 }

@@ -297,3 +297,13 @@ impl FeedStream {
         self.phase = StreamPhase::Ended;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BOOKMARK_TICKS, Duration, TICK};
+
+    #[test]
+    fn stream_without_a_match_has_a_bookmark_every_five_seconds() {
+        assert!(TICK * (BOOKMARK_TICKS + 1) <= Duration::from_secs(5));
+    }
+}
