@@ -47,9 +47,10 @@ pub async fn begin_statistics(app: &TestApp, statistics: ConsumerStatistics) {
     }
     if statistics == ConsumerStatistics::OfEmptyTables {
         fill_consumers(app, 11, 9_200).await;
+        let mut connection = connect(app).await;
         for table in &TABLES[..2] {
             for sql in [format!("delete from {table}"), format!("vacuum analyze {table}")] {
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&app.pool).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
             }
         }
     }
@@ -58,9 +59,10 @@ pub async fn begin_statistics(app: &TestApp, statistics: ConsumerStatistics) {
 /// Lets the planner know the tables of consumers as they are, if it is to.
 pub async fn end_statistics(app: &TestApp, statistics: ConsumerStatistics) {
     if statistics == ConsumerStatistics::Fresh {
+        let mut connection = connect(app).await;
         for table in TABLES {
             let sql = format!("vacuum analyze {table}");
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&app.pool).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }
     }
 }
