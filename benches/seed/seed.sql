@@ -83,7 +83,9 @@ cross join lateral (
     select 'user' || (dice * place + n * 31) % 200000, place
     from generate_series(3, members + 1) as place
 ) as member
-group by session_id, account, buin;
+group by session_id, account, buin
+-- The order in which sessions are created.
+order by session_id, min(place);
 
 -- A version is an hour after the one before, or less if that would be in the future.
 create temp table version as
@@ -129,26 +131,22 @@ select session_id, versions + 1, buin, 'dissolved', owner, 'seed',
        case when versions > 1 then title || ' v' || versions else title end, owner, '{}', at
 from seed
 join version using (n)
-where state = 'dissolved' and number = versions;
+where state = 'dissolved' and number = versions
+order by at, session_id, number;
 
--- Like the migration that created this table.
-insert into session_title (session_id, buin, folded, grams)
-select session.session_id, session.buin, folded.title, grams.grams
-from session
-cross join lateral (select lower(normalize(session.title, nfkc)) as title) as folded
-cross join lateral (
-    select array_agg(distinct gram) as grams
-    from generate_series(1, length(folded.title)) as place
-    cross join lateral (
-        select ascii(substr(folded.title, place, 1))::bigint << 21 as one,
-               ascii(substr(folded.title, place + 1, 1)) as next
-    ) as code
-    cross join lateral (values (one), (one + next)) as gram (gram)
-) as grams;
+insert into session_title (session_id, buin, folded)
+select session_id, buin, lower(normalize(title, nfkc)) from session order by session_id;
+
+insert into feed (position, buin, seq, session_id, version, kind, app_id, sequenced_at)
+select row_number() over (order by created_at, version, session_id), buin,
+       row_number() over (partition by buin order by created_at, version, session_id),
+       session_id, version, kind, app_id, created_at
+from session_event
+order by created_at, version, session_id;
 
 commit;
 
 select make from later \gexec
-vacuum (analyze) session, session_member, session_event, session_title;
+vacuum (analyze) session, session_member, session_event, session_title, feed;
 
 select count(*) as sessions, sum(member_count) as members, sum(version) as versions from session;

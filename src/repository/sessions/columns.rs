@@ -173,17 +173,13 @@ pub(super) struct TitleColumns {
     pub(super) session_ids: Vec<Uuid>,
     pub(super) buins: Vec<i64>,
     pub(super) folded: Vec<String>,
-    /// Each entry is an array as text, because arrays of arrays cannot be unnested row by row.
-    pub(super) grams: Vec<String>,
 }
 
 impl TitleColumns {
     pub(super) fn push(&mut self, session: &Session) {
-        let folded = titles::fold(session.title.as_str());
         self.session_ids.push(session.id.uuid());
         self.buins.push(session.buin.get());
-        self.grams.push(titles::array_literal(&titles::grams(&folded)));
-        self.folded.push(folded);
+        self.folded.push(titles::fold(session.title.as_str()));
     }
 }
 

@@ -51,13 +51,13 @@ pub async fn insert(
             select * from unnest(
                 $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::int[],
                 $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-                $29::bytea[]
+                $28::bytea[]
             ) as item (
                 session_id, buin, version, title, owner, member_count,
                 decided_at, operator, app_id, reason, changes, attributes, trace
             )
         ), clock as materialized (
-            select coalesce($30::timestamptz, clock_timestamp()) as now
+            select coalesce($29::timestamptz, clock_timestamp()) as now
         ), new_session as (
             insert into session (
                 session_id, buin, title, owner, version, state, member_count, attributes,
@@ -69,13 +69,20 @@ pub async fn insert(
             cross join clock
         ), new_title as (
             insert into session_title (session_id, buin, folded, grams)
-            select session_id, buin, folded, grams::bigint[]
-            from unnest($13::uuid[], $14::bigint[], $15::text[], $16::text[])
-                as title (session_id, buin, folded, grams)
+            -- Programs of the previous release search these numbers, as long as their index exists.
+            select session_id, buin, folded,
+                   case when to_regclass('session_title_by_buin_grams') is not null then array(
+                       select distinct (ascii(substr(folded, place, 1))::bigint << 21) + next
+                       from generate_series(1, length(folded)) as place
+                       cross join lateral (values (0), (ascii(substr(folded, place + 1, 1))))
+                           as following (next)
+                   ) end
+            from unnest($13::uuid[], $14::bigint[], $15::text[])
+                as title (session_id, buin, folded)
         ), new_member as (
             insert into session_member (session_id, buin, account, joined_version, position)
             select session_id, buin, account, joined_version, position
-            from unnest($17::uuid[], $18::bigint[], $19::text[], $20::bigint[], $21::int[])
+            from unnest($16::uuid[], $17::bigint[], $18::text[], $19::bigint[], $20::int[])
                 as member (session_id, buin, account, joined_version, position)
         ), new_delivery as (
             insert into delivery (
@@ -94,8 +101,8 @@ pub async fn insert(
             )
             select buin, app_id, key, digest, session_id, version, expires_at
             from unnest(
-                $22::bigint[], $23::text[], $24::text[], $25::bytea[], $26::uuid[], $27::bigint[],
-                $28::timestamptz[]
+                $21::bigint[], $22::text[], $23::text[], $24::bytea[], $25::uuid[], $26::bigint[],
+                $27::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
             -- All servers insert keys in this order, because an insert waits for an equal key of
             -- another server.
@@ -131,7 +138,6 @@ pub async fn insert(
         &titles.session_ids,
         &titles.buins,
         &titles.folded,
-        &titles.grams,
         &members.session_ids,
         &members.buins,
         &members.accounts as &[&str],

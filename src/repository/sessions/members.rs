@@ -109,6 +109,7 @@ pub async fn member(
         from session
         left join session_member
             on session_member.session_id = session.session_id and account = $3
+               and session_member.buin = $2
         where session.session_id = $1 and session.buin = $2
         "#,
         id.uuid(),

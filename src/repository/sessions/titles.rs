@@ -1,8 +1,6 @@
 //! Titles in the form for searches: by any part, in any language, without a database extension, and
 //! in any locale.
 
-use std::fmt::Write as _;
-
 use caseless::Caseless as _;
 use unicode_normalization::UnicodeNormalization as _;
 
@@ -20,42 +18,19 @@ fn fold_unchecked(title: &str) -> String {
     title.nfkc().default_case_fold().nfkc().collect()
 }
 
-/// The characters of a folded title and its pairs of adjacent characters, each as one number,
-/// sorted, without duplicates. The comment of the column `session_title.grams` defines the format.
-pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
-    let mut grams = Vec::with_capacity(2 * folded.len());
-    let mut codes = folded.chars().map(|c| i64::from(u32::from(c))).peekable();
-    while let Some(code) = codes.next() {
-        grams.push(code << 21);
-        if let Some(next) = codes.peek() {
-            grams.push((code << 21) + next);
-        }
+/// Texts that every title has that contains a folded text: the pairs of its adjacent characters, or its only
+/// character. The index `session_title_by_pairs` finds the titles that have all of them.
+pub(in crate::repository) fn pairs(folded: &str) -> Vec<&str> {
+    let starts: Vec<usize> = folded.char_indices().map(|(start, _)| start).collect();
+    if starts.len() < 2 {
+        return vec![folded];
     }
-    grams.sort_unstable();
-    grams.dedup();
-    grams
-}
-
-/// The grams of every title that contains a folded text: its pairs, or its only character.
-pub(in crate::repository) fn query_grams(folded: &str) -> Vec<i64> {
-    let mut grams = grams(folded);
-    if folded.chars().nth(1).is_some() {
-        grams.retain(|gram| gram & ((1 << 21) - 1) != 0);
-    }
-    grams
-}
-
-/// A `bigint[]` as a PostgreSQL literal.
-pub(super) fn array_literal(numbers: &[i64]) -> String {
-    let mut text = String::with_capacity(12 * numbers.len() + 2);
-    text.push('{');
-    for (index, number) in numbers.iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        // A write into memory cannot fail.
-        let _ = write!(text, "{comma}{number}");
-    }
-    text.push('}');
-    text
+    let ends = starts.iter().skip(2).copied().chain([folded.len()]);
+    let mut pairs: Vec<&str> =
+        starts.iter().zip(ends).map(|(start, end)| &folded[*start..end]).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
 }
 
 #[cfg(test)]
@@ -80,12 +55,15 @@ mod tests {
     }
 
     #[test]
-    fn array_literals_match_postgresql() {
-        assert_eq!(array_literal(&[]), "{}");
-        assert_eq!(
-            array_literal(&grams("aa")),
-            format!("{{{},{}}}", 97_i64 << 21, (97_i64 << 21) + 97)
-        );
+    fn pairs_are_adjacent_characters() {
+        for (folded, expected) in [
+            ("a", vec!["a"]),
+            ("ab", vec!["ab"]),
+            ("会议 a", vec![" a", "会议", "议 "]),
+            ("aaa", vec!["aa"]),
+        ] {
+            assert_eq!(pairs(folded), expected, "{folded}");
+        }
     }
 
     proptest! {
@@ -95,12 +73,12 @@ mod tests {
         }
 
         #[test]
-        fn grams_of_a_part_are_grams_of_the_whole(
-            before in "\\PC{0,8}", part in "\\PC{1,8}", after in "\\PC{0,8}",
-        ) {
-            let part = fold(&part);
-            let whole = grams(&format!("{}{part}{}", fold(&before), fold(&after)));
-            prop_assert!(query_grams(&part).iter().all(|gram| whole.contains(gram)));
+        fn pairs_are_in_the_text_and_cover_it(text in "\\PC{2,20}") {
+            let pairs = pairs(&text);
+            prop_assert!(pairs.iter().all(|pair| text.contains(pair) && pair.chars().count() == 2));
+            let chars: Vec<char> = text.chars().collect();
+            let all = chars.windows(2).map(|pair| pair.iter().collect::<String>());
+            prop_assert!(all.into_iter().all(|pair| pairs.contains(&pair.as_str())));
         }
     }
 }

@@ -108,39 +108,47 @@ pub async fn update_if_version(
             returning session.session_id, session.buin, session.updated_at
         ), updated_title as (
             update session_title
-            set folded = title.folded, grams = title.grams::bigint[]
-            from unnest($10::uuid[], $11::text[], $12::text[])
-                     as title (session_id, folded, grams),
+            -- Programs of the previous release search these numbers, as long as their index exists.
+            set folded = title.folded,
+                grams = case when to_regclass('session_title_by_buin_grams') is not null then array(
+                    select distinct (ascii(substr(title.folded, place, 1))::bigint << 21) + next
+                    from generate_series(1, length(title.folded)) as place
+                    cross join lateral (values (0), (ascii(substr(title.folded, place + 1, 1))))
+                        as following (next)
+                ) end
+            from unnest($10::uuid[], $11::text[]) as title (session_id, folded),
                  updated
             where title.session_id = updated.session_id
               and session_title.session_id = title.session_id
         ), deleted_member as (
             delete from session_member
-            using unnest($13::uuid[], $14::text[]) as removed (session_id, account), updated
+            using unnest($12::uuid[], $13::text[]) as removed (session_id, account), updated
             where removed.session_id = updated.session_id
               and session_member.session_id = removed.session_id
               and session_member.account = removed.account
+              and session_member.buin = updated.buin
         ), moved_member as (
             update session_member
             set joined_version = moved.joined_version, position = moved.position
-            from unnest($15::uuid[], $16::text[], $17::bigint[], $18::int[])
+            from unnest($14::uuid[], $15::text[], $16::bigint[], $17::int[])
                      as moved (session_id, account, joined_version, position),
                  updated
             where moved.session_id = updated.session_id
               and session_member.session_id = moved.session_id
               and session_member.account = moved.account
+              and session_member.buin = updated.buin
         ), new_member as (
             insert into session_member (session_id, buin, account, joined_version, position)
             select session_id, updated.buin, account, joined_version, position
-            from unnest($19::uuid[], $20::text[], $21::bigint[], $22::int[])
+            from unnest($18::uuid[], $19::text[], $20::bigint[], $21::int[])
                 as added (session_id, account, joined_version, position)
             join updated using (session_id)
         ), event as (
             select event.*, updated.buin, updated.updated_at
             from unnest(
-                $23::uuid[], $24::bigint[], $25::text[], $26::text[], $27::text[], $28::text[],
-                $29::text[], $30::text[], $31::text[], $32::text[], $33::timestamptz[],
-                $41::bytea[]
+                $22::uuid[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[],
+                $28::text[], $29::text[], $30::text[], $31::text[], $32::timestamptz[],
+                $40::bytea[]
             ) as event (
                 session_id, version, kind, operator, app_id, title, owner, reason, changes, patch,
                 decided_at, trace
@@ -163,7 +171,7 @@ pub async fn update_if_version(
         ), new_role_change as (
             insert into role_change (buin, account, role, session_id, version, gained)
             select updated.buin, account, role, session_id, version, gained
-            from unnest($42::uuid[], $43::bigint[], $44::text[], $45::text[], $46::bool[])
+            from unnest($41::uuid[], $42::bigint[], $43::text[], $44::text[], $45::bool[])
                 as changed_role (session_id, version, account, role, gained)
             join updated using (session_id)
         ), new_delivery as (
@@ -183,8 +191,8 @@ pub async fn update_if_version(
             )
             select key.buin, app_id, key, digest, session_id, version, expires_at
             from unnest(
-                $34::bigint[], $35::text[], $36::text[], $37::bytea[], $38::uuid[], $39::bigint[],
-                $40::timestamptz[]
+                $33::bigint[], $34::text[], $35::text[], $36::bytea[], $37::uuid[], $38::bigint[],
+                $39::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
             join updated using (session_id)
             -- All servers insert keys in this order, because an insert waits for an equal key of
@@ -204,7 +212,6 @@ pub async fn update_if_version(
         &items.attributes as &[Option<String>],
         &titles.session_ids,
         &titles.folded,
-        &titles.grams,
         &removed.session_ids,
         &removed.accounts as &[&str],
         &moved.session_ids,

@@ -78,7 +78,12 @@ impl Schema {
             let is_key = matches!(&words[at..], ["primary", "key", ..]) || *word == "unique";
             if is_key {
                 assert_eq!(words[at - 2], "constraint", "a key of {table} has no name");
-                let key = (table.to_owned(), columns(&words[at..]));
+                let index = words[at..].iter().position(|word| *word == "using");
+                let key = match index.and_then(|index| words.get(at + index + 2)) {
+                    // The index gets the name of the constraint.
+                    Some(index) => self.keys.remove(*index).expect("a key uses a unique index"),
+                    None => (table.to_owned(), columns(&words[at..])),
+                };
                 self.keys.insert(words[at - 1].to_owned(), key);
             }
         }
@@ -172,7 +177,8 @@ fn tables_that_break_a_rule_of_the_design_are_found() {
                constraint two_a unique (a), constraint two_c unique (c));\n\
                create table tiny (e int, constraint tiny_pkey primary key (e));\n\
                create table extra (f int); create table gone (g int); drop table gone;\n\
-               create unique index two_d on two (d); alter table two drop constraint two_c;\n\
+               create unique index two_d on two (d); alter table two drop constraint two_c,\n\
+               add constraint two_e unique using index two_d;\n\
                create trigger changed after insert or update of a on two for each row;\n\
                alter table one add constraint one_fkey foreign key (a) references tiny (e);";
     let found = Schema::read(sql).mistakes(PAGE);

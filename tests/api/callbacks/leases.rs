@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::{AttemptRecord, DeliveryFilter, DeliveryState};
 use muster::repository::deliveries::{
@@ -13,12 +15,14 @@ use muster::repository::deliveries::{
 use super::receiver::{Reply, reply_with};
 use super::{
     attempts, connection, count, create, delivery_id, find, rename, spawn_subscribed, subscribe,
-    worker, worker_with,
+    worker, worker_with, worker_with_clock,
 };
 use crate::harness::store::{self, StoredApp};
 use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
+/// The longest time of an attempt.
+const ATTEMPT: Duration = Duration::from_secs(15);
 
 fn capacity(stored: &StoredApp, slots: usize) -> AppCapacity {
     let (buin, app_id) = (stored.app.buin, stored.app.app_id.clone());
@@ -27,8 +31,12 @@ fn capacity(stored: &StoredApp, slots: usize) -> AppCapacity {
 
 /// Claims the due deliveries of an app, like a worker.
 async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<ClaimedDelivery> {
+    claim_at(app, stored, app.clock.now()).await
+}
+
+/// Claims the deliveries that are due at `now`.
+async fn claim_at(app: &TestApp, stored: &StoredApp, now: DateTime<Utc>) -> Vec<ClaimedDelivery> {
     let capacity = capacity(stored, 16);
-    let now = app.clock.now();
     deliveries::claim(&mut connection(app).await, &[capacity], 64, now, &Lease::new(now + LEASE))
         .await
         .unwrap()
@@ -76,6 +84,35 @@ async fn deliveries_of_a_dead_worker_are_reclaimed() {
     let recorded = attempts(&app, &first).await;
     assert_eq!(recorded.len(), 1, "the first worker recorded no attempt");
     assert_eq!(recorded[0].attempt, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lease_holds_between_servers_with_clocks_20_seconds_apart() {
+    const APART: Duration = Duration::from_secs(20);
+    for ahead in [[Duration::ZERO, APART], [APART, Duration::ZERO]] {
+        let (app, receiver, stored) = spawn_subscribed().await;
+        let [first, second] = ahead.map(|ahead| Clock::manual(app.clock.now() + ahead));
+        let mut worker = worker_with_clock(&app, &second).await;
+        create(&app).await;
+        let claimed = claim_at(&app, &stored, first.now()).await;
+        assert_eq!(claimed.len(), 1);
+        // The second server does not send as long as the attempt of the first one can last.
+        for clock in [&first, &second] {
+            clock.advance(ATTEMPT);
+        }
+        assert_eq!(worker.drain().await.unwrap(), 0, "{ahead:?}");
+        let done = [completed(&claimed[0], NextState::Delivered)];
+        let finished = deliveries::complete(&mut connection(&app).await, &done, first.now()).await;
+        assert_eq!(finished.unwrap(), 1);
+
+        // The first server claims another one and dies.
+        create(&app).await;
+        assert_eq!(claim_at(&app, &stored, first.now()).await.len(), 1);
+        second.advance(LEASE + APART);
+        assert_eq!(worker.drain().await.unwrap(), 1, "{ahead:?}");
+        assert_eq!(worker.drain().await.unwrap(), 0);
+        assert_eq!(receiver.take().len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

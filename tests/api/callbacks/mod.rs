@@ -24,6 +24,7 @@ mod subscribers;
 use std::sync::Arc;
 
 use muster::cli;
+use muster::clock::Clock;
 use muster::config::Settings;
 use muster::delivery::Worker;
 use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
@@ -77,9 +78,17 @@ async fn connection(app: &TestApp) -> PgConnection {
 async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worker {
     let mut settings = app.settings.clone();
     change(&mut settings);
-    let directory =
-        AppDirectory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
-    cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone(), Arc::default())
+    new_worker(app, &settings, &app.clock).await
+}
+
+/// A worker of a server that has another clock.
+async fn worker_with_clock(app: &TestApp, clock: &Clock) -> Worker {
+    new_worker(app, &app.settings, clock).await
+}
+
+async fn new_worker(app: &TestApp, settings: &Settings, clock: &Clock) -> Worker {
+    let directory = AppDirectory::open(app.pool.clone(), keyring(), clock.clone()).await.unwrap();
+    cli::worker(settings, app.pool.clone(), Arc::new(directory), clock.clone(), Arc::default())
         .unwrap()
 }
 

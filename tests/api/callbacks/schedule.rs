@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use muster::clock::Clock;
 use muster::delivery::Worker;
 use muster::domain::DeliveryState;
 
 use super::receiver::{Call, Receiver, Reply, reply_with};
 use super::{
     attempts, count, create, delivery_id, find, rename, spawn_subscribed, worker, worker_with,
+    worker_with_clock,
 };
 use crate::harness::store::DeliveryFilter;
 use crate::harness::{TestApp, change, replay, test_start_time};
@@ -100,6 +102,47 @@ async fn retry_after_is_honored() {
         worker.drain().await.unwrap();
     }
     assert_eq!(count(&app, DeliveryState::Delivered).await, 5);
+}
+
+/// Two servers run in turn, so each of them continues the schedule of the other one.
+#[tokio::test(flavor = "multi_thread")]
+async fn schedule_holds_between_servers_with_clocks_20_seconds_apart() {
+    const APART: i64 = 20;
+    const SECOND: Duration = Duration::from_secs(1);
+    let (app, receiver, _) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 2).await;
+    receiver.script(|_| reply_with(500, "no"));
+    let ahead = Clock::manual(app.clock.now() + chrono::TimeDelta::seconds(APART));
+    let mut workers = [worker(&app).await, worker_with_clock(&app, &ahead).await];
+    let mut times = Vec::new();
+    for second in 0..1_200_i64 {
+        app.clock.advance(SECOND);
+        ahead.advance(SECOND);
+        workers[usize::from(second / 15 % 2 == 1)].drain().await.unwrap();
+        for call in receiver.take() {
+            assert_eq!((call.version, call.attempt), (1, i32::try_from(times.len()).unwrap() + 1));
+            times.push(second);
+        }
+    }
+    let waits: Vec<i64> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(waits.len(), 4, "{times:?}");
+    for (wait, expected) in waits.iter().zip([5, 30, 120, 600]) {
+        // With jitter, and a second for the steps of this test.
+        let (min, max) = (expected * 8 / 10 - APART - 1, expected * 12 / 10 + APART + 1);
+        assert!((min..=max).contains(wait), "{wait} s for {expected} s: {waits:?}");
+    }
+
+    receiver.recover();
+    for _ in 0..3 {
+        app.clock.advance(HOUR);
+        ahead.advance(HOUR);
+        for worker in &mut workers {
+            worker.drain().await.unwrap();
+        }
+    }
+    let versions: Vec<i64> = receiver.take().iter().map(|call| call.version).collect();
+    assert_eq!(versions, [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod histories;
 mod locks;
 mod migrations;
 mod sessions;
+mod titles;
 
 use std::sync::Arc;
 
@@ -72,12 +73,16 @@ pub use self::migrations::{
     migration_progress, number, schema_status,
 };
 pub use self::sessions::{
-    begin_late_update, dissolve_sessions, inconsistent_sessions, insert_foreign_titles,
+    begin_late_update, change_index_pages_read, dissolve_sessions, inconsistent_sessions,
     insert_many_sessions, key_collations, numbered_sessions, numbered_titles, overwrite_session,
     overwrite_sessions, rename_event_table, rename_title_column, restore_event_table,
     set_invalid_titles, set_member_count, set_oversized_title, slow_down_creates,
     slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes, stored_owner,
-    stored_version, title_rows_read, vacuum_titles,
+    stored_version,
+};
+pub use self::titles::{
+    add_earlier_title_index, drop_earlier_title_index, insert_foreign_titles,
+    insert_sessions_of_two_ages, title_grams, title_rows_read, vacuum_titles,
 };
 pub use muster::domain::{AttemptRecord, DeliveryFilter, DeliverySummary};
 pub use muster::repository::Pool;

@@ -85,6 +85,75 @@ async fn search_reads_no_title_of_another_enterprise() {
     }
 }
 
+/// A list by creation reads no session before the first title that it searches, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn search_begins_where_its_titles_are() {
+    // More than a statement reads, of each kind.
+    const OLD: i32 = 11_000;
+    const NEW: i32 = 12_000;
+    let mut service = TestService::start().await;
+    let begin = test_start_time() - chrono::TimeDelta::days(300);
+    store::insert_sessions_of_two_ages(&service.app, begin, OLD, NEW).await;
+    let mut settings = service.app.settings.clone();
+    settings.database.max_connections = 1;
+    let pool = harness::connect(&service.app.database, &settings);
+    service.use_pool(&pool);
+    let [newest_first, oldest_first] = [ORDERS[0], ORDERS[1]];
+    for (title, order, first) in [("legacy", newest_first, OLD), ("recent", oldest_first, OLD + 1)]
+    {
+        for filter in
+            [titled(title), SessionFilter { member: Some(account("bot")), ..titled(title) }]
+        {
+            let before = store::title_rows_read(&pool).await;
+            let (items, next) = service.page(&filter, order, 50, None).await;
+            let read = store::title_rows_read(&pool).await - before;
+            let numbers: Vec<_> = items.iter().map(number).collect();
+            assert_eq!((numbers.len(), next.is_some()), (50, true), "{filter:?}");
+            assert_eq!(numbers[0], u128::try_from(first).unwrap(), "{filter:?}");
+            // The first window, the titles until they are too many, the last window, and the parts of
+            // the history.
+            assert!(read < 1_000 + 2 * 10_000 + 200, "{filter:?}: {read}");
+        }
+    }
+    for (title, count) in [("legacy", OLD), ("recent", NEW), ("a", OLD + NEW)] {
+        for order in [newest_first, oldest_first] {
+            let (found, pages) = service.all(&titled(title), order, 200).await;
+            let distinct: BTreeSet<_> = found.iter().map(number).collect();
+            let count = usize::try_from(count).unwrap();
+            assert_eq!((found.len(), distinct.len()), (count, count), "{title} {order:?}");
+            assert!(pages <= count / 200 + 2, "{title} {order:?}: {pages}");
+        }
+    }
+    // Many titles match, and no session.
+    let nothing = SessionFilter { state: Some(State::Dissolved), ..titled("legacy") };
+    for order in ORDERS {
+        let (found, pages) = service.all(&nothing, order, 200).await;
+        assert!(found.is_empty() && pages <= 4, "{order:?}: {pages}");
+    }
+}
+
+/// A list of the changes since a time reads none of the earlier ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_since_a_time_are_read_from_that_time_on() {
+    let mut service = TestService::start().await;
+    let begin = test_start_time() - chrono::TimeDelta::days(100);
+    store::insert_sessions_of_two_ages(&service.app, begin, 1, SESSIONS).await;
+    let mut settings = service.app.settings.clone();
+    settings.database.max_connections = 1;
+    let pool = harness::connect(&service.app.database, &settings);
+    service.use_pool(&pool);
+    let count = 20;
+    let since = begin + chrono::TimeDelta::minutes(10) * (SESSIONS + 1 - count + 1);
+    let filter = SessionFilter { updated_since: Some(since), ..SessionFilter::default() };
+    for order in &ORDERS[2..] {
+        let before = store::change_index_pages_read(&pool).await;
+        let (items, next) = service.page(&filter, *order, 50, None).await;
+        let read = store::change_index_pages_read(&pool).await - before;
+        assert_eq!((items.len(), next), (usize::try_from(count).unwrap(), None), "{order:?}");
+        assert!((1..20).contains(&read), "{order:?}: {read} of about 80");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn page_ends_at_the_member_limit() {
     const TITLES: [&str; 5] = ["1", "2", "3", "4", "5"];

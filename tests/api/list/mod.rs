@@ -153,6 +153,25 @@ fn titled(part: &str) -> SessionFilter {
     SessionFilter { title: Some(TitlePart::new(part).unwrap()), ..SessionFilter::default() }
 }
 
+/// Servers of the previous release go on until the contract of this one, and search other numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn earlier_index_of_titles_is_filled_as_long_as_it_exists() {
+    let service = TestService::start().await;
+    let members = ["a", "b", "c"];
+    let before = service.create("项目 aba", &members).await.id;
+    assert_eq!(store::title_grams(&service.app, before).await.0, None);
+    store::add_earlier_title_index(&service.app).await;
+    let meanwhile = service.create("É aba", &members).await.id;
+    service.rename(before, "会议 aab").await;
+    for id in [before, meanwhile] {
+        let (grams, expected) = store::title_grams(&service.app, id).await;
+        assert_eq!(grams, Some(expected), "{id}");
+    }
+    store::drop_earlier_title_index(&service.app).await;
+    service.rename(before, "会议").await;
+    assert_eq!(store::title_grams(&service.app, before).await.0, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_combine() {
     let service = TestService::start().await;

@@ -50,7 +50,7 @@ macro_rules! matching {
                     limit 1
                 ), exists (
                     select from "# + $present + r#" as present
-                    where present.session_id = candidate.session_id
+                    where present.buin = $1 and present.session_id = candidate.session_id
                       and present."# + $column + " = " + $account + r#"
                     offset 0
                 )))"#

@@ -7,8 +7,9 @@
 //!
 //! No statement reads more than a window of rows. Sources that certainly have few rows are tried
 //! first, large ones last. If even the last source has too few matching sessions in its window, the
-//! page is short and the next page continues after the window. The surprise: an empty page may not
-//! be the last one.
+//! page is short and the next page continues after the window. In a list by creation, the window of a
+//! search by title begins where the first titles are that can match. The surprise: an empty page may
+//! not be the last one.
 
 mod bounds;
 mod plan;
@@ -17,13 +18,16 @@ mod row;
 mod seek_key;
 mod sources;
 mod statement;
+mod title_seek;
 
 pub use request::{ListRequest, SessionListPage};
 pub use seek_key::SeekKey;
 
 use self::bounds::ListBounds;
-use self::plan::plan;
+use self::plan::{PlanStep, plan};
 use self::row::StepResult;
+use super::titles;
+use crate::domain::{SessionId, SortKey};
 use crate::repository::Error;
 use crate::repository::Pool;
 
@@ -40,6 +44,25 @@ pub async fn list(pool: &Pool, request: &ListRequest<'_>) -> Result<SessionListP
             return Ok(result.into_page(step, bounds));
         }
     }
-    let result = StepResult::from_rows(sources::fetch(pool, request, &bounds, &last).await?)?;
-    Ok(result.into_page(&last, bounds))
+    let folded = request.filter.title.as_ref().map(|part| titles::fold(part.as_str()));
+    let Some(folded) = folded.filter(|_| request.sort.by == SortKey::CreatedAt) else {
+        return last_page(pool, request, &bounds, &last).await;
+    };
+    let Some(start) = title_seek::first_titles(pool, request, &folded).await? else {
+        let ListBounds { complete_until, .. } = bounds;
+        return Ok(SessionListPage { sessions: Vec::new(), next: None, complete_until });
+    };
+    let key = SeekKey { id: SessionId::new(start), changed_at: None, complete_until: None };
+    let request = ListRequest { after: Some(&key), ..*request };
+    last_page(pool, &request, &bounds, &last).await
+}
+
+async fn last_page(
+    pool: &Pool,
+    request: &ListRequest<'_>,
+    bounds: &ListBounds,
+    last: &PlanStep,
+) -> Result<SessionListPage, Error> {
+    let result = StepResult::from_rows(sources::fetch(pool, request, bounds, last).await?)?;
+    Ok(result.into_page(last, *bounds))
 }

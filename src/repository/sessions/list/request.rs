@@ -28,9 +28,13 @@ pub struct ListRequest<'a> {
 }
 
 impl ListRequest<'_> {
-    /// The position after which the page begins.
+    /// The position after which the page begins. PostgreSQL begins to read there, so a list of the oldest
+    /// changes since a time begins at that time.
     pub(super) fn start(&self) -> (DateTime<Utc>, Uuid) {
-        let extreme = if self.sort.newest_first { LAST_KEY } else { FIRST_KEY };
+        let extreme = match (self.sort.newest_first, self.filter.updated_since) {
+            (true, _) => LAST_KEY,
+            (false, since) => (since.unwrap_or(FIRST_KEY.0), FIRST_KEY.1),
+        };
         let changed_at = self.after.and_then(|key| key.changed_at);
         (changed_at.unwrap_or(extreme.0), self.after.map_or(extreme.1, |key| key.id.uuid()))
     }

@@ -26,6 +26,8 @@ pub(super) async fn fetch(
     bounds: &ListBounds,
     step: &PlanStep,
 ) -> Result<Vec<CandidateRow>, Error> {
+    let folded = request.filter.title.as_ref().map(|part| titles::fold(part.as_str()));
+    let title_pairs = folded.as_deref().map(titles::pairs).unwrap_or_default();
     Ok(match step.source {
         IndexSource::Member => list!(
             pool,
@@ -151,9 +153,8 @@ pub(super) async fn fetch(
             ) as event
             "
         ),
-        // The array is the form in which the index has the enterprise. The condition on grams is
-        // repeated as a subquery, so that the planner expects few rows. Only this index is useful,
-        // for common grams too.
+        // The searched texts are subqueries, so that the planner expects few rows. Only this index is
+        // useful, for common pairs too.
         IndexSource::Title => list!(
             pool,
             request,
@@ -162,11 +163,22 @@ pub(super) async fn fetch(
             "
             select session_id, null::timestamptz as changed_at, true as represents_session
             from session_title
-            where array[buin] @> array[$1::bigint]
-              and grams @> (select $17::bigint[]) and grams @> (select $17::bigint[])
+            where (array[
+                      buin::text || ':',
+                      buin::text || ':' || left(session_id::text, 3),
+                      buin::text || ':' || left(session_id::text, 4),
+                      buin::text || ':' || left(session_id::text, 5)
+                  ] collate \"C\") @> (select array[$1::bigint::text || ':'])
+              and ((
+                      string_to_array(
+                          regexp_replace(folded, '(.)(.)', '\\1\\2' || chr(1), 'g') || chr(1)
+                              || regexp_replace(substr(folded, 2), '(.)(.)', '\\1\\2' || chr(1), 'g'),
+                          chr(1)
+                      ) || string_to_array(folded, null)
+                  ) collate \"C\") @> (select $17::text[])
             limit $14::bigint
             ",
-            &filter_grams(request)
+            &title_pairs as &[&str]
         ),
         // The last event of a session represents it.
         IndexSource::Since => list!(
@@ -191,9 +203,4 @@ pub(super) async fn fetch(
             "
         ),
     })
-}
-
-fn filter_grams(request: &ListRequest<'_>) -> Vec<i64> {
-    let part = request.filter.title.as_ref();
-    part.map(|part| titles::query_grams(&titles::fold(part.as_str()))).unwrap_or_default()
 }

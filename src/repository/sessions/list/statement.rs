@@ -59,6 +59,7 @@ macro_rules! list {
                   and ($2::text is null or exists (
                       select from session_member
                       where session_member.session_id = candidate.session_id and account = $2
+                        and session_member.buin = $1
                       offset 0
                   ))
                   and ($4::text is null or exists (

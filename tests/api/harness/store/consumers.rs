@@ -53,9 +53,10 @@ pub async fn begin_statistics(
     }
     if statistics == ConsumerStatistics::OfEmptyTables {
         fill_consumers(app, consumers, held_back).await;
+        let mut connection = connect(app).await;
         for table in &TABLES[..2] {
             for sql in [format!("delete from {table}"), format!("vacuum analyze {table}")] {
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&app.pool).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
             }
         }
     }
@@ -64,9 +65,10 @@ pub async fn begin_statistics(
 /// Lets the planner know the tables of consumers as they are, if it is to.
 pub async fn end_statistics(app: &TestApp, statistics: ConsumerStatistics) {
     if statistics == ConsumerStatistics::Fresh {
+        let mut connection = connect(app).await;
         for table in TABLES {
             let sql = format!("vacuum analyze {table}");
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&app.pool).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         }
     }
 }

@@ -194,7 +194,7 @@ pub async fn disable_delivery_statistics(app: &TestApp) {
 
 /// Collects the statistics of the deliveries.
 pub async fn analyze_deliveries(app: &TestApp) {
-    execute(&app.pool, "vacuum analyze delivery").await;
+    execute(&mut connect(app).await, "vacuum analyze delivery").await;
 }
 
 /// Blocks changes of all deliveries until the transaction ends.

@@ -83,8 +83,7 @@ impl StoredHistory {
                    from unnest($3::text[]) with ordinality as member (account, place)";
         let rows = sqlx::query(sql).bind(id).bind(self.buin).bind(&members);
         rows.execute(&app.pool).await.unwrap();
-        let sql = "insert into session_title (session_id, buin, folded, grams) \
-                   values ($1, $2, 't', '{}')";
+        let sql = "insert into session_title (session_id, buin, folded) values ($1, $2, 't')";
         sqlx::query(sql).bind(id).bind(self.buin).execute(&app.pool).await.unwrap();
         let [created, even, odd] = self.changes();
         let sql = "insert into session_event (session_id, version, buin, kind, operator, app_id, \

@@ -188,41 +188,19 @@ pub async fn insert_many_sessions(app: &TestApp, begin: DateTime<Utc>, count: i3
          select session_id, number, buin, 'updated', 'bot', 'x', title, 'bot', '{}', \
                 case when number = 1 then created_at else updated_at end \
          from numbered cross join generate_series(1, version) as number",
-        // The n-grams of the two different titles.
-        "insert into session_title (session_id, buin, folded, grams) \
-         select session_id, buin, title, grams from numbered \
-         cross join lateral ( \
-             select array_agg(ascii(substr(title, place, 1))::bigint << 21) || array_agg( \
-                        (ascii(substr(title, place, 1))::bigint << 21) \
-                            + ascii(substr(title, place + 1, 1))) as grams \
-             from generate_series(1, length(title)) as place \
-         ) as grams",
+        "insert into session_title (session_id, buin, folded) \
+         select session_id, buin, title from numbered",
     ] {
         execute(&app.pool, sql).await;
     }
 }
 
-/// Writes titles of another enterprise that contain `rare`, like some of [`insert_many_sessions`].
-pub async fn insert_foreign_titles(app: &TestApp, buin: i64, count: i32) {
-    let sql = "insert into session_title (session_id, buin, folded, grams) \
-               select md5('foreign' || number)::uuid, $1, folded, grams \
-               from session_title cross join generate_series(1, $2) as number \
-               where session_id = (select session_id from session_title \
-                                   where folded = 'a rare' limit 1)";
-    sqlx::query(sql).bind(buin).bind(count).execute(&app.pool).await.unwrap();
-}
-
-/// Sorts new titles into their index, as PostgreSQL does by itself from time to time.
-pub async fn vacuum_titles(app: &TestApp) {
-    execute(&app.pool, "vacuum analyze session_title").await;
-}
-
-/// The number of rows of `session_title` that have been read. The connection of the pool, which has
-/// only one, reports the rows that it has read.
-pub async fn title_rows_read(pool: &Pool) -> i64 {
+/// The number of pages of the index of changes by time that have been read. The connection of the pool,
+/// which has only one, reports those that it has read.
+pub async fn change_index_pages_read(pool: &Pool) -> i64 {
     sqlx::query("select pg_stat_force_next_flush()").execute(pool).await.unwrap();
-    let sql = "select (coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint \
-               from pg_stat_user_tables where relname = 'session_title'";
+    let sql = "select idx_blks_read + idx_blks_hit from pg_statio_user_indexes \
+               where indexrelname = 'session_event_by_time'";
     sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
 }
 
