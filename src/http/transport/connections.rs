@@ -201,7 +201,7 @@ impl ConnectionHandler {
         Self { shutdown, ..self }
     }
 
-    /// Serves a connection when there is a place for it, until it ends or must make room for another
+    /// Serves a connection when there is a slot for it, until it ends or must make room for another
     /// one. An error concerns its client only.
     async fn admit<S, B>(
         &self,
