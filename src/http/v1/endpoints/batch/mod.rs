@@ -207,7 +207,7 @@ pub(crate) async fn batch_sessions(
     Ok(response)
 }
 
-/// Items with their places in the batch.
+/// Items with their indexes in the batch.
 type IndexedItems = Vec<(usize, Result<ParsedItem, Problem>)>;
 
 /// Groups the items of each session. Any other item is a group of its own.
