@@ -20,7 +20,7 @@ use super::undecoded_bytes::UndecodedBytes;
 
 /// The first bytes of an HTTP/2 connection. No HTTP/1 request begins with them.
 const PREFACE: &[u8] = b"PRI";
-/// The wait until the next look at a connection with only one or two bytes, which is rare.
+/// The wait until the next check of a connection with only one or two bytes, which is rare.
 const PEEK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection, plain or with TLS.
