@@ -1,4 +1,4 @@
-//! Named consumers: readers of the feed whose place the service keeps, alone or as a group.
+//! Named consumers: readers of the feed whose position the service keeps, alone or as a group.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub struct ConsumerLease(u32);
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerLimits;
 
-/// A consumer, without its place.
+/// A consumer, without its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
     /// The name.
@@ -48,9 +48,9 @@ pub struct Consumer {
 pub struct ConsumerState {
     /// The consumer.
     pub consumer: Consumer,
-    /// Whether its place is of another line of history: it must be reset.
+    /// Whether its position is of another line of history: it must be reset.
     pub is_expired: bool,
-    /// The number of the last change that was looked at.
+    /// The number of the last change that was read.
     pub selected: FeedSeq,
     /// The number of the last change of the enterprise.
     pub head: FeedSeq,

@@ -8,10 +8,10 @@ use super::{Account, AppId, Event, EventKind, Invalid, SessionId};
 pub struct FeedSeq(i64);
 
 impl FeedSeq {
-    /// The place before the first change.
+    /// The position before the first change.
     pub const BEGINNING: Self = Self(0);
 
-    /// A place behind every change.
+    /// A position behind every change.
     pub const LAST: Self = Self(i64::MAX);
 
     /// Accepts a number from 0.
@@ -57,7 +57,7 @@ pub enum SessionRole {
     Owner,
 }
 
-/// A change with its place in the feed.
+/// A change with its position in the feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedEvent {
     /// The number of the change.

@@ -64,7 +64,7 @@ pub use error::{AuthError, Error, ProofFault};
 pub use feed::{ConsumerDetails, ConsumerWait, FetchState, FetchedEvents};
 pub use feed::{
     FeedCursor, FeedItem, FeedPage, FeedQuery, FeedStart, FilterDigest, InvalidFeedCursor,
-    LastMatch, LiveEvent, Received, RenderEvent, SnapshotPhase, StreamLimits, StreamPlace,
+    LastMatch, LiveEvent, Received, RenderEvent, SnapshotPhase, StreamLimits, StreamPosition,
     StreamStep, Subscription,
 };
 pub use history::{EventsPage, HistoryPage, SessionDiff};

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 
 use super::claimed::{ClaimRow, ConsumerClaim};
-use super::place::with_place;
+use super::position::with_position;
 use crate::domain::{App, ConsumerLimits, ConsumerMember, ConsumerName};
 use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
@@ -31,10 +31,10 @@ pub async fn claim(
     member: &ConsumerMember,
     max: usize,
 ) -> Result<Option<ConsumerClaim>, Error> {
-    let statement = with_place!(
+    let statement = with_position!(
         query_as!(ClaimRow,),
         [r#"
-        with place as materialized (
+        with consumer_state as materialized (
             select consumer.*, consumer.epoch = feed_state.epoch as is_current,
                    last.position, last.cursor, last.ready_after, last.held_back,
                    clock_timestamp() as now
@@ -44,15 +44,15 @@ pub async fn claim(
             where consumer.buin = $1 and consumer.app_id = $2 and consumer.name = $3
         ), ready as materialized (
             select event.*,
-                   bool_or(coalesce(event.lease_until > place.now, false))
+                   bool_or(coalesce(event.lease_until > consumer_state.now, false))
                        over (partition by event.session_id) as is_held,
                    row_number() over (partition by event.session_id order by event.seq) as rank
-            from place
+            from consumer_state
             cross join (
                 select seq, session_id, bytes, lease_until
                 from consumer_event
-                where consumer_id = (select consumer_id from place where is_current)
-                  and seq > (select ready_after from place)
+                where consumer_id = (select consumer_id from consumer_state where is_current)
+                  and seq > (select ready_after from consumer_state)
                 order by seq
                 limit $9
             ) as event
@@ -63,15 +63,15 @@ pub async fn claim(
             cross join lateral (
                 select
                 from consumer_held_event
-                where consumer_id = (select consumer_id from place)
+                where consumer_id = (select consumer_id from consumer_state)
                   and consumer_held_event.session_id = ready.session_id
                 limit 1
             ) as held_event
-            where ready.rank = 1 and (select held_back from place) > 0
+            where ready.rank = 1 and (select held_back from consumer_state) > 0
         ), head as materialized (
             select seq, session_id, attempts
             from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from ready) and (select max(seq) from ready)
               and seq = any(array(
                   select seq
@@ -79,7 +79,7 @@ pub async fn claim(
                   where rank = 1 and not is_held
                     and session_id not in (select session_id from behind)
               ))
-              and (lease_until is null or lease_until <= (select now from place))
+              and (lease_until is null or lease_until <= (select now from consumer_state))
             order by seq
             limit $5
             for update skip locked
@@ -98,7 +98,7 @@ pub async fn claim(
             -- Locked in the order of the key. No other claim has one of these sessions.
             select seq
             from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from picked) and (select max(seq) from picked)
               and seq = any(array(select seq from picked))
             order by seq
@@ -107,9 +107,9 @@ pub async fn claim(
             update consumer_event
             set member = $4, attempts = consumer_event.attempts + 1,
                 lease_until = (
-                    select now + make_interval(secs => lease_seconds) from place
+                    select now + make_interval(secs => lease_seconds) from consumer_state
                 )
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from picked) and (select max(seq) from picked)
               and seq = any(array(select seq from chosen))
             returning seq, prev_seq, session_id, version, attempts, lease_until
@@ -122,17 +122,17 @@ pub async fn claim(
         ), held as materialized (
             select seq
             from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from unfit) and (select max(seq) from unfit)
               and seq = any(array(select seq from unfit))
             order by seq
             for update skip locked
         ), counted as (
-            -- Without effect if a selection has moved the place: the next claim holds them back.
+            -- Without effect if a selection has moved the position: the next claim holds them back.
             update consumer_position
             set held_back = consumer_position.held_back + (select count(*) from held)
-            where consumer_id = (select consumer_id from place)
-              and position = (select position from place)
+            where consumer_id = (select consumer_id from consumer_state)
+              and position = (select position from consumer_state)
               and exists (select from held)
             returning consumer_id
         ), removed as (
@@ -147,13 +147,13 @@ pub async fn claim(
             )
             select consumer_id, session_id, seq, version, prev_seq, bytes, attempts, member,
                    case when seq in (select seq from head where attempts >= $7)
-                        then (select now from place) end
+                        then (select now from consumer_state) end
             from removed
         )
-        select place.consumer_id, place.is_current as "is_current!",
-               place.used_at < place.now - interval '1 hour' as "is_use_old!",
+        select consumer_state.consumer_id, consumer_state.is_current as "is_current!",
+               consumer_state.used_at < consumer_state.now - interval '1 hour' as "is_use_old!",
                filter_member, filter_owner, filter_session_id, filter_kind, filter_app_id,
-               place.position, place.cursor, place.held_back,
+               consumer_state.position, consumer_state.cursor, consumer_state.held_back,
                (select count(*) from ready) as "ready!",
                leased.seq as "seq?", leased.prev_seq as "prev_seq?",
                leased.session_id as "session_id?", leased.version as "version?",
@@ -162,7 +162,7 @@ pub async fn claim(
                event.reason as "reason?", event.changes as "changes?: Json<StoredChanges<'static>>",
                event.attributes as "attributes?: Json<Map<String, Value>>",
                event.created_at as "created_at?"
-        from place
+        from consumer_state
         left join leased on true
         left join lateral (
             select kind, operator, app_id, reason, changes, attributes, created_at

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::row::{self, ConsumerPlace, FilterColumns, number};
+use super::row::{self, ConsumerPosition, FilterColumns, number};
 use crate::domain::{Event, FeedFilter, LeasedEvent, Reason, SessionId};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
@@ -16,14 +16,14 @@ use crate::repository::sessions::{StoredChanges, account, version};
 pub struct ConsumerClaim {
     /// The identity of the consumer since its last reset.
     pub consumer_id: Uuid,
-    /// Whether its place is of the present line of history. If not, no changes were taken.
+    /// Whether its position is of the present line of history. If not, no changes were taken.
     pub is_current: bool,
     /// Whether the time of its last use must be renewed.
     pub is_use_old: bool,
     /// Selects its changes.
     pub filter: FeedFilter,
-    /// Its place.
-    pub place: ConsumerPlace,
+    /// Its position.
+    pub position: ConsumerPosition,
     /// The number of changes that members had or might have got before the claim, at most
     /// [`ConsumerLimits::MAX_IN_FLIGHT`](crate::domain::ConsumerLimits::MAX_IN_FLIGHT).
     pub ready: u64,
@@ -120,8 +120,8 @@ impl TryFrom<ClaimRow> for ConsumerClaim {
             is_current: row.is_current,
             is_use_old: row.is_use_old,
             filter: filter.try_into()?,
-            place: ConsumerPlace {
-                position: row::seq("consumer_position", "position", row.position)?,
+            position: ConsumerPosition {
+                seq: row::seq("consumer_position", "position", row.position)?,
                 cursor: row.cursor,
             },
             ready: number(row.ready),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::place::{with_place, with_progress};
+use super::position::{with_position, with_progress};
 use super::row::number;
 use crate::repository::{Error, Pool};
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::place::{with_place, with_progress};
+use super::position::{with_position, with_progress};
 use super::row::{self, FilterColumns, consumer_name, lease, number};
 use crate::domain::{
     AppId, Buin, Consumer, ConsumerLimits, ConsumerName, ConsumerState, FeedSeq, MemberLeases,
@@ -157,7 +157,7 @@ pub async fn members(
     app_id: &AppId,
     name: &ConsumerName,
 ) -> Result<Vec<MemberLeases>, Error> {
-    let rows = with_place!(
+    let rows = with_position!(
         query!(),
         [r#"
         select event.member as "member!", count(*) as "events!",

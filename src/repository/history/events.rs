@@ -77,7 +77,7 @@ pub async fn read_events(
         EventRow,
         r#"
         with recursive part as (
-            -- The first row is no event, but the place before the first one.
+            -- The first row is no event, but the position before the first one.
             select $4::bigint as version, null::text as kind, null::text as operator,
                    null::text as app_id, null::text as reason, null::jsonb as changes,
                    null::json as attributes, null::timestamptz as created_at, 0::bigint as number,

@@ -74,7 +74,7 @@ pub async fn find_bounded(
         r#"
         with found as (
             select session_id, number, sum(members) over (order by number) as total_members,
-                   row_number() over (order by number) as place
+                   row_number() over (order by number) as rank
             from unnest($2::uuid[]) with ordinality as requested (session_id, number)
             cross join lateral (
                 -- 256 bytes of attributes count as one member.
@@ -97,7 +97,7 @@ pub async fn find_bounded(
                        order by joined_version, position
                    ) as members
             from session
-            where session.session_id = found.session_id and (place = 1 or total_members <= $3)
+            where session.session_id = found.session_id and (rank = 1 or total_members <= $3)
             offset 0
         ) as session on true
         order by number

@@ -25,7 +25,7 @@ use crate::service::error::Error;
 
 /// The interval between two polls of the feed while another server numbers the changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// The interval between two looks while this server numbers the changes itself. The sequencer then wakes
+/// The interval between two polls while this server numbers the changes itself. The sequencer then wakes
 /// the reader after each number, so the interval matters only when another server becomes the leader.
 const WOKEN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 

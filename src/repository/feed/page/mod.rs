@@ -18,7 +18,7 @@ mod statement;
 mod streams;
 mod unfiltered;
 
-pub use request::{FeedPageRequest, FeedPart, FeedPlace};
+pub use request::{EnterprisePosition, FeedPageRequest, FeedPart};
 
 use crate::domain::FeedSeq;
 use crate::repository::{Error, Pool};

@@ -1,4 +1,4 @@
-//! The rows of a page: changes, and in each row the places of the page. One row holds only the places
+//! The rows of a page: changes, and in each row the positions of the page. One row holds only the positions
 //! if the page has no change.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::request::{FeedPart, FeedPlace};
+use super::request::{EnterprisePosition, FeedPart};
 use crate::domain::{FeedEvent, FeedSeq, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
@@ -110,19 +110,19 @@ pub(super) fn part(rows: Vec<PgRow>) -> Result<FeedPart, Error> {
         start: None,
         events: Vec::with_capacity(rows.len()),
         bytes: 0,
-        next: FeedPlace::default(),
-        head: FeedPlace::default(),
+        next: EnterprisePosition::default(),
+        head: EnterprisePosition::default(),
         lag: Duration::ZERO,
     };
     for row in rows {
         let row = PageRow::from_row(&row)?;
         part.epoch = row.epoch;
         part.start = change(row.start_id, row.start_version)?;
-        part.head = FeedPlace {
+        part.head = EnterprisePosition {
             seq: seq(row.head_seq.unwrap_or_default())?,
             change: change(row.head_id, row.head_version)?,
         };
-        part.next = FeedPlace {
+        part.next = EnterprisePosition {
             seq: seq(row.next_seq.unwrap_or_default())?,
             change: change(row.next_id, row.next_version)?,
         };

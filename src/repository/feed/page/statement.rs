@@ -1,6 +1,6 @@
 //! The statements of pages: one for each source of candidates, otherwise the same.
 //!
-//! The surprise: `offset 0` keeps the planner from replacing look-ups by key with a scan of a whole
+//! The surprise: `offset 0` keeps the planner from replacing lookups by key with a scan of a whole
 //! table.
 
 use serde_json::{Map, Value};
@@ -93,7 +93,7 @@ macro_rules! page {
                 end as seq
                 from page
             )
-            -- The result has at least one row, so that the places are known if no change matches.
+            -- The result has at least one row, so that the positions are known if no change matches.
             select epoch, start.session_id as "start_id?", start.version as "start_version?",
                    head.seq as "head_seq?", head.session_id as "head_id?",
                    head.version as "head_version?",

@@ -74,7 +74,7 @@ async fn another_history_expires_a_consumer_until_it_is_reset() {
         );
     }
     assert_eq!(status(&app).await["expired"], true);
-    // A cursor of the former history is no place to reset to.
+    // A cursor of the former history is no position to reset to.
     let reset = json!({ "start": events[0]["cursor"] });
     let (status_code, code, rest) =
         problem(post_to(&app, app.address, "reset", &reset).await).await;

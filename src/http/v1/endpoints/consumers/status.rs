@@ -45,7 +45,7 @@ pub(crate) struct ConsumerView {
     /// The time for which a member has the events that it fetched.
     #[schema(pattern = "^[0-9]{1,5}s$", example = "15s")]
     lease: String,
-    /// Whether the place belongs to another history of the database. The consumer must be reset.
+    /// Whether the position belongs to another history of the database. The consumer must be reset.
     expired: bool,
     /// Every change up to this number is acknowledged, or does not match the filter.
     #[schema(minimum = 0)]
