@@ -116,8 +116,8 @@ pub struct LeasedEvent {
 impl ConsumerLimits {
     /// The maximum number of consumers of an app.
     pub const MAX_PER_APP: usize = 100;
-    /// The maximum number of changes of a consumer that members have or may get.
-    pub const MAX_IN_FLIGHT: usize = 1_000;
+    /// The maximum number of changes of a consumer that are leased or ready.
+    pub const MAX_ACTIVE: usize = 1_000;
     /// The maximum number of changes that are parked or wait behind a parked one. No further changes
     /// are selected while a consumer has as many.
     pub const MAX_HELD_BACK: usize = 10_000;

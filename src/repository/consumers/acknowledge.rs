@@ -16,8 +16,8 @@ pub struct Acknowledged {
     pub lost: Vec<i64>,
 }
 
-/// Removes the changes `seqs` of the line of history `epoch` that `member` has. A change that is not in
-/// flight any more is ignored. A lease that has ended still counts until another member gets the change.
+/// Removes the changes `seqs` of the line of history `epoch` that `member` has. A change that is not
+/// active any more is ignored. A lease that has ended still counts until another member gets the change.
 /// `None` if the app has no such consumer.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ pub struct ConsumerAvailability {
     /// Whether a fetch may find an event: one is free, or the feed has changes that were not read. Also
     /// `true` if the consumer is missing or of another line of history, which a fetch reports.
     pub is_claimable: bool,
-    /// The time after which an event is free because a lease ends; `None` if no event is in flight.
+    /// The time after which an event is free because a lease ends; `None` if no event is leased.
     pub free_in: Option<Duration>,
 }
 
@@ -43,7 +43,7 @@ pub async fn check_availability(
             cross join feed_state"#],
         [r#"
             where consumer.buin = $1 and consumer.app_id = $2 and consumer.name = $3
-        ), ready as materialized (
+        ), active as materialized (
             -- A session is free if no lease of its events goes on.
             select count(*) as events,
                    greatest(extract(epoch from max(event.lease_until) - consumer_state.now), 0)::float8
@@ -60,18 +60,18 @@ pub async fn check_availability(
             group by event.session_id, consumer_state.now
         )
         select not exists (select from consumer_state where is_current)
-               or exists (select from ready where free_in = 0)
-               or coalesce((select sum(events) from ready), 0) < $4::bigint
+               or exists (select from active where free_in = 0)
+               or coalesce((select sum(events) from active), 0) < $4::bigint
                and (select position from consumer_state where held_back < $5) < coalesce((
                    select seq from feed where buin = $1 order by feed.buin desc, seq desc limit 1
                ), 0) as "is_claimable!",
-               (select min(free_in) from ready) as "free_in?"
+               (select min(free_in) from active) as "free_in?"
         "#],
         (
             app.buin.get(),
             app.app_id.as_str(),
             name.as_str(),
-            i64::try_from(ConsumerLimits::MAX_IN_FLIGHT).unwrap_or(i64::MAX),
+            i64::try_from(ConsumerLimits::MAX_ACTIVE).unwrap_or(i64::MAX),
             i64::try_from(ConsumerLimits::MAX_HELD_BACK).unwrap_or(i64::MAX),
         ),
     );

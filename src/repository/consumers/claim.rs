@@ -2,7 +2,7 @@
 //!
 //! A session is taken from its first change on. The statement locks this change and skips sessions whose
 //! first change another claim has locked. So one member at a time has changes of a session, and a change is
-//! not handed out while an earlier one of its session is in flight or parked. The checks of a locked row are
+//! not handed out while an earlier one of its session is leased or parked. The checks of a locked row are
 //! repeated by PostgreSQL on its newest version, so a claim that began before another one committed takes
 //! nothing twice.
 //!
@@ -42,7 +42,7 @@ pub async fn claim(
             cross join feed_state"#],
         [r#"
             where consumer.buin = $1 and consumer.app_id = $2 and consumer.name = $3
-        ), ready as materialized (
+        ), active as materialized (
             select event.*,
                    bool_or(coalesce(event.lease_until > consumer_state.now, false))
                        over (partition by event.session_id) as is_held,
@@ -57,25 +57,25 @@ pub async fn claim(
                 limit $9
             ) as event
         ), behind as materialized (
-            -- Sessions with a parked change. Usually none has a ready one.
-            select ready.session_id
-            from ready
+            -- Sessions with a parked change. Usually none has an active one.
+            select active.session_id
+            from active
             cross join lateral (
                 select
                 from consumer_held_event
                 where consumer_id = (select consumer_id from consumer_state)
-                  and consumer_held_event.session_id = ready.session_id
+                  and consumer_held_event.session_id = active.session_id
                 limit 1
             ) as held_event
-            where ready.rank = 1 and (select held_back from consumer_state) > 0
+            where active.rank = 1 and (select held_back from consumer_state) > 0
         ), head as materialized (
             select seq, session_id, attempts
             from consumer_event
             where consumer_id = (select consumer_id from consumer_state)
-              and seq between (select min(seq) from ready) and (select max(seq) from ready)
+              and seq between (select min(seq) from active) and (select max(seq) from active)
               and seq = any(array(
                   select seq
-                  from ready
+                  from active
                   where rank = 1 and not is_held
                     and session_id not in (select session_id from behind)
               ))
@@ -86,12 +86,12 @@ pub async fn claim(
         ), picked as materialized (
             select seq
             from (
-                select ready.seq, row_number() over by_seq as number,
-                       sum(ready.bytes) over by_seq as total
-                from ready
-                where ready.session_id in (select session_id from head where attempts < $8)
-                   or ready.seq in (select seq from head where attempts < $7)
-                window by_seq as (order by ready.seq)
+                select active.seq, row_number() over by_seq as number,
+                       sum(active.bytes) over by_seq as total
+                from active
+                where active.session_id in (select session_id from head where attempts < $8)
+                   or active.seq in (select seq from head where attempts < $7)
+                window by_seq as (order by active.seq)
             ) as candidate
             where number <= $5 and (number = 1 or total <= $6::bigint)
         ), chosen as materialized (
@@ -116,7 +116,7 @@ pub async fn claim(
         ), unfit as materialized (
             -- The changes to hold back: those that failed, and the later ones of their sessions.
             select seq
-            from ready
+            from active
             where session_id in (select session_id from behind)
                or session_id in (select session_id from head where attempts >= $7)
         ), held as materialized (
@@ -154,7 +154,7 @@ pub async fn claim(
                consumer_state.used_at < consumer_state.now - interval '1 hour' as "is_use_old!",
                filter_member, filter_owner, filter_session_id, filter_kind, filter_app_id,
                consumer_state.position, consumer_state.cursor, consumer_state.held_back,
-               (select count(*) from ready) as "ready!",
+               (select count(*) from active) as "active!",
                leased.seq as "seq?", leased.prev_seq as "prev_seq?",
                leased.session_id as "session_id?", leased.version as "version?",
                leased.attempts as "attempts?", leased.lease_until as "lease_until?",
@@ -182,7 +182,7 @@ pub async fn claim(
             i64::try_from(ConsumerLimits::MAX_FETCH_BYTES).unwrap_or(i64::MAX),
             i32::try_from(ConsumerLimits::MAX_ATTEMPTS).unwrap_or(i32::MAX),
             i32::try_from(ConsumerLimits::MAX_SHARED_ATTEMPTS).unwrap_or(i32::MAX),
-            i64::try_from(ConsumerLimits::MAX_IN_FLIGHT).unwrap_or(i64::MAX),
+            i64::try_from(ConsumerLimits::MAX_ACTIVE).unwrap_or(i64::MAX),
         ),
     );
     let mut claim = None;

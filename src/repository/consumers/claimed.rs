@@ -24,9 +24,9 @@ pub struct ConsumerClaim {
     pub filter: FeedFilter,
     /// Its position.
     pub position: ConsumerPosition,
-    /// The number of changes that members had or might have got before the claim, at most
-    /// [`ConsumerLimits::MAX_IN_FLIGHT`](crate::domain::ConsumerLimits::MAX_IN_FLIGHT).
-    pub ready: u64,
+    /// The number of changes that were leased or ready before the claim, at most
+    /// [`ConsumerLimits::MAX_ACTIVE`](crate::domain::ConsumerLimits::MAX_ACTIVE).
+    pub active: u64,
     /// The number of changes that were held back before the claim: parked, or waiting behind a parked one.
     pub held_back: u64,
     /// The changes that the member got, in their order.
@@ -45,7 +45,7 @@ pub(super) struct ClaimRow {
     pub(super) filter_app_id: Option<String>,
     pub(super) position: i64,
     pub(super) cursor: String,
-    pub(super) ready: i64,
+    pub(super) active: i64,
     pub(super) held_back: i64,
     pub(super) seq: Option<i64>,
     pub(super) prev_seq: Option<i64>,
@@ -124,7 +124,7 @@ impl TryFrom<ClaimRow> for ConsumerClaim {
                 seq: row::seq("consumer_position", "position", row.position)?,
                 cursor: row.cursor,
             },
-            ready: number(row.ready),
+            active: number(row.active),
             held_back: number(row.held_back),
             events: Vec::new(),
         })

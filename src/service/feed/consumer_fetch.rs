@@ -1,6 +1,6 @@
 //! The members of a consumer fetch events, and acknowledge them.
 //!
-//! A fetch takes the free events in flight. If there is nothing, the next changes of the feed are selected
+//! A fetch takes the ready events. If there is nothing, the next changes of the feed are selected
 //! with the filter first, until one may be free. The two steps are statements of their own: a server that
 //! stops between them leaves events that the next fetch takes.
 
@@ -116,7 +116,7 @@ impl Sessions {
         claim: &mut ConsumerClaim,
     ) -> Result<SelectStep, Error> {
         let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        let room = ConsumerLimits::MAX_IN_FLIGHT.saturating_sub(count(claim.ready));
+        let room = ConsumerLimits::MAX_ACTIVE.saturating_sub(count(claim.active));
         if room == 0 || count(claim.held_back) >= ConsumerLimits::MAX_HELD_BACK {
             return Ok(SelectStep::End(FetchState::Full));
         }

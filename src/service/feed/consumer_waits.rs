@@ -17,10 +17,10 @@ use crate::service::owner_permits::{OwnerPermit, OwnerPermits};
 
 /// The maximum number of fetches of an app that wait on a server.
 const MAX_WAITS_PER_APP: usize = 100;
-/// The interval between two checks if no event of the consumer is in flight. It covers resets, releases and
+/// The interval between two checks if no event of the consumer is leased. It covers resets, releases and
 /// other filters that come through another server or the command line.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
-/// The interval between two checks if events are in flight. It covers acknowledgements through another
+/// The interval between two checks if events are leased. It covers acknowledgements through another
 /// server.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest interval between two checks, and between two fetches, after the first one.
@@ -44,7 +44,7 @@ pub struct ConsumerWait {
     acts: Option<watch::Receiver<()>>,
     changes: Option<(FeedFilter, Subscription)>,
     /// The time after the last check after which events are free because a lease ends; `None` if no event
-    /// was in flight.
+    /// was leased.
     free_in: Option<Duration>,
     /// The time before which no further check is made.
     not_before: Option<Instant>,
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn interval_of_checks_depends_on_the_events_in_flight() {
+    async fn interval_of_checks_depends_on_leased_events() {
         let (waits, hub) = (ConsumerWaits::default(), hub());
         let mut wait = waits.begin(&app("a"), &name("mirror")).unwrap();
         wait.listen(&hub, &app("a"), &FeedFilter::default()).unwrap();

@@ -229,7 +229,7 @@ async fn status_lists_at_most_100_members() {
         assert_eq!(fetch(&app, &format!("m{number}"), 1).await.len(), 1);
     }
     let status = status(&app).await;
-    assert_eq!((status["inFlight"].clone(), members(&status)), (json!(101), 100));
+    assert_eq!((status["leased"].clone(), members(&status)), (json!(101), 100));
 }
 
 /// The number of members that a status lists.
@@ -268,7 +268,7 @@ async fn events_that_are_held_back_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_in_flight_are_bounded() {
+async fn active_events_are_bounded() {
     let app = spawn_app().await;
     for _ in 0..11 {
         create_many(&app, 100, json!({})).await;

@@ -82,7 +82,7 @@ struct FetchedView {
 }
 
 /// `more`: there may be further events, fetch again. `caughtUp`: all changes were read. `full`: 1,000
-/// events are with members or free, or 10,000 are parked or wait behind parked ones; further changes are
+/// events are leased or ready, or 10,000 are parked or wait behind parked ones; further changes are
 /// selected when there are fewer.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
