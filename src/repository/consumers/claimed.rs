@@ -6,10 +6,11 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::row::{self, ConsumerPosition, FilterColumns, number};
-use crate::domain::{Event, FeedFilter, LeasedEvent, Reason, SessionId};
+use crate::domain::{FeedFilter, LeasedEvent, SessionId};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
-use crate::repository::sessions::{StoredChanges, account, version};
+use crate::repository::history::{StoredContent, StoredEvent};
+use crate::repository::sessions::StoredChanges;
 
 /// A consumer, and the changes that its member got.
 #[derive(Clone, Debug)]
@@ -65,38 +66,46 @@ pub(super) struct ClaimRow {
 impl ClaimRow {
     /// The change of the row, if the member got any.
     pub(super) fn take_event(&mut self) -> Result<Option<LeasedEvent>, Error> {
-        let (Some(seq), Some(prev_seq), Some(session_id), Some(number), Some(attempts)) =
+        let (Some(seq), Some(prev_seq), Some(session_id), Some(version), Some(attempts)) =
             (self.seq, self.prev_seq, self.session_id, self.version, self.attempts)
         else {
             return Ok(None);
         };
-        let (Some(lease_until), Some(kind), Some(operator), Some(app_id), Some(changes), Some(at)) = (
+        let (
+            Some(lease_until),
+            Some(kind),
+            Some(operator),
+            Some(app_id),
+            Some(changes),
+            Some(created_at),
+        ) = (
             self.lease_until,
-            self.kind.take(),
-            self.operator.take(),
-            self.app_id.take(),
+            &self.kind,
+            &self.operator,
+            &self.app_id,
             self.changes.take(),
             self.created_at,
-        ) else {
-            return Err(corrupt("consumer_event", "version", number)("has no event"));
+        )
+        else {
+            return Err(corrupt("consumer_event", "version", version)("has no event"));
         };
-        let reason = self.reason.take().map(|text| {
-            Reason::new(&text).map_err(|error| corrupt("session_event", "reason", &text)(error))
-        });
-        let event = Event {
-            version: version("session_event", number)?,
-            kind: kind.parse().map_err(corrupt("session_event", "kind", &kind))?,
-            operator: account("session_event", "operator", &operator)?,
-            app_id: app_id.parse().map_err(corrupt("session_event", "app_id", &app_id))?,
-            reason: reason.transpose()?,
-            changes: changes.0.into_changes(self.attributes.take().map(|patch| patch.0))?,
-            at,
+        let event = StoredEvent {
+            version,
+            kind,
+            app_id,
+            content: StoredContent {
+                operator,
+                reason: self.reason.as_deref(),
+                changes: changes.0,
+                attributes: self.attributes.take().map(|patch| patch.0),
+                created_at,
+            },
         };
         Ok(Some(LeasedEvent {
             seq: row::seq("consumer_event", "seq", seq)?,
             prev_seq: row::seq("consumer_event", "prev_seq", prev_seq)?,
             session_id: SessionId::new(session_id),
-            event,
+            event: event.try_into()?,
             attempt: u32::try_from(attempts).unwrap_or_default(),
             lease_until,
         }))

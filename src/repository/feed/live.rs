@@ -7,12 +7,11 @@ use sqlx::{Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::FeedPosition;
-use crate::domain::{
-    Account, AppId, Buin, Event, EventKind, FeedEvent, FeedSeq, Reason, SessionId, Version,
-};
+use crate::domain::{Account, AppId, Buin, EventKind, FeedEvent, FeedSeq, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::error::corrupt;
+use crate::repository::history::StoredContent;
 use crate::repository::sessions::{StoredChanges, account, version};
 
 /// A change without its content.
@@ -282,18 +281,14 @@ pub async fn events_of(
     let rows = connection.fetch_all(Persistent(statement)).await?;
     let events = rows.into_iter().zip(changes).map(|(row, change)| {
         let row = ContentRow::from_row(&row)?;
-        let reason = row.reason.as_deref().map(|text| {
-            Reason::new(text).map_err(|error| corrupt("session_event", "reason", text)(error))
-        });
-        let event = Event {
-            version: change.version,
-            kind: change.kind,
-            operator: account("session_event", "operator", &row.operator)?,
-            app_id: change.app.clone(),
-            reason: reason.transpose()?,
-            changes: row.changes.0.into_changes(row.attributes.map(|patch| patch.0))?,
-            at: row.created_at,
+        let content = StoredContent {
+            operator: &row.operator,
+            reason: row.reason.as_deref(),
+            changes: row.changes.0,
+            attributes: row.attributes.map(|patch| patch.0),
+            created_at: row.created_at,
         };
+        let event = content.into_event(change.version, change.kind, change.app.clone())?;
         Ok(FeedEvent { seq: change.seq, session_id: change.session_id, event })
     });
     events.collect()

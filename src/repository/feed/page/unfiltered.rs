@@ -3,8 +3,6 @@
 //! PostgreSQL sends each row as soon as it has read it, because no step of the statement needs all of
 //! them. The positions of the page come in a row of their own, after the changes.
 
-use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, Row as _};
 use uuid::Uuid;
@@ -12,10 +10,11 @@ use uuid::Uuid;
 use super::filter::to_i64;
 use super::request::{EnterprisePosition, FeedPageRequest, FeedPart};
 use super::row::{change, lag, seq};
-use crate::domain::{Event, FeedEvent, Reason, SessionId};
+use crate::domain::{FeedEvent, SessionId};
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::error::corrupt;
-use crate::repository::sessions::{StoredChanges, account, version};
+use crate::repository::history::{StoredContent, StoredEvent};
+use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
 
 /// Reads a page of all changes.
@@ -138,29 +137,24 @@ fn part(rows: &[PgRow]) -> Result<FeedPart, Error> {
 }
 
 fn event(row: &PgRow) -> Result<FeedEvent, Error> {
-    let (kind, app): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
-    let reason = row
-        .try_get::<Option<&str>, _>(7)?
-        .map(|text| Reason::new(text).map_err(corrupt("session_event", "reason", text)));
     let text: &str = row.try_get(8)?;
     let changes: StoredChanges<'_> =
         serde_json::from_str(text).map_err(corrupt("session_event", "changes", text))?;
-    let patch = row.try_get::<Option<&str>, _>(9)?.map(|text| {
-        serde_json::from_str::<Map<String, Value>>(text).map_err(corrupt(
-            "session_event",
-            "attributes",
-            text,
-        ))
+    let attributes = row.try_get::<Option<&str>, _>(9)?.map(|text| {
+        serde_json::from_str(text).map_err(corrupt("session_event", "attributes", text))
     });
-    let event = Event {
-        version: version("feed", row.try_get(3)?)?,
-        kind: kind.parse().map_err(corrupt("feed", "kind", kind))?,
-        operator: account("session_event", "operator", row.try_get(5)?)?,
-        app_id: app.parse().map_err(corrupt("feed", "app_id", app))?,
-        reason: reason.transpose()?,
-        changes: changes.into_changes(patch.transpose()?)?,
-        at: row.try_get::<DateTime<Utc>, _>(10)?,
+    let event = StoredEvent {
+        version: row.try_get(3)?,
+        kind: row.try_get(4)?,
+        app_id: row.try_get(6)?,
+        content: StoredContent {
+            operator: row.try_get(5)?,
+            reason: row.try_get(7)?,
+            changes,
+            attributes: attributes.transpose()?,
+            created_at: row.try_get(10)?,
+        },
     };
     let session_id = SessionId::new(row.try_get::<Uuid, _>(2)?);
-    Ok(FeedEvent { seq: seq(row.try_get(1)?)?, session_id, event })
+    Ok(FeedEvent { seq: seq(row.try_get(1)?)?, session_id, event: event.try_into()? })
 }
