@@ -78,4 +78,4 @@ pub use readiness::{NotReady, Readiness, ReadinessReport};
 pub use replay_memory::ReplayMemory;
 pub use session_cache::CacheOptions;
 pub use sessions::{Freshness, Sessions, WriteOptions, WriteOutcome};
-pub use work_turns::WorkTurns;
+pub use work_turns::{WorkTurn, WorkTurns};

@@ -117,7 +117,7 @@ impl Context {
 #[cfg(test)]
 impl Context {
     /// A context that never connects to a database.
-    pub(super) fn for_tests() -> Arc<Self> {
+    pub(in crate::service) fn for_tests() -> Arc<Self> {
         use crate::domain::RemovePolicy;
         use crate::repository::connections::pool;
 

@@ -26,7 +26,7 @@ use crate::http::middleware::response_budget;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::service::{AuthError, Caller, WorkTurns};
+use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
 /// A request of an app with the permission `N`, and the parts of the request.
@@ -55,11 +55,12 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
             if !P::HAS_CONDITIONS && !is_read {
                 conditions::refuse(&request, "the endpoint has no version to match")?;
             }
-            let Body { bytes, in_flight } = body;
-            let parts = match WorkTurns::is_large(bytes.len()) {
-                true => P::read_large(&request, &bytes).await?,
-                false => P::read(&request, &bytes)?,
+            let Body { bytes, in_flight, turn } = body;
+            let parts = match turn {
+                Some(_) => P::read_large(&request, &bytes).await?,
+                None => P::read(&request, &bytes)?,
             };
+            drop(turn);
             let record = RequestRecord::new(request);
             let memory = RequestMemory::new(in_flight);
             Ok(Self { caller, parts, record, memory, permission: PhantomData })
