@@ -14,6 +14,7 @@ mod follow;
 mod live;
 mod outbox;
 mod page;
+mod role_lookup;
 mod sequence;
 
 pub use enterprise_position::{CheckedPosition, check_position, seq_at};

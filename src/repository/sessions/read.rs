@@ -11,9 +11,9 @@ use crate::domain::{Buin, Session, SessionId};
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::{Error, Pool};
 
-/// The largest total number of members of the sessions in one result. 256 bytes of attributes count
-/// as a member. The first session may exceed it. An account has at most 256 bytes, so such a result has
-/// at most about 2.6 MB.
+/// The largest total number of members of the sessions in one result. The bytes of
+/// `Attributes::BYTES_PER_MEMBER` count as a member. The first session may exceed it. An account has at most
+/// 256 bytes, so such a result has at most about 2.6 MB.
 pub(super) const MAX_MEMBERS: i64 = 10_000;
 
 /// The sessions of a request for many, as far as they fit into one result.

@@ -15,6 +15,7 @@ use super::row::{self, PageRow};
 use super::streams::with_streams;
 use super::unfiltered;
 use crate::repository::connections::persistent::Persistent;
+use crate::repository::feed::role_lookup::with_role_lookups;
 use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
 
@@ -23,7 +24,7 @@ use crate::repository::{Error, Pool};
 /// may use `head` and the arguments: those of the filter, $8 the rows of a single stream, $9 the number of
 /// changes, $10 their size.
 macro_rules! page {
-    ($pool:expr, $request:expr, $rows:expr, $($source:literal)+) => {{
+    ($pool:expr, $request:expr, $rows:expr, $($source:tt)+) => {{
         let Filter { member, owner, kind, app, session } = Filter::for_filter($request.filter);
         let statement = matching!(
             query_as!(PageRow,),
