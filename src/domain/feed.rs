@@ -1,5 +1,6 @@
 //! The feed of an enterprise: its changes in one order, each with a number.
 
+use super::text;
 use super::{Account, AppId, Event, EventKind, Invalid, SessionId};
 
 /// The number of a change among those of its enterprise, from 1 without gaps. 0 is the beginning,
@@ -19,10 +20,7 @@ impl FeedSeq {
     /// # Errors
     /// [`Invalid::TooSmall`] for a negative number.
     pub fn new(number: i64) -> Result<Self, Invalid> {
-        if number < 0 {
-            return Err(Invalid::TooSmall { min: 0, got: number });
-        }
-        Ok(Self(number))
+        text::at_least(0, number).map(Self)
     }
 
     /// The number.
