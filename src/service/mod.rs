@@ -64,8 +64,8 @@ pub use error::{AuthError, Error, ProofFault};
 pub use feed::{ConsumerDetails, ConsumerWait, FetchState, FetchedEvents};
 pub use feed::{
     FeedCursor, FeedItem, FeedPage, FeedQuery, FeedStart, FilterDigest, InvalidFeedCursor,
-    LastMatch, LiveEvent, Received, RenderEvent, SnapshotPhase, StreamLimits, StreamPosition,
-    StreamStep, Subscription,
+    LastMatch, LiveEvent, RenderEvent, SnapshotPhase, StreamLimits, StreamPosition, StreamStep,
+    StreamUpdate, Subscription,
 };
 pub use history::{EventsPage, HistoryPage, SessionDiff};
 pub use list::{

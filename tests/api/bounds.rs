@@ -220,11 +220,11 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "MAX_CHANGES src/service/feed/hub_roles.rs",
-        "src/service/feed/hub_roles.rs::notes_that_the_reader_does_not_take_are_bounded",
+        "src/service/feed/hub_roles.rs::records_that_the_reader_does_not_take_are_bounded",
     ),
     (
         "MAX_ACCOUNTS src/service/feed/hub_roles.rs",
-        "src/service/feed/hub_roles.rs::notes_that_the_reader_does_not_take_are_bounded",
+        "src/service/feed/hub_roles.rs::records_that_the_reader_does_not_take_are_bounded",
     ),
     (
         "MAX_MISSED_BYTES src/service/feed/hub_queue.rs",

@@ -30,7 +30,7 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;
 type BelowTls = InspectReader<TcpStream, Box<dyn FnMut(&[u8])>>;
 
 /// A connection after its handshake.
-pub(super) struct Accepted {
+pub(super) struct AcceptedConnection {
     pub(super) stream: Stream,
     pub(super) http_version: HttpVersion,
     pub(super) undecoded: Rc<UndecodedBytes>,
@@ -51,11 +51,11 @@ pub(super) async fn handshake(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,
     handshake_timeout: Duration,
-) -> io::Result<Accepted> {
+) -> io::Result<AcceptedConnection> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let http_version = timeout(handshake_timeout, sniff_preface(&stream)).await??;
-        return Ok(Accepted {
+        return Ok(AcceptedConnection {
             stream: Either::Left(stream),
             http_version,
             undecoded: Rc::default(),
@@ -72,7 +72,7 @@ pub(super) async fn handshake(
     };
     // The bytes of the handshake are decoded. A request that came with them begins now.
     undecoded.decoded();
-    Ok(Accepted { stream: Either::Right(Box::new(stream)), http_version, undecoded })
+    Ok(AcceptedConnection { stream: Either::Right(Box::new(stream)), http_version, undecoded })
 }
 
 /// Watches the bytes below TLS, because TLS reports a record only after its last byte.

@@ -43,7 +43,7 @@ pub use consumers::ConsumerDetails;
 pub(super) use consumers::resolve;
 pub use cursor::{FeedCursor, FilterDigest, InvalidFeedCursor, LastMatch};
 pub use hub::{StreamLimits, Subscription};
-pub use hub_queue::{LiveEvent, Received, RenderEvent};
+pub use hub_queue::{LiveEvent, RenderEvent, StreamUpdate};
 pub(super) use hub_roles::WrittenChange;
 pub use pages::{FeedItem, FeedPage, FeedQuery, FeedStart, SnapshotPhase};
 pub use stream_position::{StreamPosition, StreamStep};

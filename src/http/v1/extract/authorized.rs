@@ -19,7 +19,7 @@ use super::request_memory::RequestMemory;
 use super::request_record::RequestRecord;
 use crate::domain::{MessageForm, Permission, Permissions};
 use crate::http::auth::authenticate::AuthRejection;
-use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::bearer::{self, RepeatedHeader};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::Body;
 use crate::http::middleware::response_budget;
@@ -149,7 +149,7 @@ fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(
 
 /// The API key of a request; access tokens are for the other API.
 pub(super) fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
-    let twice = |Repeated| {
+    let twice = |RepeatedHeader| {
         Problem::for_field(Code::InvalidApiKey, "Authorization", "appears more than once")
     };
     let key = bearer::find(request.headers()).map_err(twice)?.ok_or(AuthError::MissingToken)?;

@@ -23,8 +23,8 @@ use crate::http::v1::extract::reading_caller::ReadingCaller;
 use crate::http::v1::problem::Problem;
 use crate::http::v1::render::event_stream;
 use crate::service::{
-    Caller, Error, FeedCursor, FeedPage, FeedQuery, FeedStart, Received, Sessions, SnapshotPhase,
-    StreamPosition, StreamStep, Subscription,
+    Caller, Error, FeedCursor, FeedPage, FeedQuery, FeedStart, Sessions, SnapshotPhase,
+    StreamPosition, StreamStep, StreamUpdate, Subscription,
 };
 
 /// An example of a stream, for the description.
@@ -121,7 +121,7 @@ fn render_shared(event: &FeedEvent) -> Vec<u8> {
 impl FeedStream {
     /// The next part of the response; `None` at its end.
     async fn next_part(&mut self) -> Option<Vec<u8>> {
-        self.subscription.set_attended(true);
+        self.subscription.set_client_ready(true);
         while self.part.is_empty() {
             match self.phase {
                 // Boxed: the future is large, and a stream is seldom in this phase.
@@ -130,7 +130,7 @@ impl FeedStream {
                 StreamPhase::Ended => return None,
             }
         }
-        self.subscription.set_attended(false);
+        self.subscription.set_client_ready(false);
         if self.part.has_id() {
             self.ticks_without_id = 0;
         }
@@ -182,7 +182,7 @@ impl FeedStream {
             _ = self.ticks.tick() => return self.tick(),
         };
         match received {
-            Received::Events(events) => {
+            StreamUpdate::Events(events) => {
                 for event in &events {
                     let mut step = self.position.advance(&event.event);
                     if step == StreamStep::Unknown && Box::pin(self.find_last()).await {
@@ -200,8 +200,8 @@ impl FeedStream {
                     }
                 }
             }
-            Received::Behind => self.phase = StreamPhase::CatchingUp,
-            Received::Closed => {
+            StreamUpdate::Behind => self.phase = StreamPhase::CatchingUp,
+            StreamUpdate::Closed => {
                 self.add_bookmark();
                 self.end(StreamEnd::TooSlow);
             }
