@@ -69,7 +69,7 @@ async fn states_of_events_have_the_same_names_in_status_commands_and_metrics() {
         let metric = format!("muster_consumer_events_{name}");
         assert_eq!(metrics.has(&metric), f64::from(count), "{metric}");
     }
-    let table = home.run(&["feed", "list"]).ok().stdout.clone();
+    let table = home.run(&["feed", "list"]).ok().stdout;
     let words: Vec<&str> = table.split_whitespace().collect();
     assert!(words.windows(3).any(|words| words == ["LEASED", "READY", "PARKED"]), "{table}");
     assert!(words.windows(3).any(|words| words == ["1", "3", "0"]), "{table}");
