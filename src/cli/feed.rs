@@ -35,15 +35,15 @@ pub(super) enum FeedCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Move a consumer to another place
+    /// Move a consumer to another position
     ///
     /// Events that its members have are forgotten, as are parked ones.
     Reset {
         #[command(flatten)]
         which: ConsumerSelector,
-        /// The place: 0 for the beginning of the history, head for its end, a cursor, or a time such as
+        /// The position: 0 for the beginning of the history, head for its end, a cursor, or a time such as
         /// 2026-01-31T08:00:00Z
-        #[arg(long, value_name = "PLACE", value_parser = feed_tail::parse_start)]
+        #[arg(long, value_name = "POSITION", value_parser = feed_tail::parse_start)]
         start: FeedStart,
         #[command(flatten)]
         output: Output,

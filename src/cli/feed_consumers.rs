@@ -31,7 +31,7 @@ pub(super) async fn list(
     if output.json {
         return Ok(output::json(&found.iter().map(printed).collect::<Vec<_>>())?);
     }
-    let rows: Vec<[String; 8]> = found
+    let rows: Vec<[String; 9]> = found
         .iter()
         .map(|consumer| {
             let state = &consumer.state;
@@ -42,14 +42,24 @@ pub(super) async fn list(
                 state.consumer.name.to_string(),
                 state.position().get().to_string(),
                 lag,
-                (state.leased + state.ready).to_string(),
+                state.leased.to_string(),
+                state.ready.to_string(),
                 state.parked.to_string(),
                 output::time(state.consumer.used_at),
             ]
         })
         .collect();
-    let head =
-        ["BUIN", "APP", "CONSUMER", "POSITION", "LAG", "IN FLIGHT", "PARKED", "LAST USE (UTC)"];
+    let head = [
+        "BUIN",
+        "APP",
+        "CONSUMER",
+        "POSITION",
+        "LAG",
+        "LEASED",
+        "READY",
+        "PARKED",
+        "LAST USE (UTC)",
+    ];
     output::text(&output::table(head, &rows))?;
     Ok(())
 }
@@ -71,8 +81,8 @@ pub(super) async fn show(
         format!("lease         {}s", state.consumer.lease.seconds()),
         format!("position      {}", state.position().get()),
         format!("lag           {}", state.lag()),
-        format!("with members  {}", state.leased),
-        format!("free          {}", state.ready),
+        format!("leased        {}", state.leased),
+        format!("ready         {}", state.ready),
         format!("parked        {}, with {} that wait behind them", state.parked, state.waiting),
         format!("last use      {} UTC", output::time(state.consumer.used_at)),
     ];
@@ -135,7 +145,7 @@ fn printed(found: &AppConsumer) -> Value {
     let state = &found.state;
     let members = state.members.iter().map(|leases| {
         json!({
-            "member": leases.member, "inFlight": leases.events, "leaseUntil": leases.lease_until,
+            "member": leases.member, "leased": leases.events, "leaseUntil": leases.lease_until,
         })
     });
     let parked = found.parked.iter().map(|event| {
@@ -155,7 +165,7 @@ fn printed(found: &AppConsumer) -> Value {
         "position": state.position().get(),
         "headSeq": state.head.get(),
         "lag": state.lag(),
-        "inFlight": state.leased,
+        "leased": state.leased,
         "ready": state.ready,
         "parked": state.parked,
         "waiting": state.waiting,

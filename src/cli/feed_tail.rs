@@ -15,7 +15,7 @@ use crate::domain::{
 use crate::service::admin::{AdminContext, feed};
 use crate::service::{FeedCursor, FeedStart};
 
-/// The interval between two looks.
+/// The interval between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
@@ -23,9 +23,9 @@ pub(super) struct TailArgs {
     /// The enterprise
     #[arg(long, value_name = "N")]
     buin: Buin,
-    /// The place to start: 0 for the beginning of the history, head for its end, a cursor, or a time such
+    /// The position to start: 0 for the beginning of the history, head for its end, a cursor, or a time such
     /// as 2026-01-31T08:00:00Z
-    #[arg(long, value_name = "PLACE", default_value = "head", value_parser = parse_start)]
+    #[arg(long, value_name = "POSITION", default_value = "head", value_parser = parse_start)]
     after: FeedStart,
     /// Only changes of sessions in which this account is a member
     #[arg(long, value_name = "ACCOUNT", value_parser = parse_account)]
@@ -51,7 +51,7 @@ fn parse_account(text: &str) -> Result<Account, Invalid> {
     Account::new(text)
 }
 
-/// A place in the feed.
+/// A position in the feed.
 pub(super) fn parse_start(text: &str) -> Result<FeedStart, String> {
     match text {
         "0" => return Ok(FeedStart::Beginning),
@@ -73,19 +73,19 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let TailArgs { buin, after, member, owner, session, kind, app_id: app, limit } = args;
     let filter = FeedFilter { member, owner, session, kind, app };
-    let mut place = feed::find_place(admin, buin, after).await.map_err(explain)?;
+    let mut position = feed::find_position(admin, buin, after).await.map_err(explain)?;
     let mut remaining = limit.unwrap_or(usize::MAX);
     while remaining > 0 {
         let (events, next) =
-            feed::changes_after(admin, buin, &filter, place).await.map_err(explain)?;
+            feed::changes_after(admin, buin, &filter, position).await.map_err(explain)?;
         for event in events.iter().take(remaining) {
             output::text(&if output.json { in_json(event) } else { in_words(event) })?;
         }
         remaining = remaining.saturating_sub(events.len());
-        if next == place {
+        if next == position {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        place = next;
+        position = next;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{master_keys, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::Error;
-use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, Restored};
+use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, RestoreSummary};
 
 #[derive(Args)]
 pub(super) struct RestoreArgs {
@@ -88,8 +88,8 @@ fn open(settings: &Settings, args: &RestoreArgs) -> anyhow::Result<CheckedBackup
     })
 }
 
-fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow::Result<()> {
-    let Restored { apps, migrated } = restored;
+fn report(backup: &CheckedBackup, restored: RestoreSummary, output: Output) -> anyhow::Result<()> {
+    let RestoreSummary { apps, migrated } = restored;
     let manifest = backup.manifest();
     if output.json {
         return Ok(output::json(&json!({

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{AttemptOutcome, CallbackSender, RetryDecision, RetrySchedule, decide};
+use super::{
+    AttemptOutcome, CallbackRequest, CallbackSender, RetryDecision, RetrySchedule, decide,
+};
 use crate::clock::Clock;
 use crate::domain::{AttemptRecord, EventKind, State};
 use crate::metrics::Metrics;
@@ -52,8 +54,14 @@ impl AttemptRunner {
         let trace =
             span.as_ref().map(|span| span.trace().clone()).or_else(|| delivery.trace.clone());
         let trace = trace.as_ref();
-        let outcome =
-            self.sender.send(&context, &message, delivery.attempt, trace, started_at).await;
+        let callback = CallbackRequest {
+            context: &context,
+            message: &message,
+            attempt: delivery.attempt,
+            trace,
+            now: started_at,
+        };
+        let outcome = self.sender.send(&callback).await;
         if let Some(span) = span {
             record_span(span, &delivery, &id, &outcome);
         }

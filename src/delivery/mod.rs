@@ -30,6 +30,6 @@ pub use network_policy::{AddressDenied, DenialReason, NetworkPolicy};
 pub use options::Options;
 pub use prune::prune;
 pub use retry::{RetryDecision, RetrySchedule, decide, parse_retry_after};
-pub use sender::{AttemptOutcome, CallbackSender, CallbackTimeouts};
+pub use sender::{AttemptOutcome, CallbackRequest, CallbackSender, CallbackTimeouts};
 pub use test_callback::{NoCallbackUrl, TestCallback, send_test_callback};
 pub use worker::Worker;

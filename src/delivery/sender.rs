@@ -59,6 +59,21 @@ pub struct AttemptOutcome {
     pub retry_after: Option<Duration>,
 }
 
+/// A callback to send.
+#[derive(Clone, Copy)]
+pub struct CallbackRequest<'a> {
+    /// The app that receives it.
+    pub context: &'a AppContext,
+    /// Its content.
+    pub message: &'a Message<'a>,
+    /// The number of the attempt, sent as a header.
+    pub attempt: i32,
+    /// The trace of the attempt, sent as a header.
+    pub trace: Option<&'a Trace>,
+    /// The time of the attempt.
+    pub now: DateTime<Utc>,
+}
+
 impl CallbackSender {
     /// A sender that reaches the addresses that `network_policy` permits. If the machine has no CA
     /// certificates, the sender reaches no `https` receiver and logs a warning.
@@ -100,19 +115,14 @@ impl CallbackSender {
         Ok(Self { client, unpooled_client, attempt_timeout, network_policy })
     }
 
-    /// Seals `message` for an app, signs it and sends it. `attempt` and `trace` are sent as headers.
-    pub async fn send(
-        &self,
-        context: &AppContext,
-        message: &Message<'_>,
-        attempt: i32,
-        trace: Option<&Trace>,
-        now: DateTime<Utc>,
-    ) -> AttemptOutcome {
+    /// Seals the message of a callback for its app, signs it and sends it.
+    pub async fn send(&self, callback: &CallbackRequest<'_>) -> AttemptOutcome {
         let started_at = Instant::now();
-        let result = self.request(context, message, attempt, trace, now).await;
+        let result = self.request(callback).await;
         let mut outcome = match result {
-            Ok(response) => read_response(response, message.package_id, now).await,
+            Ok(response) => {
+                read_response(response, callback.message.package_id, callback.now).await
+            }
             Err(error) => AttemptOutcome::from_error(error),
         };
         outcome.duration = started_at.elapsed();
@@ -121,42 +131,29 @@ impl CallbackSender {
 
     /// Sends the request, and a second one on a new connection if the receiver was closing the kept
     /// connection. Both together take no longer than one attempt may.
-    async fn request(
-        &self,
-        context: &AppContext,
-        message: &Message<'_>,
-        attempt: i32,
-        trace: Option<&Trace>,
-        now: DateTime<Utc>,
-    ) -> Result<Response, String> {
+    async fn request(&self, callback: &CallbackRequest<'_>) -> Result<Response, String> {
         let started_at = Instant::now();
-        let request = self.prepare(context, message, attempt, trace, now)?;
+        let request = self.prepare(callback)?;
         let (result, was_kept) = observe(self.client.execute(request)).await;
         if !was_kept || !was_closed(&result) {
             return result.map_err(describe);
         }
         tracing::debug!(
-            delivery = message.package_id,
+            delivery = callback.message.package_id,
             "the receiver was closing the connection; sending again on a new one"
         );
         // Signed anew: a receiver may refuse a nonce that it has seen.
-        let mut request = self.prepare(context, message, attempt, trace, now)?;
+        let mut request = self.prepare(callback)?;
         let remaining = self.attempt_timeout.saturating_sub(started_at.elapsed());
         *request.timeout_mut() = Some(remaining);
         self.unpooled_client.execute(request).await.map_err(describe)
     }
 
-    fn prepare(
-        &self,
-        context: &AppContext,
-        message: &Message<'_>,
-        attempt: i32,
-        trace: Option<&Trace>,
-        now: DateTime<Utc>,
-    ) -> Result<Request, String> {
-        let callback = context.app.callback.as_ref().ok_or("the app has no callback URL")?;
+    fn prepare(&self, callback: &CallbackRequest<'_>) -> Result<Request, String> {
+        let CallbackRequest { context, message, attempt, trace, now } = *callback;
+        let receiver = context.app.callback.as_ref().ok_or("the app has no callback URL")?;
         let mut url =
-            Url::parse(&callback.url).map_err(|error| format!("callback URL: {error}"))?;
+            Url::parse(&receiver.url).map_err(|error| format!("callback URL: {error}"))?;
         // An address in the URL itself does not pass the resolver.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         if let Ok(address) = host.parse::<IpAddr>() {
@@ -166,7 +163,7 @@ impl CallbackSender {
         let encrypt = envelope.seal_outgoing(message.to_json().as_bytes());
         let timestamp = now.timestamp().to_string();
         let nonce = format!("{:016x}", rand::random::<u64>());
-        let signature = sign(&callback.token, &timestamp, &nonce, &encrypt);
+        let signature = sign(&receiver.token, &timestamp, &nonce, &encrypt);
         url.query_pairs_mut()
             .append_pair("msg_signature", &signature)
             .append_pair("timestamp", &timestamp)

@@ -1,6 +1,6 @@
 //! A test callback: sent at once, outside of the queue, and not recorded.
 
-use super::{AttemptOutcome, CallbackSender};
+use super::{AttemptOutcome, CallbackRequest, CallbackSender};
 use crate::clock::Clock;
 use crate::domain::CallbacksBlocked;
 use crate::service::AppContext;
@@ -48,6 +48,8 @@ pub async fn send_test_callback(
         version: 0,
         event: CallbackEvent::Test,
     };
-    let outcome = sender.send(&context, &message, 1, None, now).await;
+    let callback =
+        CallbackRequest { context: &context, message: &message, attempt: 1, trace: None, now };
+    let outcome = sender.send(&callback).await;
     Ok(TestCallback { url, outcome, withheld: context.app.callbacks_blocked() })
 }

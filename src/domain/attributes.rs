@@ -23,6 +23,9 @@ impl Attributes {
     /// The maximum size as compact JSON, in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
+    /// The size, in bytes, that counts as one member if the members of a result are bounded.
+    pub const BYTES_PER_MEMBER: usize = 256;
+
     /// Applies `patch` to an empty object.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Named consumers: readers of the feed whose place the service keeps, alone or as a group.
+//! Named consumers: readers of the feed whose position the service keeps, alone or as a group.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ pub struct ConsumerLease(u32);
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerLimits;
 
-/// A consumer, without its place.
+/// A consumer, without its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
     /// The name.
@@ -48,9 +48,9 @@ pub struct Consumer {
 pub struct ConsumerState {
     /// The consumer.
     pub consumer: Consumer,
-    /// Whether its place is of another line of history: it must be reset.
+    /// Whether its position is of another line of history: it must be reset.
     pub is_expired: bool,
-    /// The number of the last change that was looked at.
+    /// The number of the last change that was read.
     pub selected: FeedSeq,
     /// The number of the last change of the enterprise.
     pub head: FeedSeq,
@@ -116,8 +116,8 @@ pub struct LeasedEvent {
 impl ConsumerLimits {
     /// The maximum number of consumers of an app.
     pub const MAX_PER_APP: usize = 100;
-    /// The maximum number of changes of a consumer that members have or may get.
-    pub const MAX_IN_FLIGHT: usize = 1_000;
+    /// The maximum number of changes of a consumer that are leased or ready.
+    pub const MAX_ACTIVE: usize = 1_000;
     /// The maximum number of changes that are parked or wait behind a parked one. No further changes
     /// are selected while a consumer has as many.
     pub const MAX_HELD_BACK: usize = 10_000;

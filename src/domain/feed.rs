@@ -1,5 +1,6 @@
 //! The feed of an enterprise: its changes in one order, each with a number.
 
+use super::text;
 use super::{Account, AppId, Event, EventKind, Invalid, SessionId};
 
 /// The number of a change among those of its enterprise, from 1 without gaps. 0 is the beginning,
@@ -8,10 +9,10 @@ use super::{Account, AppId, Event, EventKind, Invalid, SessionId};
 pub struct FeedSeq(i64);
 
 impl FeedSeq {
-    /// The place before the first change.
+    /// The position before the first change.
     pub const BEGINNING: Self = Self(0);
 
-    /// A place behind every change.
+    /// A position behind every change.
     pub const LAST: Self = Self(i64::MAX);
 
     /// Accepts a number from 0.
@@ -19,10 +20,7 @@ impl FeedSeq {
     /// # Errors
     /// [`Invalid::TooSmall`] for a negative number.
     pub fn new(number: i64) -> Result<Self, Invalid> {
-        if number < 0 {
-            return Err(Invalid::TooSmall { min: 0, got: number });
-        }
-        Ok(Self(number))
+        text::at_least(0, number).map(Self)
     }
 
     /// The number.
@@ -57,7 +55,7 @@ pub enum SessionRole {
     Owner,
 }
 
-/// A change with its place in the feed.
+/// A change with its position in the feed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedEvent {
     /// The number of the change.

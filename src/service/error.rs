@@ -40,7 +40,7 @@ pub enum Error {
         /// The given time.
         at: DateTime<Utc>,
     },
-    /// The history of the database is another one at the place of a cursor of the feed.
+    /// The history of the database is another one at the position of a cursor of the feed.
     #[error("the cursor belongs to another history of the database")]
     CursorExpired,
     /// The database lacks changes up to a cursor of the feed.
@@ -67,8 +67,8 @@ pub enum Error {
     /// The app has no consumer with this name.
     #[error("no such consumer")]
     ConsumerNotFound,
-    /// The place of a consumer belongs to another history of the database. Nothing was changed.
-    #[error("the place of the consumer belongs to another history of the database")]
+    /// The position of a consumer belongs to another history of the database. Nothing was changed.
+    #[error("the position of the consumer belongs to another history of the database")]
     ConsumerExpired,
     /// The app has the largest number of consumers. Nothing was changed.
     #[error("at most {max} consumers of an app, got {}", .max + 1)]

@@ -20,7 +20,7 @@ use crate::telemetry::trace_single_statement;
 
 /// The maximum time that a read waits for the changes up to its time.
 const MAX_SETTLE_WAIT: Duration = Duration::from_secs(1);
-/// The pause between two looks at the running changes.
+/// The pause between two reads of the running changes.
 const SETTLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The maximum number of events of a page or of a step of a replay.
 const MAX_STEP_EVENTS: usize = 512;

@@ -155,7 +155,8 @@ impl MetricsSource {
             consumers: counted.consumers,
             idle: counted.idle,
             max_lag: counted.max_lag,
-            in_flight: counted.in_flight,
+            leased: counted.leased,
+            ready: counted.ready,
             parked: counted.parked,
         };
         Ok((probe::size(pool).await?, deliveries, consumers))

@@ -64,8 +64,8 @@ pub use error::{AuthError, Error, ProofFault};
 pub use feed::{ConsumerDetails, ConsumerWait, FetchState, FetchedEvents};
 pub use feed::{
     FeedCursor, FeedItem, FeedPage, FeedQuery, FeedStart, FilterDigest, InvalidFeedCursor,
-    LastMatch, LiveEvent, Received, RenderEvent, SnapshotPhase, StreamLimits, StreamPlace,
-    StreamStep, Subscription,
+    LastMatch, LiveEvent, RenderEvent, SnapshotPhase, StreamLimits, StreamPosition, StreamStep,
+    StreamUpdate, Subscription,
 };
 pub use history::{EventsPage, HistoryPage, SessionDiff};
 pub use list::{
@@ -78,4 +78,4 @@ pub use readiness::{NotReady, Readiness, ReadinessReport};
 pub use replay_memory::ReplayMemory;
 pub use session_cache::CacheOptions;
 pub use sessions::{Freshness, Sessions, WriteOptions, WriteOutcome};
-pub use work_turns::WorkTurns;
+pub use work_turns::{WorkTurn, WorkTurns};

@@ -30,9 +30,9 @@ pub(super) struct PoolAdmission {
     limits: PoolLimits,
     /// The maximum number of waiting requests of an enterprise.
     max_queued: usize,
-    /// One place for each connection. A request holds it until it is done, also between two
-    /// statements, so the places bound the memory of all these requests.
-    places: Arc<Semaphore>,
+    /// One permit for each connection. A request holds it until it is done, also between two
+    /// statements, so the permits bound the memory of all these requests.
+    permits: Arc<Semaphore>,
     shares: Mutex<EnterpriseShares>,
 }
 
@@ -55,13 +55,13 @@ struct EnterpriseShare {
     /// The same while other enterprises send requests.
     contended_connections: usize,
     max_queued: usize,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// A request that waits for the pool or uses it, until the ticket is dropped.
 struct Ticket {
     share: Arc<EnterpriseShare>,
-    /// The number of places of the enterprise that the request takes.
+    /// The number of permits of the enterprise that the request takes.
     weight: u32,
     started_at: Instant,
     /// The number of rounds of connections until the request is done, including its own.
@@ -71,7 +71,7 @@ struct Ticket {
 /// Permission to use the pool, until the permit is dropped.
 pub(super) struct PoolPermit<'a> {
     pool: &'a Pool,
-    _places: [OwnedSemaphorePermit; 2],
+    _permits: [OwnedSemaphorePermit; 2],
     _ticket: Ticket,
 }
 
@@ -92,8 +92,8 @@ fn share_of(connections: usize) -> usize {
 impl PoolAdmission {
     pub(super) fn new(pool: Pool, limits: PoolLimits, max_queued: usize) -> Self {
         let connections = connections(limits).min(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(connections));
-        Self { pool, limits, max_queued, places, shares: Mutex::default() }
+        let permits = Arc::new(Semaphore::new(connections));
+        Self { pool, limits, max_queued, permits, shares: Mutex::default() }
     }
 
     /// Waits until a request of an enterprise may use the pool. Its statement must start before
@@ -110,13 +110,13 @@ impl PoolAdmission {
         let now = Instant::now();
         let (share, is_contended) = self.share(buin, now);
         let ticket = share.admit(is_contended, deadline, now)?;
-        let wanted = ticket.wanted_places(&self.places);
-        let places = match wanted.try_acquire() {
-            Some(places) => places,
+        let wanted = ticket.wanted_permits(&self.permits);
+        let permits = match wanted.try_acquire() {
+            Some(permits) => permits,
             // The waits are measured together with those in the pool itself.
             None => self.pool.wait_stats().measure(wanted.acquire(deadline)).await?,
         };
-        Ok(PoolPermit { pool: &self.pool, _places: places, _ticket: ticket })
+        Ok(PoolPermit { pool: &self.pool, _permits: permits, _ticket: ticket })
     }
 
     /// The share of an enterprise that sends a request, and whether other enterprises are active.
@@ -134,7 +134,7 @@ impl PoolAdmission {
                 connections,
                 contended_connections: contended_share_of(all),
                 max_queued: self.max_queued,
-                places: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+                permits: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
             })
         });
         (share.clone(), is_contended)
@@ -156,23 +156,23 @@ fn connections(limits: PoolLimits) -> usize {
     usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1)
 }
 
-/// The places that a request needs: those of its enterprise, and one of all.
-struct WantedPlaces<'a> {
+/// The permits that a request needs: those of its enterprise, and one of all.
+struct WantedPermits<'a> {
     of_enterprise: &'a Arc<Semaphore>,
-    /// The number of places of the enterprise. It is larger while other enterprises are active.
+    /// The number of permits of the enterprise. It is larger while other enterprises are active.
     weight: u32,
     of_all: &'a Arc<Semaphore>,
 }
 
-impl WantedPlaces<'_> {
-    /// The places, if they are free now.
+impl WantedPermits<'_> {
+    /// The permits, if they are free now.
     fn try_acquire(&self) -> Option<[OwnedSemaphorePermit; 2]> {
         let of_enterprise = self.of_enterprise.clone().try_acquire_many_owned(self.weight).ok()?;
         Some([of_enterprise, self.of_all.clone().try_acquire_owned().ok()?])
     }
 
-    /// Waits for the places of the enterprise, and only then for one of all, so that the waiting requests
-    /// of an enterprise take no places.
+    /// Waits for the permits of the enterprise, and only then for one of all, so that the waiting requests
+    /// of an enterprise take no permits.
     async fn acquire(&self, deadline: Instant) -> Result<[OwnedSemaphorePermit; 2], Error> {
         let waiting = async {
             let of_enterprise = self.of_enterprise.clone().acquire_many_owned(self.weight).await;
@@ -222,8 +222,8 @@ impl EnterpriseShare {
 }
 
 impl Ticket {
-    fn wanted_places<'a>(&'a self, of_all: &'a Arc<Semaphore>) -> WantedPlaces<'a> {
-        WantedPlaces { of_enterprise: &self.share.places, weight: self.weight, of_all }
+    fn wanted_permits<'a>(&'a self, of_all: &'a Arc<Semaphore>) -> WantedPermits<'a> {
+        WantedPermits { of_enterprise: &self.share.permits, weight: self.weight, of_all }
     }
 
     /// Returns the ticket without a sample for the estimates.
@@ -313,7 +313,7 @@ mod tests {
         for _ in 0..3 {
             permits.push(admission.admit(buin(2), deadline()).await.ok().unwrap());
         }
-        // The pool is full. The next free place is for the request that waited first.
+        // The pool is full. The next free permit is for the request that waited first.
         let one = admission.admit(buin(3), deadline());
         let two = async {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -297,3 +297,13 @@ fn new_id(at: DateTime<Utc>) -> SessionId {
     let time = Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos());
     SessionId::new(Uuid::new_v7(time))
 }
+
+#[cfg(test)]
+impl Sessions {
+    /// Sessions without a database, in a Tokio runtime.
+    pub(crate) fn for_tests() -> Self {
+        let shared = Context::for_tests();
+        let background = BackgroundThreads::start().unwrap();
+        Self { queues: BatchQueues::spawn(&shared), shared, turns: WorkTurns::new(), background }
+    }
+}

@@ -6,43 +6,64 @@
 //! its sockets only between two rounds of ready tasks.
 
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The size of a request or a result that needs a turn, in bytes.
 const MIN_LARGE_BYTES: usize = 32 * 1024;
 
 /// The turns of one thread. Clones share them.
 #[derive(Clone, Debug)]
-pub struct WorkTurns(Arc<Semaphore>);
+pub struct WorkTurns {
+    permits: Arc<Semaphore>,
+    /// The number of turns so far.
+    #[cfg(test)]
+    taken: Arc<AtomicUsize>,
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+pub struct WorkTurn {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl WorkTurns {
     /// The turns of a thread.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+        Self {
+            permits: Arc::new(Semaphore::new(1)),
+            #[cfg(test)]
+            taken: Arc::default(),
+        }
     }
 
-    /// Whether the work on this many bytes needs a turn.
-    #[must_use]
-    pub const fn is_large(bytes: usize) -> bool {
-        bytes >= MIN_LARGE_BYTES
-    }
-
-    /// Waits for a turn, which lasts until the result is dropped: for work on another thread.
-    pub(super) async fn take(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed.
-        self.0.acquire().await.ok()
+    /// Takes a turn for the work on this many bytes, which lasts until the result is dropped. The thread
+    /// reads its sockets before the turn begins. `None`: little work needs no turn.
+    pub async fn take(&self, bytes: usize) -> Option<WorkTurn> {
+        if bytes < MIN_LARGE_BYTES {
+            return None;
+        }
+        // The semaphore is never closed. Only one waits for its turn in each round of the thread.
+        let permit = self.permits.clone().acquire_owned().await.ok()?;
+        #[cfg(test)]
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        Some(WorkTurn { _permit: permit })
     }
 
     /// Waits for the turn of the work on this many bytes: the thread looks at its sockets first, and does
     /// no other large work in the same round. The caller does the work before it awaits anything else.
     /// Little work needs no turn.
     pub async fn wait(&self, bytes: usize) {
-        if Self::is_large(bytes) {
-            // The semaphore is never closed. Only one waits for its turn in each round of the thread.
-            let _turn = self.0.acquire().await;
-            tokio::task::yield_now().await;
-        }
+        drop(self.take(bytes).await);
+    }
+
+    /// The number of turns so far.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 

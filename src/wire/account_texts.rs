@@ -61,7 +61,7 @@ impl AccountTexts {
         self.ends.is_empty() && self.wrong.is_none()
     }
 
-    /// The first item that is no account: its place and its type.
+    /// The first item that is no account: its index and its type.
     pub(super) fn wrong_item(&self) -> Option<(usize, JsonKind)> {
         self.wrong.map(|kind| (self.len(), kind))
     }
@@ -76,7 +76,7 @@ impl AccountTexts {
         })
     }
 
-    /// Converts the accounts. `convert` gets the place of each one in the list. A list of more than
+    /// Converts the accounts. `convert` gets the index of each one in the list. A list of more than
     /// `max` accounts is read without the repeated ones, until it has one different account more than
     /// `max + 1`: a list of `max + 1` accounts may hold one that is known already.
     ///
@@ -91,14 +91,14 @@ impl AccountTexts {
         let is_long = self.len() > max;
         let mut seen = HashSet::new();
         let mut accounts = Vec::with_capacity(self.len().min(max.saturating_add(1)));
-        for (place, account) in self.iter().enumerate() {
+        for (index, account) in self.iter().enumerate() {
             if is_long && !seen.insert(account) {
                 continue;
             }
             if accounts.len() > max {
                 return Err(too_many(TooManyAccounts { max, got: self.len() }));
             }
-            accounts.push(convert(place, account)?);
+            accounts.push(convert(index, account)?);
         }
         Ok(accounts)
     }
@@ -189,11 +189,11 @@ mod tests {
     }
 
     fn read(texts: &AccountTexts, max: usize) -> Result<Vec<String>, TooManyAccounts> {
-        texts.read(max, |place, account| Ok(format!("{place}{account}")), |error| error)
+        texts.read(max, |index, account| Ok(format!("{index}{account}")), |error| error)
     }
 
     #[test]
-    fn accounts_keep_their_order_and_places() {
+    fn accounts_keep_their_order_and_indexes() {
         let mut texts = list(&["a", "", "项", "a"]);
         texts.push_number(-7);
         assert_eq!(texts.len(), 5);

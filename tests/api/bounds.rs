@@ -220,11 +220,11 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "MAX_CHANGES src/service/feed/hub_roles.rs",
-        "src/service/feed/hub_roles.rs::notes_that_the_reader_does_not_take_are_bounded",
+        "src/service/feed/hub_roles.rs::records_that_the_reader_does_not_take_are_bounded",
     ),
     (
         "MAX_ACCOUNTS src/service/feed/hub_roles.rs",
-        "src/service/feed/hub_roles.rs::notes_that_the_reader_does_not_take_are_bounded",
+        "src/service/feed/hub_roles.rs::records_that_the_reader_does_not_take_are_bounded",
     ),
     (
         "MAX_MISSED_BYTES src/service/feed/hub_queue.rs",
@@ -348,8 +348,8 @@ const BEYOND: &[(&str, &str)] = &[
         "v1/consumers/management.rs::app_has_a_largest_number_of_consumers",
     ),
     (
-        "ConsumerLimits::MAX_IN_FLIGHT src/domain/consumer.rs",
-        "v1/consumers/management.rs::events_in_flight_are_bounded",
+        "ConsumerLimits::MAX_ACTIVE src/domain/consumer.rs",
+        "v1/consumers/management.rs::active_events_are_bounded",
     ),
     (
         "ConsumerLimits::MAX_HELD_BACK src/domain/consumer.rs",
@@ -377,7 +377,7 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "MAX_SELECTED src/service/feed/consumer_fetch.rs",
-        "v1/consumers/management.rs::events_in_flight_are_bounded",
+        "v1/consumers/management.rs::active_events_are_bounded",
     ),
     (
         "MAX_WAITS_PER_APP src/service/feed/consumer_waits.rs",

@@ -12,26 +12,26 @@ use crate::harness::server::database;
 use crate::harness::store::{self, PgConnectOptions, Pool};
 use crate::harness::wait_until;
 
-const PLACES: u32 = 3;
+const CONNECTIONS: u32 = 3;
 const SHORT: Duration = Duration::from_millis(200);
 
 fn connect(options: PgConnectOptions, statement_timeout: Duration) -> Pool {
     let limits = PoolLimits {
-        max_connections: PLACES,
+        max_connections: CONNECTIONS,
         acquire_timeout: Duration::from_secs(60),
         statement_timeout,
     };
     pool::connect(options, limits)
 }
 
-/// Takes all places at once, so none is lost.
-async fn has_all_places(pool: &Pool) {
+/// takes all connections at once, so none is lost.
+async fn has_all_connections(pool: &Pool) {
     wait_until("the end of all statements", async || pool.in_use() == 0).await;
     let mut taken = Vec::new();
-    for _ in 0..PLACES {
+    for _ in 0..CONNECTIONS {
         taken.push(pool.acquire().await.unwrap());
     }
-    assert_eq!(pool.in_use(), PLACES as usize);
+    assert_eq!(pool.in_use(), CONNECTIONS as usize);
 }
 
 /// The number of stalls: 50 in the long form.
@@ -47,12 +47,13 @@ async fn stalled_connections_release_their_permits() {
     for stall in 0..stalls() {
         store::select_one(&pool).await.unwrap();
         proxy.stall();
-        let statements = (0..2 * PLACES).map(|_| {
+        let statements = (0..2 * CONNECTIONS).map(|_| {
             let pool = pool.clone();
             tokio::spawn(async move { store::select_one(&pool).await })
         });
         let statements: Vec<_> = statements.collect();
-        wait_until("places that are taken", async || pool.in_use() == PLACES as usize).await;
+        wait_until("connections that are taken", async || pool.in_use() == CONNECTIONS as usize)
+            .await;
         // Half of the callers disconnect, and half wait for the end.
         statements.iter().step_by(2).for_each(|statement| statement.abort());
         proxy.resume();
@@ -63,11 +64,11 @@ async fn stalled_connections_release_their_permits() {
         let after = store::select_one(&pool).await;
         assert!(after.is_ok(), "after stall {stall}: {after:?}");
     }
-    has_all_places(&pool).await;
+    has_all_connections(&pool).await;
 }
 
 #[tokio::test]
-async fn caller_that_goes_away_keeps_no_place() {
+async fn caller_that_goes_away_keeps_no_connection() {
     let database = database().await;
     let pool = connect(database.options.clone(), SHORT);
     // A future is dropped after any number of steps.
@@ -84,7 +85,7 @@ async fn caller_that_goes_away_keeps_no_place() {
             tokio::task::yield_now().await;
         }
     }
-    has_all_places(&pool).await;
+    has_all_connections(&pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +102,7 @@ async fn statement_goes_on_without_its_caller() {
     store::wait_for_blocked_statement(&mut store::connect_to(&database).await).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    assert_eq!((pool.idle(), pool.in_use()), (0, 1), "the statement still has its place");
+    assert_eq!((pool.idle(), pool.in_use()), (0, 1), "the statement still has its connection");
     store::close(connection).await.unwrap();
     wait_until("the end of the statement", async || pool.in_use() == 0).await;
     assert_eq!(pool.idle(), 1, "the connection is still good");
@@ -111,7 +112,7 @@ async fn statement_goes_on_without_its_caller() {
 async fn dropped_transaction_releases_its_locks() {
     let database = database().await;
     let pool = connect(database.options.clone(), SHORT);
-    for _ in 0..2 * PLACES {
+    for _ in 0..2 * CONNECTIONS {
         let mut transaction = pool.begin().await.unwrap();
         store::lock_apps(&mut transaction).await;
         drop(transaction);
@@ -122,7 +123,7 @@ async fn dropped_transaction_releases_its_locks() {
         store::try_lock_apps(&mut transaction).await && transaction.commit().await.is_ok()
     })
     .await;
-    has_all_places(&pool).await;
+    has_all_connections(&pool).await;
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ async fn connection(options: &sqlx::postgres::PgConnectOptions) -> PgConnection 
     PgConnection::connect_with(options).await.unwrap()
 }
 
-/// Places that were given before the copy.
-struct Places {
+/// Cursors that were given before the copy.
+struct Cursors {
     /// The API key of the app.
     key: String,
     /// A cursor of the list by change.
@@ -39,9 +39,9 @@ struct Places {
 /// The path of a consumer.
 const CONSUMER: &str = "/v1/consumers/copied";
 
-/// The places of a new app, after sessions were created and changed through a server. The app has a
+/// The cursors of a new app, after sessions were created and changed through a server. The app has a
 /// consumer that has done the first three changes.
-async fn fill(home: &Home) -> Places {
+async fn fill(home: &Home) -> Cursors {
     let permissions = "sessions:read,sessions:write,sessions:admin";
     home.json(&["app", "create", "--buin", BUIN, "--app-id", "mine", "--permissions", permissions]);
     let key = home.json(&["key", "create", "--buin", BUIN, "--app-id", "mine"]);
@@ -69,7 +69,7 @@ async fn fill(home: &Home) -> Places {
     let event = &feed["events"][SESSIONS];
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (list, feed, snapshot) = (&page["nextCursor"], &event["cursor"], &snapshot["nextCursor"]);
-    Places { list: text(list), feed: text(feed), snapshot: text(snapshot), key }
+    Cursors { list: text(list), feed: text(feed), snapshot: text(snapshot), key }
 }
 
 /// A member of the consumer does up to `max` changes. Returns their numbers.
@@ -89,10 +89,10 @@ async fn work(server: &Server, key: &str, max: usize) -> Vec<i64> {
     events.iter().map(|event| event["seq"].as_i64().unwrap()).collect()
 }
 
-/// All places continue where they were.
-async fn assert_places_hold(server: &Server, places: &Places) {
+/// All cursors continue where they were.
+async fn assert_cursors_hold(server: &Server, cursors: &Cursors) {
     const NEXT: usize = SESSIONS + 2;
-    let Places { key, list: cursor, feed, snapshot } = places;
+    let Cursors { key, list: cursor, feed, snapshot } = cursors;
     let rest = list(server, key, &format!("&limit=200&cursor={cursor}")).await;
     assert_eq!(rest["items"].as_array().unwrap().len(), SESSIONS - 2, "{rest}");
     let mut rest = Value::Null;
@@ -253,7 +253,7 @@ async fn copy_by_the_manual(section: &str) -> String {
     let mut home = Home::new();
     home.set("MUSTER__SECRETS__MASTER_KEY", MASTER_KEY);
     home.set("MUSTER__DATABASE__URL", &old.url("muster"));
-    let places = fill(&home).await;
+    let cursors = fill(&home).await;
     let mut old_connection = connection(&old.options("muster")).await;
     let epoch = store::epoch(&mut old_connection).await;
 
@@ -278,8 +278,8 @@ async fn copy_by_the_manual(section: &str) -> String {
 
     home.set("MUSTER__DATABASE__URL", &new.url("muster"));
     let server = home.serve();
-    assert_places_hold(&server, &places).await;
-    assert_works(&server, &places.key).await;
+    assert_cursors_hold(&server, &cursors).await;
+    assert_works(&server, &cursors.key).await;
     // The numbers continue where they were.
     let mut new_connection = connection(&new.options("muster")).await;
     wait_until("numbers for all changes", async || {

@@ -395,7 +395,7 @@ fn doctor_does_not_download() {
 }
 
 #[track_caller]
-fn not_looked_at(checks: &[Value]) {
+fn not_checked(checks: &[Value]) {
     for name in ["clock", "migrations", "feed", "secrets", "forms"] {
         let (verdict, found, _) = find(checks, name);
         assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
@@ -415,7 +415,7 @@ fn silent_database_is_awaited_once_and_briefly() {
     let (verdict, found, remedy) = find(&checks, "database");
     assert!(verdict == "fail" && found.contains("has not answered within 5s"), "{found}");
     assert!(remedy.contains("that PostgreSQL runs"), "{remedy}");
-    not_looked_at(&checks);
+    not_checked(&checks);
     assert_eq!(find(&checks, "port").0, "ok");
     list.output().fails(1, &["has not answered within 10s"]);
 
@@ -455,7 +455,7 @@ async fn silent_embedded_database_is_reported() {
     let checks = doctor(&home, 1);
     let (verdict, found, _) = find(&checks, "database");
     assert!(verdict == "fail" && found.contains("no connection within 5 s"), "{found}");
-    not_looked_at(&checks);
+    not_checked(&checks);
     home.run(&["app", "list"]).fails(1, &["accepted no connection within 10 s"]);
     drop(frozen);
     assert_eq!(find(&doctor(&home, 0), "database").0, "ok");

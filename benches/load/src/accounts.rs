@@ -23,14 +23,14 @@ pub fn random_first() -> u64 {
     rand::random_range(0..ACCOUNTS)
 }
 
-/// The member at `place` of a session whose first account is `first`.
-pub fn member(first: u64, place: u64) -> String {
-    format!("u{:05}", (first + place * MEMBER_STRIDE) % ACCOUNTS)
+/// The member at `index` of a session whose first account is `first`.
+pub fn member(first: u64, index: u64) -> String {
+    format!("u{:05}", (first + index * MEMBER_STRIDE) % ACCOUNTS)
 }
 
 /// The first `count` members.
 pub fn members(first: u64, count: u64) -> Vec<String> {
-    (0..count).map(|place| member(first, place)).collect()
+    (0..count).map(|index| member(first, index)).collect()
 }
 
 /// The account that updates exchange with the fifth member.

@@ -9,13 +9,13 @@ use super::authenticate::{AuthRejection, authenticator, client_ip};
 use crate::service::{AuthError, Authenticator, Caller, Error};
 
 /// The caller of a long response, without its request.
-pub(crate) struct LongCaller {
+pub(crate) struct LongResponseCaller {
     authenticator: web::Data<Authenticator>,
     token: Box<str>,
     ip: IpAddr,
 }
 
-impl LongCaller {
+impl LongResponseCaller {
     /// The caller with a token.
     ///
     /// # Errors

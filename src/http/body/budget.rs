@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::domain::Buin;
 use crate::http::shared::fair_budget::FairBudget;
 use crate::metrics::{Metrics, RequestBodies};
-use crate::service::WorkTurns;
+use crate::service::{WorkTurn, WorkTurns};
 
 /// The bytes of the bodies of all callers that are not authenticated; of a small budget, a quarter.
 const MAX_ANONYMOUS_BODIES: usize = 8 * 1024 * 1024;
@@ -128,9 +128,9 @@ impl BodyBudget {
         Self(Rc::new(BudgetHandle { shared, turns }))
     }
 
-    /// Waits for the turn of the work on a body.
-    pub(super) async fn wait_turn(&self, bytes: usize) {
-        self.0.turns.wait(bytes).await;
+    /// Takes a turn for the work on a body; `None` if the work is little.
+    pub(super) async fn take_turn(&self, bytes: usize) -> Option<WorkTurn> {
+        self.0.turns.take(bytes).await
     }
 
     /// Counts `bytes` of an owner as in flight.

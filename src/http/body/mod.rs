@@ -21,6 +21,7 @@ use super::options::Options;
 use super::transport;
 use super::transport::ConnectionState;
 use crate::metrics::CloseReason;
+use crate::service::WorkTurn;
 
 /// The first bytes of UTF-8 text from some editors and libraries. They are not part of the text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -35,6 +36,8 @@ pub(crate) struct Body {
     pub(crate) bytes: Bytes,
     /// Counts the bytes as in flight; `None` for an empty body.
     pub(crate) in_flight: Option<BytesInFlight>,
+    /// The turn of the work on a large body.
+    pub(crate) turn: Option<WorkTurn>,
 }
 
 /// Why a body could not be read.
@@ -77,7 +80,7 @@ pub(crate) fn is_expected(payload: &dev::Payload) -> bool {
 }
 
 /// Reads a body of `owner` to its end, at most `max` bytes of it, and never more than the configured
-/// size, and waits for the turn of the work on it. A byte order mark at its beginning is skipped.
+/// size, and takes a turn for the work on it. A byte order mark at its beginning is skipped.
 pub(crate) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
@@ -89,7 +92,7 @@ pub(crate) async fn read(
         collect(request, payload, budget, owner, max.min(options.max_body_bytes))
     })
     .await?;
-    budget.wait_turn(body.bytes.len()).await;
+    body.turn = budget.take_turn(body.bytes.len()).await;
     if body.bytes.starts_with(BYTE_ORDER_MARK) {
         body.bytes = body.bytes.slice(BYTE_ORDER_MARK.len()..);
     }
@@ -180,11 +183,11 @@ async fn collect(
         }
         // Most bodies arrive in one chunk, which needs no copy.
         if body.is_empty() && announced == Some(chunk.len() as u64) {
-            return Ok(Body { bytes: chunk, in_flight });
+            return Ok(Body { bytes: chunk, in_flight, turn: None });
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Body { bytes: body.freeze(), in_flight })
+    Ok(Body { bytes: body.freeze(), in_flight, turn: None })
 }
 
 async fn drop_chunks(

@@ -12,7 +12,7 @@ use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{to_json, to_version_json};
 use crate::domain::{IdempotencyKey, MessageForm, Permission, SessionId};
-use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::bearer::{self, RepeatedHeader};
 use crate::http::auth::sealed_texts::{self, SealedFault};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::budget::BytesInFlight;
@@ -262,8 +262,9 @@ fn credential(request: &HttpRequest) -> Result<Cow<'_, str>, CgiError> {
     if !token.is_empty() {
         return Ok(token);
     }
-    let twice =
-        |Repeated| CgiError::new(Errcode::BadRequest, "Authorization: appears more than once");
+    let twice = |RepeatedHeader| {
+        CgiError::new(Errcode::BadRequest, "Authorization: appears more than once")
+    };
     Ok(bearer::find(request.headers()).map_err(twice)?.unwrap_or_default().into())
 }
 

@@ -34,7 +34,8 @@ pub(super) struct EnvelopeFields<'a> {
 
 impl RequestBody {
     pub(super) fn new(request: &HttpRequest, body: Body) -> Self {
-        let Body { bytes, in_flight } = body;
+        // The turn ends here: the body is parsed before the next request has one.
+        let Body { bytes, in_flight, turn: _ } = body;
         // Old clients send forms. `curl -d '{…}'` sends JSON with the content type of a form.
         let is_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             kind.as_bytes()

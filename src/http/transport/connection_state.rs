@@ -136,7 +136,7 @@ impl ConnectionState {
         &self.disconnect
     }
 
-    /// The connection, as one of those that share the places of the thread.
+    /// The connection, as one of those that share the slots of the thread.
     pub(super) fn occupant(&self) -> &Rc<Occupant> {
         &self.occupant
     }

@@ -30,7 +30,7 @@ use super::connection_timeouts::ConnectionTimeouts;
 use super::graceful_shutdown::{GracefulShutdown, RequestCounter};
 use super::h1_message_tracker::MessageTracker;
 use super::h2_frame_tracker::FrameTracker;
-use super::handshake::{Accepted, HttpVersion, Stream, handshake};
+use super::handshake::{AcceptedConnection, HttpVersion, Stream, handshake};
 use super::pending_headers::HeaderBudget;
 use super::response_batching::batch_responses;
 use super::stream_memory::StreamBudget;
@@ -201,7 +201,7 @@ impl ConnectionHandler {
         Self { shutdown, ..self }
     }
 
-    /// Serves a connection when there is a place for it, until it ends or must make room for another
+    /// Serves a connection when there is a slot for it, until it ends or must make room for another
     /// one. An error concerns its client only.
     async fn admit<S, B>(
         &self,
@@ -250,7 +250,7 @@ impl ConnectionHandler {
         let opened_at = Instant::now();
         let headers = self.headers.connection(address.ip());
         let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
-        let Accepted { stream, http_version, undecoded } =
+        let AcceptedConnection { stream, http_version, undecoded } =
             accepted.map_err(|error| self.record_handshake_failure(&error))?;
         let timeouts = ConnectionTimeouts {
             header: self.options.header_timeout,

@@ -20,7 +20,7 @@ use super::undecoded_bytes::UndecodedBytes;
 
 /// The first bytes of an HTTP/2 connection. No HTTP/1 request begins with them.
 const PREFACE: &[u8] = b"PRI";
-/// The wait until the next look at a connection with only one or two bytes, which is rare.
+/// The wait until the next check of a connection with only one or two bytes, which is rare.
 const PEEK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A connection, plain or with TLS.
@@ -30,7 +30,7 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;
 type BelowTls = InspectReader<TcpStream, Box<dyn FnMut(&[u8])>>;
 
 /// A connection after its handshake.
-pub(super) struct Accepted {
+pub(super) struct AcceptedConnection {
     pub(super) stream: Stream,
     pub(super) http_version: HttpVersion,
     pub(super) undecoded: Rc<UndecodedBytes>,
@@ -51,11 +51,11 @@ pub(super) async fn handshake(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,
     handshake_timeout: Duration,
-) -> io::Result<Accepted> {
+) -> io::Result<AcceptedConnection> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let http_version = timeout(handshake_timeout, sniff_preface(&stream)).await??;
-        return Ok(Accepted {
+        return Ok(AcceptedConnection {
             stream: Either::Left(stream),
             http_version,
             undecoded: Rc::default(),
@@ -72,7 +72,7 @@ pub(super) async fn handshake(
     };
     // The bytes of the handshake are decoded. A request that came with them begins now.
     undecoded.decoded();
-    Ok(Accepted { stream: Either::Right(Box::new(stream)), http_version, undecoded })
+    Ok(AcceptedConnection { stream: Either::Right(Box::new(stream)), http_version, undecoded })
 }
 
 /// Watches the bytes below TLS, because TLS reports a record only after its last byte.

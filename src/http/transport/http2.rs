@@ -159,13 +159,13 @@ async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
             true => connection.poll_closed(cx).map_ok(|()| None),
             false => connection.poll_accept(cx).map(Option::transpose),
         };
-        // Each look writes all frames that are queued, unless the socket has no room.
+        // Each poll writes all frames that are queued, unless the socket has no room.
         let has_room = !state.is_write_blocked();
         if has_room {
             memory.on_written();
         }
         let are_written = has_room && state.requests().on_written();
-        // A closing connection looks for its end once more.
+        // A closing connection is polled for its end once more.
         if are_written && state.is_closing() {
             cx.waker().wake_by_ref();
         }

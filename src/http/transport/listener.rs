@@ -36,8 +36,8 @@ const HANDSHAKE_GRACE: Duration = Duration::from_millis(100);
 
 /// The time for the system's queue of new connections to become empty.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The interval between two looks at the queue.
-const QUEUE_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// The interval between two checks of the queue.
+const QUEUE_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A bound socket.
 pub struct Listener {
@@ -147,7 +147,7 @@ impl Listener {
         B: MessageBody + 'static,
     {
         let Options { workers, shutdown_timeout, .. } = handler.options;
-        // A connection without a place waits in its thread, and all others in the system's queue.
+        // A connection without a slot waits in its thread, and all others in the system's queue.
         let max_per_worker = handler.max_per_thread + 1;
         let service = move || connections::service(handler.clone(), app.clone());
         let server = actix_server::Server::build()
@@ -212,14 +212,14 @@ impl ShutdownHandle {
     async fn stop_accepting(&self) {
         let Listener { socket, is_shared } = &self.listener;
         if !is_shared {
-            // Without this filter, connections could still come after the last look at the queue, and
+            // Without this filter, connections could still come after the last check of the queue, and
             // the end of the socket would reset them with their requests.
             refuse_handshakes(socket);
             tokio::time::sleep(HANDSHAKE_GRACE).await;
             // All threads may be full. Then the queue never becomes empty.
             let give_up_at = Instant::now() + QUEUE_TIMEOUT;
             while has_queued_connection(socket) && Instant::now() < give_up_at {
-                tokio::time::sleep(QUEUE_LOOK_INTERVAL).await;
+                tokio::time::sleep(QUEUE_CHECK_INTERVAL).await;
             }
         }
         self.handle.pause().await;

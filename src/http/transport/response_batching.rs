@@ -3,7 +3,7 @@
 //! A response waits for two turns of its thread before it is sent. In the first turn the thread
 //! answers the requests that have arrived, in the second those that arrived meanwhile. A client
 //! that awaits several responses is then woken once and not for each. If the thread has nothing
-//! else to do, a turn is one look at the sockets.
+//! else to do, a turn is one poll of the sockets.
 //!
 //! The framework's `apply_fn` keeps the future of the application inside its own: nothing is
 //! allocated for it.

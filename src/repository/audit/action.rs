@@ -29,7 +29,7 @@ pub enum AuditAction {
     KeyRevoke,
     /// Callbacks were made due again.
     DeliveryReplay,
-    /// A consumer of the feed was moved to another place.
+    /// A consumer of the feed was moved to another position.
     ConsumerReset,
     /// Parked events of a consumer were released.
     ConsumerRelease,

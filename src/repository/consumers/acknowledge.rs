@@ -3,7 +3,7 @@
 //! The statement is planned each time, for the size that its tables have then. `seq + 0` keeps lists of
 //! numbers out of the seeks, as in a claim.
 
-use super::place::{FEW_HELD_BACK, with_place};
+use super::position::{FEW_HELD_BACK, with_position};
 use crate::domain::{App, ConsumerMember, ConsumerName, FeedSeq};
 use crate::repository::{Error, Pool};
 
@@ -17,8 +17,8 @@ pub struct Acknowledged {
     pub lost: Vec<i64>,
 }
 
-/// Removes the changes `seqs` of the line of history `epoch` that `member` has. A change that is not in
-/// flight any more is ignored. A lease that has ended still counts until another member gets the change.
+/// Removes the changes `seqs` of the line of history `epoch` that `member` has. A change that is not
+/// active any more is ignored. A lease that has ended still counts until another member gets the change.
 /// `None` if the app has no such consumer.
 ///
 /// # Errors
@@ -32,10 +32,10 @@ pub async fn acknowledge(
     seqs: &[FeedSeq],
 ) -> Result<Option<Acknowledged>, Error> {
     let seqs: Vec<i64> = seqs.iter().map(|seq| seq.get()).collect();
-    let statement = with_place!(
+    let statement = with_position!(
         query_as!(Acknowledged,),
         [r#"
-        with place as materialized (
+        with consumer_state as materialized (
             select consumer.consumer_id, last.position, last.held_back,
                    consumer.epoch = feed_state.epoch
                        and coalesce(
@@ -54,14 +54,14 @@ pub async fn acknowledge(
             -- A claim that runs now may have locked a change. The caller loses its lease of this change.
             select seq
             from consumer_event
-            where consumer_id = (select consumer_id from place where is_current)
+            where consumer_id = (select consumer_id from consumer_state where is_current)
               and seq between (select first from named) and (select last from named)
               and seq + 0 = any($5) and member = $4
             order by seq
             for update skip locked
         ), acknowledged as (
             delete from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select first from named) and (select last from named)
               and seq + 0 = any(array(select seq from own))
             returning seq
@@ -72,14 +72,14 @@ pub async fn acknowledge(
         ), known as materialized (
             select seq
             from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select first from named) and (select last from named)
               and seq + 0 = any(array(select seq from other))
             union all
             select seq
             from consumer_held_event
             where consumer_id = (
-                select consumer_id from place where held_back between 1 and $7::bigint
+                select consumer_id from consumer_state where held_back between 1 and $7::bigint
             )
               and seq + 0 = any(array(select seq from other))
             union all
@@ -88,21 +88,21 @@ pub async fn acknowledge(
             cross join lateral (
                 select consumer_held_event.seq
                 from consumer_held_event
-                where consumer_id = (select consumer_id from place)
+                where consumer_id = (select consumer_id from consumer_state)
                   and consumer_held_event.session_id = feed.session_id
                   and consumer_held_event.seq = feed.seq
                 offset 0
             ) as held
-            where (select held_back from place) > $7::bigint
+            where (select held_back from consumer_state) > $7::bigint
               and feed.buin = $1 and feed.seq = any(array(select seq from other))
         )
-        select place.is_current as "is_current!",
+        select consumer_state.is_current as "is_current!",
                array(
                    select seq
                    from other
-                   where seq > place.position or seq in (select seq from known)
+                   where seq > consumer_state.position or seq in (select seq from known)
                ) as "lost!"
-        from place
+        from consumer_state
         "#],
         (
             app.buin.get(),

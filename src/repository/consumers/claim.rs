@@ -2,7 +2,7 @@
 //!
 //! A session is taken from its first change on. The statement locks this change and skips sessions whose
 //! first change another claim has locked. So one member at a time has changes of a session, and a change is
-//! not handed out while an earlier one of its session is in flight or parked. The checks of a locked row are
+//! not handed out while an earlier one of its session is leased or parked. The checks of a locked row are
 //! repeated by PostgreSQL on its newest version, so a claim that began before another one committed takes
 //! nothing twice.
 //!
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 
 use super::claimed::{ClaimRow, ConsumerClaim};
-use super::place::{FEW_HELD_BACK, with_place};
+use super::position::{FEW_HELD_BACK, with_position};
 use crate::domain::{App, ConsumerLimits, ConsumerMember, ConsumerName};
 use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
@@ -32,10 +32,10 @@ pub async fn claim(
     member: &ConsumerMember,
     max: usize,
 ) -> Result<Option<ConsumerClaim>, Error> {
-    let statement = with_place!(
+    let statement = with_position!(
         query_as!(ClaimRow,),
         [r#"
-        with place as materialized (
+        with consumer_state as materialized (
             select consumer.*, consumer.epoch = feed_state.epoch as is_current,
                    last.position, last.cursor, last.ready_after, last.held_back,
                    clock_timestamp() as now
@@ -43,17 +43,17 @@ pub async fn claim(
             cross join feed_state"#],
         [r#"
             where consumer.buin = $1 and consumer.app_id = $2 and consumer.name = $3
-        ), ready as materialized (
+        ), active as materialized (
             select event.*,
-                   bool_or(coalesce(event.lease_until > place.now, false))
+                   bool_or(coalesce(event.lease_until > consumer_state.now, false))
                        over (partition by event.session_id) as is_held,
                    row_number() over (partition by event.session_id order by event.seq) as rank
-            from place
+            from consumer_state
             cross join (
                 select seq, session_id, bytes, lease_until
                 from consumer_event
-                where consumer_id = (select consumer_id from place where is_current)
-                  and seq > (select ready_after from place)
+                where consumer_id = (select consumer_id from consumer_state where is_current)
+                  and seq > (select ready_after from consumer_state)
                 order by seq
                 limit $9
             ) as event
@@ -61,55 +61,55 @@ pub async fn claim(
             select distinct session_id
             from consumer_held_event
             where consumer_id = (
-                select consumer_id from place where held_back between 1 and $10::bigint
+                select consumer_id from consumer_state where held_back between 1 and $10::bigint
             )
         ), behind as materialized (
-            -- Sessions with a parked change. Usually none has a ready one.
+            -- Sessions with a parked change. Usually none has an active one.
             select session_id
-            from ready
+            from active
             where rank = 1 and (session_id in (select session_id from held_session)) is true
             union all
-            select ready.session_id
-            from ready
+            select active.session_id
+            from active
             cross join lateral (
                 select
                 from consumer_held_event
-                where consumer_id = (select consumer_id from place)
-                  and consumer_held_event.session_id = ready.session_id
+                where consumer_id = (select consumer_id from consumer_state)
+                  and consumer_held_event.session_id = active.session_id
                 limit 1
             ) as held_event
-            where ready.rank = 1 and (select held_back from place) > $10::bigint
+            where active.rank = 1 and (select held_back from consumer_state) > $10::bigint
         ), head as materialized (
             select seq, session_id, attempts
             from consumer_event
-            where consumer_id = (select consumer_id from place)
-              and seq between (select min(seq) from ready) and (select max(seq) from ready)
+            where consumer_id = (select consumer_id from consumer_state)
+              and seq between (select min(seq) from active) and (select max(seq) from active)
               and seq + 0 = any(array(
                   select seq
-                  from ready
+                  from active
                   where rank = 1 and not is_held
                     and session_id not in (select session_id from behind)
               ))
-              and (lease_until is null or lease_until <= (select now from place))
+              and (lease_until is null or lease_until <= (select now from consumer_state))
             order by seq
             limit $5
             for update skip locked
         ), picked as materialized (
             select seq
             from (
-                select ready.seq, row_number() over by_seq as number,
-                       sum(ready.bytes) over by_seq as total
-                from ready
-                where ready.session_id in (select session_id from head where attempts < $8)
-                   or ready.seq in (select seq from head where attempts < $7)
-                window by_seq as (order by ready.seq)
+                select active.seq, row_number() over by_seq as number,
+                       sum(active.bytes) over by_seq as total
+                from active
+                where active.session_id in (select session_id from head where attempts < $8)
+                   or active.seq in (select seq from head where attempts < $7)
+                window by_seq as (order by active.seq)
             ) as candidate
             where number <= $5 and (number = 1 or total <= $6::bigint)
         ), chosen as materialized (
             -- Locked in the order of the key. No other claim has one of these sessions.
             select seq
             from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from picked) and (select max(seq) from picked)
               and seq + 0 = any(array(select seq from picked))
             order by seq
@@ -118,32 +118,32 @@ pub async fn claim(
             update consumer_event
             set member = $4, attempts = consumer_event.attempts + 1,
                 lease_until = (
-                    select now + make_interval(secs => lease_seconds) from place
+                    select now + make_interval(secs => lease_seconds) from consumer_state
                 )
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from picked) and (select max(seq) from picked)
               and seq + 0 = any(array(select seq from chosen))
             returning seq, prev_seq, session_id, version, attempts, lease_until
         ), unfit as materialized (
             -- The changes to hold back: those that failed, and the later ones of their sessions.
             select seq
-            from ready
+            from active
             where session_id in (select session_id from behind)
                or session_id in (select session_id from head where attempts >= $7)
         ), held as materialized (
             select seq
             from consumer_event
-            where consumer_id = (select consumer_id from place)
+            where consumer_id = (select consumer_id from consumer_state)
               and seq between (select min(seq) from unfit) and (select max(seq) from unfit)
               and seq + 0 = any(array(select seq from unfit))
             order by seq
             for update skip locked
         ), counted as (
-            -- Without effect if a selection has moved the place: the next claim holds them back.
+            -- Without effect if a selection has moved the position: the next claim holds them back.
             update consumer_position
             set held_back = consumer_position.held_back + (select count(*) from held)
-            where consumer_id = (select consumer_id from place)
-              and position = (select position from place)
+            where consumer_id = (select consumer_id from consumer_state)
+              and position = (select position from consumer_state)
               and exists (select from held)
             returning consumer_id
         ), removed as (
@@ -158,14 +158,14 @@ pub async fn claim(
             )
             select consumer_id, session_id, seq, version, prev_seq, bytes, attempts, member,
                    case when seq in (select seq from head where attempts >= $7)
-                        then (select now from place) end
+                        then (select now from consumer_state) end
             from removed
         )
-        select place.consumer_id, place.is_current as "is_current!",
-               place.used_at < place.now - interval '1 hour' as "is_use_old!",
+        select consumer_state.consumer_id, consumer_state.is_current as "is_current!",
+               consumer_state.used_at < consumer_state.now - interval '1 hour' as "is_use_old!",
                filter_member, filter_owner, filter_session_id, filter_kind, filter_app_id,
-               place.position, place.cursor, place.held_back,
-               (select count(*) from ready) as "ready!",
+               consumer_state.position, consumer_state.cursor, consumer_state.held_back,
+               (select count(*) from active) as "active!",
                leased.seq as "seq?", leased.prev_seq as "prev_seq?",
                leased.session_id as "session_id?", leased.version as "version?",
                leased.attempts as "attempts?", leased.lease_until as "lease_until?",
@@ -173,7 +173,7 @@ pub async fn claim(
                event.reason as "reason?", event.changes as "changes?: Json<StoredChanges<'static>>",
                event.attributes as "attributes?: Json<Map<String, Value>>",
                event.created_at as "created_at?"
-        from place
+        from consumer_state
         left join leased on true
         left join lateral (
             select kind, operator, app_id, reason, changes, attributes, created_at
@@ -193,7 +193,7 @@ pub async fn claim(
             i64::try_from(ConsumerLimits::MAX_FETCH_BYTES).unwrap_or(i64::MAX),
             i32::try_from(ConsumerLimits::MAX_ATTEMPTS).unwrap_or(i32::MAX),
             i32::try_from(ConsumerLimits::MAX_SHARED_ATTEMPTS).unwrap_or(i32::MAX),
-            i64::try_from(ConsumerLimits::MAX_IN_FLIGHT).unwrap_or(i64::MAX),
+            i64::try_from(ConsumerLimits::MAX_ACTIVE).unwrap_or(i64::MAX),
             FEW_HELD_BACK,
         ),
     );

@@ -5,28 +5,29 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::row::{self, ConsumerPlace, FilterColumns, number};
-use crate::domain::{Event, FeedFilter, LeasedEvent, Reason, SessionId};
+use super::row::{self, ConsumerPosition, FilterColumns, number};
+use crate::domain::{FeedFilter, LeasedEvent, SessionId};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
-use crate::repository::sessions::{StoredChanges, account, version};
+use crate::repository::history::{StoredContent, StoredEvent};
+use crate::repository::sessions::StoredChanges;
 
 /// A consumer, and the changes that its member got.
 #[derive(Clone, Debug)]
 pub struct ConsumerClaim {
     /// The identity of the consumer since its last reset.
     pub consumer_id: Uuid,
-    /// Whether its place is of the present line of history. If not, no changes were taken.
+    /// Whether its position is of the present line of history. If not, no changes were taken.
     pub is_current: bool,
     /// Whether the time of its last use must be renewed.
     pub is_use_old: bool,
     /// Selects its changes.
     pub filter: FeedFilter,
-    /// Its place.
-    pub place: ConsumerPlace,
-    /// The number of changes that members had or might have got before the claim, at most
-    /// [`ConsumerLimits::MAX_IN_FLIGHT`](crate::domain::ConsumerLimits::MAX_IN_FLIGHT).
-    pub ready: u64,
+    /// Its position.
+    pub position: ConsumerPosition,
+    /// The number of changes that were leased or ready before the claim, at most
+    /// [`ConsumerLimits::MAX_ACTIVE`](crate::domain::ConsumerLimits::MAX_ACTIVE).
+    pub active: u64,
     /// The number of changes that were held back before the claim: parked, or waiting behind a parked one.
     pub held_back: u64,
     /// The changes that the member got, in their order.
@@ -45,7 +46,7 @@ pub(super) struct ClaimRow {
     pub(super) filter_app_id: Option<String>,
     pub(super) position: i64,
     pub(super) cursor: String,
-    pub(super) ready: i64,
+    pub(super) active: i64,
     pub(super) held_back: i64,
     pub(super) seq: Option<i64>,
     pub(super) prev_seq: Option<i64>,
@@ -65,38 +66,46 @@ pub(super) struct ClaimRow {
 impl ClaimRow {
     /// The change of the row, if the member got any.
     pub(super) fn take_event(&mut self) -> Result<Option<LeasedEvent>, Error> {
-        let (Some(seq), Some(prev_seq), Some(session_id), Some(number), Some(attempts)) =
+        let (Some(seq), Some(prev_seq), Some(session_id), Some(version), Some(attempts)) =
             (self.seq, self.prev_seq, self.session_id, self.version, self.attempts)
         else {
             return Ok(None);
         };
-        let (Some(lease_until), Some(kind), Some(operator), Some(app_id), Some(changes), Some(at)) = (
+        let (
+            Some(lease_until),
+            Some(kind),
+            Some(operator),
+            Some(app_id),
+            Some(changes),
+            Some(created_at),
+        ) = (
             self.lease_until,
-            self.kind.take(),
-            self.operator.take(),
-            self.app_id.take(),
+            &self.kind,
+            &self.operator,
+            &self.app_id,
             self.changes.take(),
             self.created_at,
-        ) else {
-            return Err(corrupt("consumer_event", "version", number)("has no event"));
+        )
+        else {
+            return Err(corrupt("consumer_event", "version", version)("has no event"));
         };
-        let reason = self.reason.take().map(|text| {
-            Reason::new(&text).map_err(|error| corrupt("session_event", "reason", &text)(error))
-        });
-        let event = Event {
-            version: version("session_event", number)?,
-            kind: kind.parse().map_err(corrupt("session_event", "kind", &kind))?,
-            operator: account("session_event", "operator", &operator)?,
-            app_id: app_id.parse().map_err(corrupt("session_event", "app_id", &app_id))?,
-            reason: reason.transpose()?,
-            changes: changes.0.into_changes(self.attributes.take().map(|patch| patch.0))?,
-            at,
+        let event = StoredEvent {
+            version,
+            kind,
+            app_id,
+            content: StoredContent {
+                operator,
+                reason: self.reason.as_deref(),
+                changes: changes.0,
+                attributes: self.attributes.take().map(|patch| patch.0),
+                created_at,
+            },
         };
         Ok(Some(LeasedEvent {
             seq: row::seq("consumer_event", "seq", seq)?,
             prev_seq: row::seq("consumer_event", "prev_seq", prev_seq)?,
             session_id: SessionId::new(session_id),
-            event,
+            event: event.try_into()?,
             attempt: u32::try_from(attempts).unwrap_or_default(),
             lease_until,
         }))
@@ -120,11 +129,11 @@ impl TryFrom<ClaimRow> for ConsumerClaim {
             is_current: row.is_current,
             is_use_old: row.is_use_old,
             filter: filter.try_into()?,
-            place: ConsumerPlace {
-                position: row::seq("consumer_position", "position", row.position)?,
+            position: ConsumerPosition {
+                seq: row::seq("consumer_position", "position", row.position)?,
                 cursor: row.cursor,
             },
-            ready: number(row.ready),
+            active: number(row.active),
             held_back: number(row.held_back),
             events: Vec::new(),
         })

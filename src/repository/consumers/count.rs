@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::place::{with_place, with_progress};
+use super::position::{with_position, with_progress};
 use super::row::number;
 use crate::repository::{Error, Pool};
 
@@ -15,8 +15,10 @@ pub struct ConsumerCounts {
     pub idle: u64,
     /// The largest number of changes of an enterprise that one of its consumers has not done.
     pub max_lag: u64,
-    /// The number of changes that members have or may get.
-    pub in_flight: u64,
+    /// The number of changes that members have under a lease.
+    pub leased: u64,
+    /// The number of changes that members may get.
+    pub ready: u64,
     /// The number of parked changes.
     pub parked: u64,
 }
@@ -31,18 +33,21 @@ pub async fn count(pool: &Pool, idle_before: DateTime<Utc>) -> Result<ConsumerCo
         [r#"
         select count(*) as "consumers!", count(*) filter (where used_at < $1) as "idle!",
                coalesce(max(
-                   head.seq - coalesce(least(ready.oldest, held_back.oldest) - 1, last.position)
+                   head.seq - coalesce(least(active.oldest, held_back.oldest) - 1, last.position)
                ), 0) as "max_lag!",
-               coalesce(sum(ready.events), 0)::bigint as "in_flight!",
+               coalesce(sum(active.leased), 0)::bigint as "leased!",
+               coalesce(sum(active.ready), 0)::bigint as "ready!",
                coalesce(sum(held_back.parked), 0)::bigint as "parked!"
         from consumer"#],
         [r#"
         cross join lateral (
-            select count(*) as events, min(seq) as oldest
+            select count(*) filter (where lease_until > clock_timestamp()) as leased,
+                   count(*) filter (where lease_until > clock_timestamp() is not true) as ready,
+                   min(seq) as oldest
             from consumer_event
             where consumer_event.consumer_id = consumer.consumer_id
               and seq > last.ready_after
-        ) as ready
+        ) as active
         cross join lateral (
             select count(parked_at) as parked, min(seq) as oldest
             from consumer_held_event
@@ -57,7 +62,8 @@ pub async fn count(pool: &Pool, idle_before: DateTime<Utc>) -> Result<ConsumerCo
         consumers: number(row.consumers),
         idle: number(row.idle),
         max_lag: number(row.max_lag),
-        in_flight: number(row.in_flight),
+        leased: number(row.leased),
+        ready: number(row.ready),
         parked: number(row.parked),
     })
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::row::{ConsumerPlace, FilterColumns, lease_column};
+use super::row::{ConsumerPosition, FilterColumns, lease_column};
 use crate::domain::{App, AppId, Buin, ConsumerLease, ConsumerLimits, ConsumerName, FeedFilter};
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::{Error, Pool};
@@ -22,8 +22,8 @@ pub struct NewConsumer<'a> {
     pub filter: &'a FeedFilter,
     /// The lease of its events.
     pub lease: ConsumerLease,
-    /// Its place.
-    pub place: &'a ConsumerPlace,
+    /// Its position.
+    pub position: &'a ConsumerPosition,
 }
 
 /// Creates a consumer. Returns `false` if the app has the largest number of consumers. A consumer that
@@ -32,7 +32,7 @@ pub struct NewConsumer<'a> {
 /// # Errors
 /// When the database fails.
 pub async fn create(pool: &Pool, app: &App, new: NewConsumer<'_>) -> Result<bool, Error> {
-    let NewConsumer { name, filter, lease, place } = new;
+    let NewConsumer { name, filter, lease, position } = new;
     let filter = FilterColumns::from(filter);
     let mut transaction = pool.begin().await?;
     // Two requests that create consumers of one app follow one another, so their number is exact.
@@ -83,13 +83,13 @@ pub async fn create(pool: &Pool, app: &App, new: NewConsumer<'_>) -> Result<bool
     .fetch_optional(&mut *transaction)
     .await?;
     if let Some(consumer_id) = consumer_id {
-        begin(&mut transaction, consumer_id, place).await?;
+        begin(&mut transaction, consumer_id, position).await?;
     }
     transaction.commit().await?;
     Ok(true)
 }
 
-/// Gives a consumer another filter and another lease. Its place and its events stay. Returns whether the
+/// Gives a consumer another filter and another lease. Its position and its events stay. Returns whether the
 /// app has such a consumer.
 ///
 /// # Errors
@@ -124,7 +124,7 @@ pub async fn update(
     Ok(updated.rows_affected() > 0)
 }
 
-/// Moves a consumer to another place, in the present line of history. All its events are forgotten.
+/// Moves a consumer to another position, in the present line of history. All its events are forgotten.
 /// Returns whether the app has such a consumer. The act of an operator is recorded with its context.
 ///
 /// # Errors
@@ -133,7 +133,7 @@ pub async fn reset(
     pool: &Pool,
     (buin, app_id): (Buin, &AppId),
     name: &ConsumerName,
-    place: &ConsumerPlace,
+    position: &ConsumerPosition,
     context: Option<AuditContext<'_>>,
 ) -> Result<bool, Error> {
     let mut transaction = pool.begin().await?;
@@ -152,9 +152,9 @@ pub async fn reset(
     )
     .fetch_one(&mut *connection)
     .await?;
-    begin(connection, consumer_id, place).await?;
+    begin(connection, consumer_id, position).await?;
     if let Some(context) = context {
-        let details = json!({ "consumer": name.as_str(), "position": place.position.get() });
+        let details = json!({ "consumer": name.as_str(), "position": position.seq.get() });
         let action = AuditAction::ConsumerReset;
         let record = AuditRecord::for_app(action, buin, app_id, details);
         audit::write(connection, context, record).await?;
@@ -184,11 +184,11 @@ pub(super) async fn lock(
     .await?)
 }
 
-/// Writes the first place of a consumer.
+/// Writes the first position of a consumer.
 async fn begin(
     connection: &mut PgConnection,
     consumer_id: Uuid,
-    place: &ConsumerPlace,
+    position: &ConsumerPosition,
 ) -> Result<(), Error> {
     sqlx::query!(
         r#"
@@ -196,15 +196,15 @@ async fn begin(
         values ($1, $2, $3, $2, 0)
         "#,
         consumer_id,
-        place.position.get(),
-        place.cursor,
+        position.seq.get(),
+        position.cursor,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Deletes the places and the events of locked consumers. The order is that of a claim, which locks events
+/// Deletes the positions and the events of locked consumers. The order is that of a claim, which locks events
 /// before it counts those that it holds back.
 pub(super) async fn forget(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), Error> {
     sqlx::query!(

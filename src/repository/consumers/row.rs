@@ -9,12 +9,12 @@ use crate::repository::Error;
 use crate::repository::error::corrupt;
 use crate::repository::sessions::account;
 
-/// A place in the feed of an enterprise: every change up to it was looked at.
+/// A position in the feed of an enterprise: every change up to it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerPlace {
+pub struct ConsumerPosition {
     /// The number of the last change.
-    pub position: FeedSeq,
-    /// The same place as a cursor of the API.
+    pub seq: FeedSeq,
+    /// The same position as a cursor of the API.
     pub cursor: String,
 }
 

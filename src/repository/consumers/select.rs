@@ -4,8 +4,8 @@
 
 use uuid::Uuid;
 
-use super::place::FEW_HELD_BACK;
-use super::row::{ConsumerPlace, number};
+use super::position::FEW_HELD_BACK;
+use super::row::{ConsumerPosition, number};
 use crate::domain::{FeedSeq, SessionId, Version};
 use crate::repository::{Error, Pool};
 
@@ -31,7 +31,7 @@ pub struct Selection {
     pub held_back: u64,
 }
 
-/// Moves a consumer from the position `from` to a later place. `events` are the changes between them that
+/// Moves a consumer from the position `from` to a later position. `events` are the changes between them that
 /// its filter selects. Returns `None`, without any effect, if another request moved the consumer, held back
 /// or released some of its changes, or reset it meanwhile.
 ///
@@ -41,7 +41,7 @@ pub async fn select(
     pool: &Pool,
     consumer_id: Uuid,
     from: FeedSeq,
-    to: &ConsumerPlace,
+    to: &ConsumerPosition,
     events: &[SelectedEvent],
 ) -> Result<Option<Selection>, Error> {
     let seqs: Vec<i64> = events.iter().map(|event| event.seq.get()).collect();
@@ -128,7 +128,7 @@ pub async fn select(
         "#,
         consumer_id,
         from.get(),
-        to.position.get(),
+        to.seq.get(),
         to.cursor,
         &seqs,
         &prev_seqs,

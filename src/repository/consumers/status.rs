@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::place::{with_place, with_progress};
+use super::position::{with_position, with_progress};
 use super::row::{self, FilterColumns, consumer_name, lease, number};
 use crate::domain::{
     AppId, Buin, Consumer, ConsumerLimits, ConsumerName, ConsumerState, FeedSeq, MemberLeases,
@@ -76,25 +76,25 @@ async fn read(
                filter_session_id, filter_kind, filter_app_id, lease_seconds, created_at, used_at,
                consumer.epoch <> feed_state.epoch or last.position > head.seq as "is_expired!",
                last.position as selected, head.seq as "head!",
-               least(ready.oldest, held_back.oldest) as "oldest?",
+               least(active.oldest, held_back.oldest) as "oldest?",
                (
                    select sequenced_at from feed
                    where feed.buin = consumer.buin
-                     and feed.seq = least(ready.oldest, held_back.oldest)
+                     and feed.seq = least(active.oldest, held_back.oldest)
                ) as "oldest_at?",
-               ready.leased as "leased!", ready.free as "ready!", held_back.parked as "parked!",
+               active.leased as "leased!", active.ready as "ready!", held_back.parked as "parked!",
                held_back.waiting as "waiting!"
         from consumer
         cross join feed_state"#],
         [r#"
         cross join lateral (
             select count(*) filter (where lease_until > clock_timestamp()) as leased,
-                   count(*) filter (where lease_until > clock_timestamp() is not true) as free,
+                   count(*) filter (where lease_until > clock_timestamp() is not true) as ready,
                    min(seq) as oldest
             from consumer_event
             where consumer_event.consumer_id = consumer.consumer_id
               and seq > last.ready_after
-        ) as ready
+        ) as active
         cross join lateral (
             select count(parked_at) as parked, count(*) - count(parked_at) as waiting,
                    min(seq) as oldest
@@ -157,7 +157,7 @@ pub async fn members(
     app_id: &AppId,
     name: &ConsumerName,
 ) -> Result<Vec<MemberLeases>, Error> {
-    let rows = with_place!(
+    let rows = with_position!(
         query!(),
         [r#"
         select event.member as "member!", count(*) as "events!",

@@ -13,6 +13,32 @@ use crate::repository::Error;
 use crate::repository::Pool;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 
+/// A statement of `sqlx` with the conditions of a filter for the rows of `delivery`, between the two parts of
+/// its text. The filter has the arguments $1 to $7, and the statement may have $8.
+macro_rules! with_filter {
+    (
+        $query:ident!($($row:ident,)?), $before:literal, $after:literal, $filter:expr,
+        $argument:expr $(,)?
+    ) => {
+        sqlx::$query!(
+            $($row,)?
+            $before + r#"($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
+              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
+              and ($5::bigint is null or version = $5)
+              and ($6::timestamptz is null or created_at >= $6)
+              and ($7::timestamptz is null or created_at < $7)"# + $after,
+            $filter.app_id(),
+            $filter.buin.map(Buin::get),
+            $filter.state.map(DeliveryState::name),
+            $filter.session_uuid(),
+            $filter.version(),
+            $filter.since,
+            $filter.until,
+            $argument,
+        )
+    };
+}
+
 /// Lists up to `limit` deliveries, the newest first.
 ///
 /// # Errors
@@ -22,8 +48,8 @@ pub async fn list(
     filter: &DeliveryFilter,
     limit: i64,
 ) -> Result<Vec<DeliverySummary>, Error> {
-    let rows = sqlx::query_as!(
-        DeliveryRow,
+    let rows = with_filter!(
+        query_as!(DeliveryRow,),
         r#"
         select listed.session_id, listed.buin, listed.app_id, listed.version, listed.state,
                listed.attempts, listed.due_at, listed.created_at, listed.finished_at,
@@ -40,24 +66,15 @@ pub async fn list(
             select session_id, buin, app_id, version, state, attempts, due_at, created_at,
                    finished_at
             from delivery
-            where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
-              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
-              and ($5::bigint is null or version = $5)
-              and ($6::timestamptz is null or created_at >= $6)
-              and ($7::timestamptz is null or created_at < $7)
+            where "#,
+        r#"
             order by created_at desc, session_id, version desc, app_id
             limit $8
         ) as listed
         left join app on app.buin = listed.buin and app.app_id = listed.app_id
         order by listed.created_at desc, listed.session_id, listed.version desc, listed.app_id
         "#,
-        filter.app_id(),
-        filter.buin.map(Buin::get),
-        filter.state.map(DeliveryState::name),
-        filter.session_uuid(),
-        filter.version(),
-        filter.since,
-        filter.until,
+        filter,
         limit,
     )
     .fetch_all(pool)
@@ -125,15 +142,13 @@ async fn replay_once(
     context: AuditContext<'_>,
 ) -> Result<u64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let result = sqlx::query!(
+    let result = with_filter!(
+        query!(),
         r#"
         with selected as (
             select session_id, app_id, version from delivery
-            where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
-              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
-              and ($5::bigint is null or version = $5)
-              and ($6::timestamptz is null or created_at >= $6)
-              and ($7::timestamptz is null or created_at < $7)
+            where "#,
+        r#"
               and state <> 'leased'
             order by session_id, app_id, version
             for no key update
@@ -144,13 +159,7 @@ async fn replay_once(
         where delivery.session_id = selected.session_id and delivery.app_id = selected.app_id
           and delivery.version = selected.version and delivery.state <> 'leased'
         "#,
-        filter.app_id(),
-        filter.buin.map(Buin::get),
-        filter.state.map(DeliveryState::name),
-        filter.session_uuid(),
-        filter.version(),
-        filter.since,
-        filter.until,
+        filter,
         context.at,
     )
     .execute(&mut *transaction)

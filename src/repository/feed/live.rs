@@ -7,12 +7,12 @@ use sqlx::{Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::FeedPosition;
-use crate::domain::{
-    Account, AppId, Buin, Event, EventKind, FeedEvent, FeedSeq, Reason, SessionId, Version,
-};
+use super::role_lookup::with_role_lookups;
+use crate::domain::{Account, AppId, Buin, EventKind, FeedEvent, FeedSeq, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::error::corrupt;
+use crate::repository::history::StoredContent;
 use crate::repository::sessions::{StoredChanges, account, version};
 
 /// A change without its content.
@@ -179,9 +179,10 @@ pub async fn roles_at(
     let ids: Vec<Uuid> = changes.iter().map(|change| change.session_id.uuid()).collect();
     let versions: Vec<i64> = changes.iter().map(|change| change.version.get()).collect();
     let accounts: Vec<&str> = accounts.iter().map(Account::as_str).collect();
-    let statement = sqlx::query_as!(
-        RolesRow,
-        r#"
+    let statement = with_role_lookups!(
+        query_as!(RolesRow,),
+        [
+            r#"
         select coalesce(roles.members, '{}') as "members!", coalesce(roles.owners, '{}') as "owners!"
         from unnest($1::bigint[], $2::uuid[], $3::bigint[])
              with ordinality as change (buin, session_id, version, number)
@@ -203,39 +204,18 @@ pub async fn roles_at(
                 from role_change
                 where session_id = change.session_id and (account in (select unnest($4::text[]))) is true
             ) as candidate
-            -- An account keeps a role from one of its rows to the next. Without any row it has had
-            -- the role since version 1.
-            where coalesce(
-                (
-                    select gained or role_change.version = change.version
-                    from role_change
-                    where role_change.buin = change.buin
-                      and role_change.account = candidate.account
-                      and role_change.role = candidate.role
-                      and role_change.session_id = change.session_id
-                      and role_change.version <= change.version
-                    order by role_change.version desc
-                    limit 1
-                ), (
-                    select not gained
-                    from role_change
-                    where role_change.buin = change.buin
-                      and role_change.account = candidate.account
-                      and role_change.role = candidate.role
-                      and role_change.session_id = change.session_id
-                      and role_change.version > change.version
-                    order by role_change.version
-                    limit 1
-                ),
-                true
+            -- An account without a change of the role has had it since version 1.
+            where "#
+            (
+                had_role "change.buin" "candidate.account" "candidate.role" "change.session_id"
+                "change.version" else "true"
             )
+            r#"
         ) as roles on true
         order by change.number
-        "#,
-        &buins,
-        &ids,
-        &versions,
-        &accounts as &[&str],
+        "#
+        ],
+        (&buins, &ids, &versions, &accounts as &[&str]),
     );
     let rows = connection.fetch_all(Persistent(statement)).await?;
     let known = |texts: Vec<String>| -> Result<Vec<Account>, Error> {
@@ -282,18 +262,14 @@ pub async fn events_of(
     let rows = connection.fetch_all(Persistent(statement)).await?;
     let events = rows.into_iter().zip(changes).map(|(row, change)| {
         let row = ContentRow::from_row(&row)?;
-        let reason = row.reason.as_deref().map(|text| {
-            Reason::new(text).map_err(|error| corrupt("session_event", "reason", text)(error))
-        });
-        let event = Event {
-            version: change.version,
-            kind: change.kind,
-            operator: account("session_event", "operator", &row.operator)?,
-            app_id: change.app.clone(),
-            reason: reason.transpose()?,
-            changes: row.changes.0.into_changes(row.attributes.map(|patch| patch.0))?,
-            at: row.created_at,
+        let content = StoredContent {
+            operator: &row.operator,
+            reason: row.reason.as_deref(),
+            changes: row.changes.0,
+            attributes: row.attributes.map(|patch| patch.0),
+            created_at: row.created_at,
         };
+        let event = content.into_event(change.version, change.kind, change.app.clone())?;
         Ok(FeedEvent { seq: change.seq, session_id: change.session_id, event })
     });
     events.collect()

@@ -8,18 +8,19 @@
 //! The surprise: deleted rows of `outbox` stay in its index while any transaction is older than
 //! their deletion. Statements that read the table take a lower bound for the times of its rows.
 
+mod enterprise_position;
 mod epoch;
 mod follow;
 mod live;
 mod outbox;
 mod page;
-mod place;
+mod role_lookup;
 mod sequence;
 
+pub use enterprise_position::{CheckedPosition, check_position, seq_at};
 pub use epoch::{renew_epoch, renew_epoch_with_record};
 pub use follow::{FeedChanges, FeedPosition, SessionChange, changes_since, head};
 pub use live::{ChangeRoles, LiveChange, LiveChanges, events_of, live_changes, roles_at};
 pub use outbox::{OldestOutboxRow, oldest};
-pub use page::{FeedPageRequest, FeedPart, FeedPlace, previous_match, read_page};
-pub use place::{CheckedPlace, check_place, place_at};
+pub use page::{EnterprisePosition, FeedPageRequest, FeedPart, previous_match, read_page};
 pub use sequence::{SequencedBatch, end_leader, sequence, try_lead, try_lead_in_transaction};

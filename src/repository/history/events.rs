@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 use sqlx::{Executor as _, FromRow};
 
-use crate::domain::{Buin, Event, Reason, SessionId, Version};
+use super::stored_event::{StoredContent, StoredEvent};
+use crate::domain::{Buin, Event, SessionId, Version};
 use crate::repository::connections::persistent::Persistent;
-use crate::repository::error::corrupt;
-use crate::repository::sessions::{StoredChanges, account, version};
+use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
 
 /// The end of the requested part of a history.
@@ -77,7 +77,7 @@ pub async fn read_events(
         EventRow,
         r#"
         with recursive part as (
-            -- The first row is no event, but the place before the first one.
+            -- The first row is no event, but the position before the first one.
             select $4::bigint as version, null::text as kind, null::text as operator,
                    null::text as app_id, null::text as reason, null::jsonb as changes,
                    null::json as attributes, null::timestamptz as created_at, 0::bigint as number,
@@ -162,7 +162,7 @@ pub async fn read_events(
         let row = EventRow::from_row(&row)?;
         part.bytes = usize::try_from(row.bytes).unwrap_or(usize::MAX);
         part.has_more = row.has_more;
-        part.events.push(row.stored().try_into()?);
+        part.events.push(row.try_into()?);
     }
     Ok(part)
 }
@@ -193,41 +193,22 @@ struct EventRow {
     has_more: bool,
 }
 
-/// The columns of an event.
-pub(in crate::repository) struct StoredEvent {
-    pub(in crate::repository) version: i64,
-    pub(in crate::repository) kind: String,
-    pub(in crate::repository) operator: String,
-    pub(in crate::repository) app_id: String,
-    pub(in crate::repository) reason: Option<String>,
-    pub(in crate::repository) changes: Json<StoredChanges<'static>>,
-    pub(in crate::repository) attributes: Option<Json<Map<String, Value>>>,
-    pub(in crate::repository) created_at: DateTime<Utc>,
-}
-
-impl EventRow {
-    fn stored(self) -> StoredEvent {
-        let Self { version, kind, operator, app_id, reason, .. } = self;
-        let Self { changes, attributes, created_at, .. } = self;
-        StoredEvent { version, kind, operator, app_id, reason, changes, attributes, created_at }
-    }
-}
-
-impl TryFrom<StoredEvent> for Event {
+impl TryFrom<EventRow> for Event {
     type Error = Error;
 
-    fn try_from(row: StoredEvent) -> Result<Self, Error> {
-        let reason = row.reason.as_deref().map(|text| {
-            Reason::new(text).map_err(|error| corrupt("session_event", "reason", text)(error))
-        });
-        Ok(Self {
-            version: version("session_event", row.version)?,
-            kind: row.kind.parse().map_err(corrupt("session_event", "kind", &row.kind))?,
-            operator: account("session_event", "operator", &row.operator)?,
-            app_id: row.app_id.parse().map_err(corrupt("session_event", "app_id", &row.app_id))?,
-            reason: reason.transpose()?,
-            changes: row.changes.0.into_changes(row.attributes.map(|patch| patch.0))?,
-            at: row.created_at,
-        })
+    fn try_from(row: EventRow) -> Result<Self, Error> {
+        let event = StoredEvent {
+            version: row.version,
+            kind: &row.kind,
+            app_id: &row.app_id,
+            content: StoredContent {
+                operator: &row.operator,
+                reason: row.reason.as_deref(),
+                changes: row.changes.0,
+                attributes: row.attributes.map(|patch| patch.0),
+                created_at: row.created_at,
+            },
+        };
+        event.try_into()
     }
 }

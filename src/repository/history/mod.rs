@@ -6,7 +6,8 @@
 
 mod events;
 mod snapshots;
+mod stored_event;
 
-pub(super) use events::StoredEvent;
 pub use events::{EventPart, HistoryRange, UpTo, read_events};
 pub use snapshots::{find_snapshot, insert_snapshot};
+pub(super) use stored_event::{StoredContent, StoredEvent};

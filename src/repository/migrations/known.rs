@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use super::earlier_texts::has_earlier_text;
 use super::error::MigrationError;
-use super::record::Applied;
+use super::record::AppliedMigration;
 use super::script::{MigrationKind, Script};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -125,12 +125,12 @@ impl MigrationList {
     }
 
     /// All migrations, and when each was applied.
-    pub(super) fn list(&self, applied: &BTreeMap<i64, Applied>) -> Vec<Migration> {
+    pub(super) fn list(&self, applied: &BTreeMap<i64, AppliedMigration>) -> Vec<Migration> {
         self.iter().map(|known| known.describe(applied.get(&known.file.version))).collect()
     }
 
     /// Compares the record of a database with this list.
-    pub(super) fn compare(&self, applied: &BTreeMap<i64, Applied>) -> SchemaStatus {
+    pub(super) fn compare(&self, applied: &BTreeMap<i64, AppliedMigration>) -> SchemaStatus {
         let is_unknown = |version: &i64| self.find(*version).is_none();
         let (added, others): (Vec<_>, Vec<_>) = applied
             .iter()
@@ -178,7 +178,7 @@ impl MigrationList {
     /// [`MigrationError::Newer`] or [`MigrationError::Inconsistent`].
     pub(super) fn due(
         &self,
-        applied: &BTreeMap<i64, Applied>,
+        applied: &BTreeMap<i64, AppliedMigration>,
         scope: MigrationScope,
     ) -> Result<Vec<&KnownMigration>, MigrationError> {
         match self.compare(applied) {
@@ -200,7 +200,7 @@ impl MigrationList {
     /// scope, because migrations are applied in their order.
     fn pending(
         &self,
-        applied: &BTreeMap<i64, Applied>,
+        applied: &BTreeMap<i64, AppliedMigration>,
         scope: MigrationScope,
     ) -> Vec<&KnownMigration> {
         let is_done = |known: &&KnownMigration| {
@@ -220,7 +220,7 @@ impl KnownMigration {
     }
 
     /// This migration and when it was applied.
-    pub(super) fn describe(&self, row: Option<&Applied>) -> Migration {
+    pub(super) fn describe(&self, row: Option<&AppliedMigration>) -> Migration {
         Migration {
             version: self.file.version,
             description: self.file.description.to_string(),

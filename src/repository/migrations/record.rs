@@ -20,7 +20,7 @@ pub(super) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 
 /// A row of the record.
 #[derive(Clone, Debug)]
-pub(super) struct Applied {
+pub(super) struct AppliedMigration {
     /// Whether all statements are done.
     pub(super) success: bool,
     pub(super) checksum: Vec<u8>,
@@ -55,9 +55,9 @@ pub(super) const COLUMNS: &str = "version, success, checksum, installed_on, \
      to_jsonb(record) ->> 'kind' as kind, \
      (to_jsonb(record) ->> 'statements_done')::int4 as statements_done";
 
-impl From<AppliedRow> for (i64, Applied) {
+impl From<AppliedRow> for (i64, AppliedMigration) {
     fn from(row: AppliedRow) -> Self {
-        let applied = Applied {
+        let applied = AppliedMigration {
             success: row.success,
             checksum: row.checksum,
             at: row.installed_on,
@@ -69,7 +69,7 @@ impl From<AppliedRow> for (i64, Applied) {
 }
 
 /// The rows of the table, or none if it does not exist.
-pub(super) async fn read_if_exists(pool: &Pool) -> Result<BTreeMap<i64, Applied>, Error> {
+pub(super) async fn read_if_exists(pool: &Pool) -> Result<BTreeMap<i64, AppliedMigration>, Error> {
     let exists: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(pool)
         .await?;
@@ -77,7 +77,9 @@ pub(super) async fn read_if_exists(pool: &Pool) -> Result<BTreeMap<i64, Applied>
 }
 
 /// The rows of the table, which must exist.
-pub(super) async fn read(executor: impl PgExecutor<'_>) -> Result<BTreeMap<i64, Applied>, Error> {
+pub(super) async fn read(
+    executor: impl PgExecutor<'_>,
+) -> Result<BTreeMap<i64, AppliedMigration>, Error> {
     let sql = format!("select {COLUMNS} from {MIGRATIONS_TABLE} as record");
     let rows: Vec<AppliedRow> =
         sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(executor).await?;

@@ -26,3 +26,37 @@ pub use read::{BoundedSessions, find, find_bounded, lock};
 pub(super) use stored::{SessionRow, StoredChanges, account, version};
 pub use update::{ChangeSet, VersionedChange, update_if_version, update_locked};
 pub use versions::{find_differing, versions_after};
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::{Attributes, State};
+
+    /// The text of each file that has `before`, from there on.
+    fn texts_after(before: &str) -> Vec<&'static str> {
+        let files = [
+            include_str!("list/sources.rs"),
+            include_str!("list/statement.rs"),
+            include_str!("read.rs"),
+            include_str!("versions.rs"),
+        ];
+        files.into_iter().flat_map(|file| file.split(before).skip(1)).collect()
+    }
+
+    /// The macros of `sqlx` take literals only.
+    #[test]
+    fn attributes_count_as_members_in_every_statement() {
+        let expected = format!("{} as members", Attributes::BYTES_PER_MEMBER);
+        let found = texts_after("octet_length(attributes::text) / ");
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|text| text.starts_with(&expected)), "{expected}");
+    }
+
+    #[test]
+    fn statements_by_state_have_every_state() {
+        let states = State::ALL.map(|state| format!("'{}'", state.name())).join(", ");
+        let expected = format!("{states}]) as known_state");
+        let found = texts_after("from unnest(array[");
+        assert_eq!(found.len(), 3);
+        assert!(found.iter().all(|text| text.starts_with(&expected)), "{expected}");
+    }
+}

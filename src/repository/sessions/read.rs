@@ -11,9 +11,9 @@ use crate::domain::{Buin, Session, SessionId};
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::{Error, Pool};
 
-/// The largest total number of members of the sessions in one result. 256 bytes of attributes count
-/// as a member. The first session may exceed it. An account has at most 256 bytes, so such a result has
-/// at most about 2.6 MB.
+/// The largest total number of members of the sessions in one result. The bytes of
+/// `Attributes::BYTES_PER_MEMBER` count as a member. The first session may exceed it. An account has at most
+/// 256 bytes, so such a result has at most about 2.6 MB.
 pub(super) const MAX_MEMBERS: i64 = 10_000;
 
 /// The sessions of a request for many, as far as they fit into one result.
@@ -74,7 +74,7 @@ pub async fn find_bounded(
         r#"
         with found as (
             select session_id, number, sum(members) over (order by number) as total_members,
-                   row_number() over (order by number) as place
+                   row_number() over (order by number) as rank
             from unnest($2::uuid[]) with ordinality as requested (session_id, number)
             cross join lateral (
                 -- 256 bytes of attributes count as one member.
@@ -97,7 +97,7 @@ pub async fn find_bounded(
                        order by joined_version, position
                    ) as members
             from session
-            where session.session_id = found.session_id and (place = 1 or total_members <= $3)
+            where session.session_id = found.session_id and (rank = 1 or total_members <= $3)
             offset 0
         ) as session on true
         order by number

@@ -1,8 +1,8 @@
 //! The current versions of many sessions, without their content. The statements read narrow rows, a
 //! bounded number at a time.
 //!
-//! The surprise: no index holds the version, so each look reads the row of its session. With the
-//! version in an index, no update of a session could keep its place in the indexes.
+//! The surprise: no index holds the version, so each lookup reads the row of its session. With the
+//! version in an index, no update of a session could keep its index entries.
 
 use uuid::Uuid;
 
@@ -42,8 +42,8 @@ pub async fn find_differing(
     .fetch_all(pool)
     .await?;
     let differing = rows.into_iter().filter_map(|row| {
-        let place = usize::try_from(row.number).ok()?.checked_sub(1)?;
-        let session = *expected.get(place)?;
+        let index = usize::try_from(row.number).ok()?.checked_sub(1)?;
+        let session = *expected.get(index)?;
         let current = row.version.map(|number| version("session", number)).transpose();
         Some(current.map(|current| (session, current)))
     });

@@ -38,7 +38,7 @@ pub struct RestoreKeys<'a> {
 
 /// A finished restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
+pub struct RestoreSummary {
     /// The number of apps.
     pub apps: usize,
     /// The number of migrations that were applied because the backup was older.
@@ -119,7 +119,7 @@ pub async fn restore(
     admin: &AdminContext,
     checked: &CheckedBackup,
     programs: &Options,
-) -> Result<Restored, Error> {
+) -> Result<RestoreSummary, Error> {
     schema::require_known(admin).await?;
     backup::restore(&admin.pool, &checked.backup, programs).await?;
     if let Some(IncludedKey { keyring, id, target }) = &checked.included_key {
@@ -129,7 +129,7 @@ pub async fn restore(
     let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
     let CheckedBackup { backup, is_authenticated, .. } = checked;
     backup::audit_restore(&admin.pool, backup, *is_authenticated, admin.audit_context()).await?;
-    Ok(Restored { apps: apps.len(), migrated })
+    Ok(RestoreSummary { apps: apps.len(), migrated })
 }
 
 /// Copies everything into the empty database `target`, and compares every table. The source must be

@@ -81,10 +81,10 @@ pub async fn reset_consumer(
     name: &ConsumerName,
     start: FeedStart,
 ) -> Result<FeedSeq, Error> {
-    let place = resolve(&admin.pool, buin, start).await?.ok_or(Error::CursorExpired)?;
+    let position = resolve(&admin.pool, buin, start).await?.ok_or(Error::CursorExpired)?;
     let (pool, context) = (&admin.pool, Some(admin.audit_context()));
-    match consumers::reset(pool, (buin, app_id), name, &place, context).await? {
-        true => Ok(place.position),
+    match consumers::reset(pool, (buin, app_id), name, &position, context).await? {
+        true => Ok(position.seq),
         false => Err(not_found(name)),
     }
 }
@@ -107,20 +107,20 @@ pub async fn release_events(
     released.ok_or_else(|| not_found(name))
 }
 
-/// The place in the feed of an enterprise at which `start` is.
+/// The position in the feed of an enterprise at which `start` is.
 ///
 /// # Errors
 /// [`Error::CursorExpired`], or the database fails.
-pub async fn find_place(
+pub async fn find_position(
     admin: &AdminContext,
     buin: Buin,
     start: FeedStart,
 ) -> Result<FeedSeq, Error> {
-    let place = resolve(&admin.pool, buin, start).await?.ok_or(Error::CursorExpired)?;
-    Ok(place.position)
+    let position = resolve(&admin.pool, buin, start).await?.ok_or(Error::CursorExpired)?;
+    Ok(position.seq)
 }
 
-/// The next changes of an enterprise after a place, and the place after them.
+/// The next changes of an enterprise after a position, and the position after them.
 ///
 /// # Errors
 /// The database fails.

@@ -1,7 +1,7 @@
 //! The loop that all batchers run: receive, group, execute, then reply, retry or bisect.
 
 use super::context::Context;
-use super::queue::{BatchItem, BatchReceiver, Pending};
+use super::queue::{BatchItem, BatchReceiver, PendingCommand};
 use super::waiters::{Bisection, Waiters};
 use crate::metrics::StatementStats;
 use crate::repository;
@@ -26,7 +26,8 @@ pub(super) trait Executor {
     fn statements(context: &Context) -> &StatementStats;
 
     /// Groups commands that were received together.
-    fn group(&mut self, commands: Vec<Pending<Self::Command, Self::Outcome>>) -> Self::Batch;
+    fn group(&mut self, commands: Vec<PendingCommand<Self::Command, Self::Outcome>>)
+    -> Self::Batch;
 
     /// Executes a statement for a batch. While the executor waits for a connection, commands whose
     /// deadline passes are answered and removed. The batch may be empty from the beginning.
@@ -113,7 +114,7 @@ mod tests {
     impl Executor for Recorder {
         type Command = u32;
         type Outcome = ();
-        type Batch = Vec<Pending<u32, ()>>;
+        type Batch = Vec<PendingCommand<u32, ()>>;
         type Done = ();
 
         const MAX_DEADLOCK_RETRIES: u32 = 0;
@@ -126,7 +127,7 @@ mod tests {
             &context.metrics.reads
         }
 
-        fn group(&mut self, commands: Vec<Pending<u32, ()>>) -> Self::Batch {
+        fn group(&mut self, commands: Vec<PendingCommand<u32, ()>>) -> Self::Batch {
             commands
         }
 

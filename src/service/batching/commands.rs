@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::queue::{BatchItem, BatchSender, Pending};
+use super::queue::{BatchItem, BatchSender, PendingCommand};
 use crate::domain::{IdempotencyKey, Reason, Request, Session, SessionId};
 use crate::service::session_cache::FillToken;
 use crate::service::{AppContext, CachedSession};
@@ -15,19 +15,19 @@ use crate::service::{AppContext, CachedSession};
 const SLOTS: usize = 1_024;
 
 /// A read that waits for its outcome.
-pub(super) type PendingRead = Pending<SessionId, Option<Arc<CachedSession>>>;
+pub(super) type PendingRead = PendingCommand<SessionId, Option<Arc<CachedSession>>>;
 
 /// Submits reads.
 pub(super) type ReadSender = BatchSender<SessionId, Option<Arc<CachedSession>>>;
 
 /// A create that waits for its outcome.
-pub(super) type PendingCreate = Pending<CreateCommand, CreateOutcome>;
+pub(super) type PendingCreate = PendingCommand<CreateCommand, CreateOutcome>;
 
 /// Submits creates.
 pub(super) type CreateSender = BatchSender<CreateCommand, CreateOutcome>;
 
 /// An update that waits for its outcome.
-pub(super) type PendingUpdate = Pending<UpdateCommand, UpdateOutcome>;
+pub(super) type PendingUpdate = PendingCommand<UpdateCommand, UpdateOutcome>;
 
 /// Submits updates.
 pub(super) type UpdateSender = BatchSender<UpdateCommand, UpdateOutcome>;

@@ -100,9 +100,9 @@ impl Context {
     }
 
     /// Reports the changes of a statement to the feed.
-    pub(super) fn note_written<'a>(&self, changes: impl Iterator<Item = WrittenChange<'a>>) {
+    pub(super) fn record_written<'a>(&self, changes: impl Iterator<Item = WrittenChange<'a>>) {
         // The sequencer wakes the reader of the hub, which needs the roles then.
-        self.feed_hub.note_written(changes);
+        self.feed_hub.record_written(changes);
         self.change_written.notify_one();
     }
 
@@ -117,7 +117,7 @@ impl Context {
 #[cfg(test)]
 impl Context {
     /// A context that never connects to a database.
-    pub(super) fn for_tests() -> Arc<Self> {
+    pub(in crate::service) fn for_tests() -> Arc<Self> {
         use crate::domain::RemovePolicy;
         use crate::repository::connections::pool;
 

@@ -70,7 +70,7 @@ impl Executor for CreateExecutor {
         let traces = queue::traces(&*batch);
         let inserted =
             trace_statement("sessions.insert", creations.len(), &traces, counted).await?;
-        context.note_written(batch.iter().map(|pending| WrittenChange {
+        context.record_written(batch.iter().map(|pending| WrittenChange {
             after: &pending.command.session,
             former_owner: None,
             removed: &[],

@@ -33,24 +33,24 @@ pub(in crate::service) trait BatchItem {
 
 /// Submits commands. A clone uses the same queue.
 pub(in crate::service) struct BatchSender<C, O> {
-    sender: mpsc::Sender<Pending<C, O>>,
+    sender: mpsc::Sender<PendingCommand<C, O>>,
     state: Arc<QueueState>,
 }
 
 /// Receives commands in batches.
 pub(super) struct BatchReceiver<C, O> {
-    receiver: mpsc::Receiver<Pending<C, O>>,
+    receiver: mpsc::Receiver<PendingCommand<C, O>>,
     state: Arc<QueueState>,
     /// A received command that was too large for the last batch.
-    carried_over: Option<Pending<C, O>>,
+    carried_over: Option<PendingCommand<C, O>>,
     /// Further received commands. Empty unless more commands waited than a batch takes.
-    turns: Turns<Pending<C, O>>,
+    turns: Turns<PendingCommand<C, O>>,
     /// The number of batches with one command received in a row.
     consecutive_singles: u32,
 }
 
 /// A command whose caller waits for the outcome.
-pub(super) struct Pending<C, O> {
+pub(super) struct PendingCommand<C, O> {
     pub(super) command: C,
     /// The enterprise of the caller.
     pub(super) buin: Buin,
@@ -94,7 +94,7 @@ impl<O> ReplySender<O> {
     }
 }
 
-impl<C, O> Waiters for Vec<Pending<C, O>> {
+impl<C, O> Waiters for Vec<PendingCommand<C, O>> {
     fn deadlines(&self) -> impl Iterator<Item = Instant> {
         self.iter().map(|pending| pending.deadline)
     }
@@ -141,7 +141,7 @@ impl<C: BatchItem, O> BatchSender<C, O> {
         let weight = command.weight();
         let (reply, answer) = oneshot::channel();
         let trace = Trace::current();
-        let pending = Pending { command, buin, deadline, trace, reply: ReplySender(reply) };
+        let pending = PendingCommand { command, buin, deadline, trace, reply: ReplySender(reply) };
         state.on_enqueue(buin, weight);
         if let Err(error) = self.sender.try_send(pending) {
             state.on_dequeue(std::iter::once(buin), weight);
@@ -177,7 +177,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
     /// sender is dropped.
     ///
     /// The call also ends the previous batch: its duration is a sample for the estimates.
-    pub(super) async fn recv_batch(&mut self) -> Option<Vec<Pending<C, O>>> {
+    pub(super) async fn recv_batch(&mut self) -> Option<Vec<PendingCommand<C, O>>> {
         let now = Instant::now();
         if let Some(elapsed) = self.state.estimator.elapsed(now) {
             self.state.estimator.record(now, elapsed, false);
@@ -216,12 +216,12 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
     }
 
     /// Whether the batch can take more commands.
-    fn has_room(&self, batch: &[Pending<C, O>]) -> bool {
+    fn has_room(&self, batch: &[PendingCommand<C, O>]) -> bool {
         self.carried_over.is_none() && batch.len() < self.state.max_batch
     }
 
     /// Adds queued commands to the batch while it has room. Returns whether it added any.
-    fn drain_into(&mut self, batch: &mut Vec<Pending<C, O>>, weight: &mut usize) -> bool {
+    fn drain_into(&mut self, batch: &mut Vec<PendingCommand<C, O>>, weight: &mut usize) -> bool {
         let before = batch.len();
         let room = self.state.max_batch.saturating_sub(before);
         if !self.turns.is_empty() || self.receiver.len() > room {
@@ -246,7 +246,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
 
 /// The traces of some commands.
 pub(super) fn traces<'a, C: 'a, O: 'a>(
-    batch: impl IntoIterator<Item = &'a Pending<C, O>>,
+    batch: impl IntoIterator<Item = &'a PendingCommand<C, O>>,
 ) -> Vec<Trace> {
     batch.into_iter().filter_map(|pending| pending.trace.clone()).collect()
 }

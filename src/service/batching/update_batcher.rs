@@ -207,7 +207,7 @@ fn report_written(
     if !written.is_empty() {
         let is_written = |group: &&SessionBatch| written.iter().any(|(id, _)| *id == group.id);
         let written = groups.iter().filter(is_written);
-        context.note_written(written.flat_map(SessionBatch::written_changes));
+        context.record_written(written.flat_map(SessionBatch::written_changes));
     }
 }
 

@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Buin;
-    use crate::service::batching::queue::{Pending, batch_channel};
+    use crate::service::batching::queue::{PendingCommand, batch_channel};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -149,7 +149,7 @@ mod tests {
                 answer.is_err().then(|| started_at.elapsed())
             })
         });
-        let mut batch: Vec<Pending<u32, ()>> = receiver.recv_batch().await.unwrap();
+        let mut batch: Vec<PendingCommand<u32, ()>> = receiver.recv_batch().await.unwrap();
         let opened = async {
             tokio::time::sleep(open_time).await;
             Ok(())

@@ -1,6 +1,6 @@
 //! The members of a consumer fetch events, and acknowledge them.
 //!
-//! A fetch takes the free events in flight. If there is nothing, the next changes of the feed are selected
+//! A fetch takes the ready events. If there is nothing, the next changes of the feed are selected
 //! with the filter first, until one may be free. The two steps are statements of their own: a server that
 //! stops between them leaves events that the next fetch takes.
 
@@ -12,7 +12,9 @@ use crate::domain::{
     ConsumerLimits, ConsumerMember, ConsumerName, FeedFilter, FeedSeq, LeasedEvent, quoted,
 };
 use crate::repository;
-use crate::repository::consumers::{self, ConsumerClaim, ConsumerPlace, SelectedEvent, Selection};
+use crate::repository::consumers::{
+    self, ConsumerClaim, ConsumerPosition, SelectedEvent, Selection,
+};
 use crate::service::{Caller, Error, Sessions};
 use crate::telemetry::trace_single_statement;
 
@@ -24,7 +26,7 @@ const MAX_STEPS: usize = 8;
 /// The result of a fetch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FetchedEvents {
-    /// The events that the member has now, each with the place after it.
+    /// The events that the member has now, each with the position after it.
     pub events: Vec<(LeasedEvent, FeedCursor)>,
     /// The filter of the consumer.
     pub filter: FeedFilter,
@@ -37,9 +39,9 @@ pub struct FetchedEvents {
 pub enum FetchState {
     /// There may be more events: fetch again.
     More,
-    /// All changes were looked at. The other events are with members, or held back.
+    /// All changes were read. The other events are with members, or held back.
     CaughtUp,
-    /// Too many events are with members, or held back. Changes are looked at again when there are fewer.
+    /// Too many events are with members, or held back. Changes are read again when there are fewer.
     Full,
 }
 
@@ -47,7 +49,7 @@ pub enum FetchState {
 enum SelectStep {
     /// A claim may find an event now.
     Ready,
-    /// The changes that were looked at gave no event that a claim may find. There are more.
+    /// The changes that were read gave no event that a claim may find. There are more.
     NothingReady,
     /// No further change can be selected.
     End(FetchState),
@@ -107,19 +109,19 @@ impl Sessions {
         Ok(claim)
     }
 
-    /// Selects the next changes for a consumer without free events. `claim` then has the next place.
+    /// Selects the next changes for a consumer without free events. `claim` then has the next position.
     async fn select(
         &self,
         caller: &Caller,
         claim: &mut ConsumerClaim,
     ) -> Result<SelectStep, Error> {
         let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        let room = ConsumerLimits::MAX_IN_FLIGHT.saturating_sub(count(claim.ready));
+        let room = ConsumerLimits::MAX_ACTIVE.saturating_sub(count(claim.active));
         if room == 0 || count(claim.held_back) >= ConsumerLimits::MAX_HELD_BACK {
             return Ok(SelectStep::End(FetchState::Full));
         }
         let query = FeedQuery {
-            start: FeedStart::Cursor(place_cursor(&claim.place)?),
+            start: FeedStart::Cursor(position_cursor(&claim.position)?),
             filter: claim.filter.clone(),
             limit: room.min(MAX_SELECTED),
             include_session: false,
@@ -128,18 +130,18 @@ impl Sessions {
             Error::CursorExpired => Error::ConsumerExpired,
             error => error,
         })?;
-        if page.next.seq <= claim.place.position {
+        if page.next.seq <= claim.position.seq {
             return Ok(SelectStep::End(FetchState::CaughtUp));
         }
-        let place = ConsumerPlace { position: page.next.seq, cursor: page.next.encode() };
+        let position = ConsumerPosition { seq: page.next.seq, cursor: page.next.encode() };
         let events: Vec<_> = page.events.iter().map(SelectedEvent::from).collect();
         let pool = self.admit(caller).await?;
-        let from = claim.place.position;
-        let selecting = consumers::select(&pool, claim.consumer_id, from, &place, &events);
+        let from = claim.position.seq;
+        let selecting = consumers::select(&pool, claim.consumer_id, from, &position, &events);
         let selection = trace_single_statement("consumers.select", selecting).await?;
         // Another request was faster if nothing was selected: a claim reads what it left.
         let Some(Selection { ready, held_back }) = selection else { return Ok(SelectStep::Ready) };
-        claim.place = place;
+        claim.position = position;
         claim.held_back += held_back;
         Ok(match ready {
             1.. => SelectStep::Ready,
@@ -157,7 +159,7 @@ impl Sessions {
     }
 
     /// Makes a wait listen to what may give its fetch an event: changes that match `filter`, and acts of
-    /// other requests. An event that is there already is found by the next [`Self::look_for_events`].
+    /// other requests. An event that is there already is found by the next [`Self::check_for_events`].
     ///
     /// # Errors
     /// [`Error::TooManyStreams`].
@@ -170,25 +172,25 @@ impl Sessions {
         wait.listen(&self.shared().feed_hub, caller.app(), filter)
     }
 
-    /// Looks whether a fetch may find an event, with one statement that changes nothing. If it may not, the
+    /// Checks whether a fetch may find an event, with one statement that changes nothing. If it may not, the
     /// wait goes on with [`ConsumerWait::woken`].
     ///
     /// # Errors
     /// The database fails.
-    pub async fn look_for_events(
+    pub async fn check_for_events(
         &self,
         caller: &Caller,
         wait: &mut ConsumerWait,
     ) -> Result<bool, Error> {
         let pool = self.admit(caller).await?;
-        let looking = consumers::look(&pool, caller.app(), wait.consumer());
-        let look = trace_single_statement("consumers.look", looking).await?;
+        let checking = consumers::check_availability(&pool, caller.app(), wait.consumer());
+        let found = trace_single_statement("consumers.availability", checking).await?;
         drop(pool);
-        wait.set_free_in(look.free_in);
-        if look.is_claimable {
+        wait.set_free_in(found.free_in);
+        if found.is_claimable {
             wait.pace_fetch().await;
         }
-        Ok(look.is_claimable)
+        Ok(found.is_claimable)
     }
 
     /// Wakes the fetches of this server that wait for events of a consumer.
@@ -231,7 +233,7 @@ impl Sessions {
 
 /// The result of a fetch whose claim has taken events.
 fn leased_events(claim: ConsumerClaim) -> Result<FetchedEvents, Error> {
-    let epoch = place_cursor(&claim.place)?.epoch;
+    let epoch = position_cursor(&claim.position)?.epoch;
     let digest = FilterDigest::for_filter(&claim.filter);
     let with_cursor = |leased: LeasedEvent| {
         let fingerprint = FeedCursor::fingerprint(leased.session_id, leased.event.version);
@@ -242,10 +244,10 @@ fn leased_events(claim: ConsumerClaim) -> Result<FetchedEvents, Error> {
     Ok(FetchedEvents { events, filter: claim.filter, state: FetchState::More })
 }
 
-/// The stored place as a cursor.
-fn place_cursor(place: &ConsumerPlace) -> Result<FeedCursor, Error> {
-    FeedCursor::decode(&place.cursor).map_err(|error| {
-        let value = quoted(&place.cursor);
+/// The stored position as a cursor.
+fn position_cursor(position: &ConsumerPosition) -> Result<FeedCursor, Error> {
+    FeedCursor::decode(&position.cursor).map_err(|error| {
+        let value = quoted(&position.cursor);
         let (table, column, reason) = ("consumer_position", "cursor", error.to_string());
         repository::Error::Corrupt { table, column, value, reason }.into()
     })

@@ -1,4 +1,4 @@
-//! Removes consumers that are not used any more, so that their places do not grow old for ever.
+//! Removes consumers that are not used any more, so that their positions do not grow old for ever.
 
 use std::time::Duration;
 

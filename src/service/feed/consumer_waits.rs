@@ -1,7 +1,7 @@
 //! Fetches of consumers that wait: they are woken, and their number is bounded.
 //!
 //! New changes come from the hub, and the acts of other requests of this server on the same consumer are
-//! announced here. The acts of other servers are not: a waiting fetch looks at the database now and then.
+//! announced here. The acts of other servers are not: a waiting fetch checks the database now and then.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,13 +17,13 @@ use crate::service::owner_permits::{OwnerPermit, OwnerPermits};
 
 /// The maximum number of fetches of an app that wait on a server.
 const MAX_WAITS_PER_APP: usize = 100;
-/// The interval between two looks if no event of the consumer is in flight. It covers resets, releases and
+/// The interval between two checks if no event of the consumer is leased. It covers resets, releases and
 /// other filters that come through another server or the command line.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
-/// The interval between two looks if events are in flight. It covers acknowledgements through another
+/// The interval between two checks if events are leased. It covers acknowledgements through another
 /// server.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest interval between two looks, and between two fetches, after the first one.
+/// The shortest interval between two checks, and between two fetches, after the first one.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The fetches that wait.
@@ -43,10 +43,10 @@ pub struct ConsumerWait {
     /// Receives the acts of other requests. `None` only while it is dropped.
     acts: Option<watch::Receiver<()>>,
     changes: Option<(FeedFilter, Subscription)>,
-    /// The time after the last look after which events are free because a lease ends; `None` if no event
-    /// was in flight.
+    /// The time after the last check after which events are free because a lease ends; `None` if no event
+    /// was leased.
     free_in: Option<Duration>,
-    /// The time before which no further look is made.
+    /// The time before which no further check is made.
     not_before: Option<Instant>,
     /// The time before which no further fetch is made.
     no_fetch_before: Option<Instant>,
@@ -100,7 +100,7 @@ impl ConsumerWait {
         app: &App,
         filter: &FeedFilter,
     ) -> Result<(), Error> {
-        // The place of another subscription is free before a new one is taken.
+        // The slot of another subscription is free before a new one is taken.
         let known = self.changes.take().filter(|(known, _)| known == filter);
         let subscription = match known {
             Some((_, subscription)) => subscription,
@@ -125,7 +125,7 @@ impl ConsumerWait {
         &self.key.2
     }
 
-    /// Records when a lease ends, as the last look has found it.
+    /// Records when a lease ends, as the last check has found it.
     pub(super) fn set_free_in(&mut self, free_in: Option<Duration>) {
         self.free_in = free_in;
     }
@@ -139,7 +139,7 @@ impl ConsumerWait {
         self.no_fetch_before = Some(Instant::now() + MIN_INTERVAL);
     }
 
-    /// Waits until another look at the consumer may find an event, and listens again.
+    /// Waits until another check of the consumer may find an event, and listens again.
     pub async fn woken(&mut self) {
         let interval = self.free_in.map_or(IDLE_INTERVAL, |free_in| free_in.min(BUSY_INTERVAL));
         let changed = async {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn interval_of_looks_depends_on_the_events_in_flight() {
+    async fn interval_of_checks_depends_on_leased_events() {
         let (waits, hub) = (ConsumerWaits::default(), hub());
         let mut wait = waits.begin(&app("a"), &name("mirror")).unwrap();
         wait.listen(&hub, &app("a"), &FeedFilter::default()).unwrap();
@@ -262,7 +262,7 @@ mod tests {
         wait.listen(&hub, &app("a"), &FeedFilter::default()).unwrap();
         waits.announce(&app("a"), &name("mirror"));
         assert_eq!(duration(&mut wait, None).await, Duration::ZERO);
-        // A further look is not made at once, so that many acts cost few looks.
+        // A further check is not made at once, so that many acts cost few checks.
         hub.restart();
         let found = duration(&mut wait, None).await;
         assert!(found <= MIN_INTERVAL + Duration::from_millis(1) && !found.is_zero(), "{found:?}");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn wait_needs_a_place_among_streams_and_gives_it_back() {
+    fn wait_needs_a_slot_among_streams_and_gives_it_back() {
         let (waits, hub) = (ConsumerWaits::default(), hub());
         let mut wait = waits.begin(&app("a"), &name("mirror")).unwrap();
         let mut second = waits.begin(&app("a"), &name("mirror")).unwrap();
@@ -294,7 +294,7 @@ mod tests {
             second.listen(&hub, &app("a"), &filter),
             Err(Error::TooManyStreams { max: 1, .. })
         ));
-        // Another filter needs another subscription, in the same place.
+        // Another filter needs another subscription, in the same slot.
         let other = FeedFilter { kind: Some(EventKind::Created), ..FeedFilter::default() };
         wait.listen(&hub, &app("a"), &other).unwrap();
         drop(wait);

@@ -1,7 +1,7 @@
-//! Named consumers: readers of the feed whose place the service keeps.
+//! Named consumers: readers of the feed whose position the service keeps.
 //!
 //! A consumer belongs to the app. Two apps can use one name, and neither disturbs the other. Every key of
-//! the app that may read sessions may use and change its consumers: they hold nothing but a place.
+//! the app that may read sessions may use and change its consumers: they hold nothing but a position.
 
 use super::cursor::{FeedCursor, FilterDigest, LastMatch};
 use super::pages::{FeedStart, cursor_at, ensure_valid, epoch_number};
@@ -9,8 +9,8 @@ use crate::domain::{
     Buin, ConsumerLease, ConsumerLimits, ConsumerName, ConsumerState, FeedFilter, FeedSeq,
     ParkedEvent,
 };
-use crate::repository::consumers::{self, ConsumerPlace, NewConsumer};
-use crate::repository::feed::{self, FeedPlace};
+use crate::repository::consumers::{self, ConsumerPosition, NewConsumer};
+use crate::repository::feed::{self, EnterprisePosition};
 use crate::repository::{self, Pool};
 use crate::service::{Caller, Error, Sessions};
 use crate::telemetry::trace_single_statement;
@@ -26,7 +26,7 @@ pub struct ConsumerDetails {
 
 impl Sessions {
     /// Creates a consumer of the caller's app at `start`. One that exists gets the filter and the lease,
-    /// and keeps its place and its events. Returns whether it is new.
+    /// and keeps its position and its events. Returns whether it is new.
     ///
     /// # Errors
     /// [`Error::CursorExpired`], [`Error::TooManyConsumers`], or the database fails.
@@ -44,8 +44,8 @@ impl Sessions {
             self.announce_act(caller, name);
             return Ok(false);
         }
-        let place = resolve(&pool, app.buin, start).await?.ok_or(Error::CursorExpired)?;
-        let new = NewConsumer { name, filter, lease, place: &place };
+        let position = resolve(&pool, app.buin, start).await?.ok_or(Error::CursorExpired)?;
+        let new = NewConsumer { name, filter, lease, position: &position };
         match consumers::create(&pool, app, new).await? {
             true => Ok(true),
             false => Err(Error::TooManyConsumers { max: ConsumerLimits::MAX_PER_APP }),
@@ -77,7 +77,7 @@ impl Sessions {
         let mut state = found.ok_or(Error::ConsumerNotFound)?;
         state.members = consumers::members(&pool, app.buin, &app.app_id, name).await?;
         let parked = consumers::parked(&pool, app.buin, &app.app_id, name).await?;
-        let checked = feed::check_place(&pool, app.buin, FeedSeq::BEGINNING).await?;
+        let checked = feed::check_position(&pool, app.buin, FeedSeq::BEGINNING).await?;
         let epoch = epoch_number(checked.epoch);
         let filter = FilterDigest::for_filter(&state.consumer.filter);
         let with_cursor = |event: ParkedEvent| {
@@ -115,9 +115,9 @@ impl Sessions {
         start: FeedStart,
     ) -> Result<(), Error> {
         let (app, pool) = (caller.app(), self.admit(caller).await?);
-        let place = resolve(&pool, app.buin, start).await?.ok_or(Error::CursorExpired)?;
+        let position = resolve(&pool, app.buin, start).await?.ok_or(Error::CursorExpired)?;
         let owner = (app.buin, &app.app_id);
-        if consumers::reset(&pool, owner, name, &place, None).await? {
+        if consumers::reset(&pool, owner, name, &position, None).await? {
             self.announce_act(caller, name);
             Ok(())
         } else {
@@ -148,30 +148,30 @@ impl Sessions {
     }
 }
 
-/// The place of a consumer that begins at `start`; `None` if a cursor belongs to another history.
+/// The position of a consumer that begins at `start`; `None` if a cursor belongs to another history.
 pub(in crate::service) async fn resolve(
     pool: &Pool,
     buin: Buin,
     start: FeedStart,
-) -> Result<Option<ConsumerPlace>, repository::Error> {
+) -> Result<Option<ConsumerPosition>, repository::Error> {
     let seq = match start {
         FeedStart::Head | FeedStart::Snapshot | FeedStart::Beginning => FeedSeq::BEGINNING,
-        FeedStart::Time(time) => feed::place_at(pool, buin, time).await?,
+        FeedStart::Time(time) => feed::seq_at(pool, buin, time).await?,
         FeedStart::Cursor(cursor) => cursor.seq,
     };
-    let checked = feed::check_place(pool, buin, seq).await?;
+    let checked = feed::check_position(pool, buin, seq).await?;
     let epoch = epoch_number(checked.epoch);
     let cursor = match start {
         FeedStart::Head | FeedStart::Snapshot => cursor_at(checked.head, epoch),
         FeedStart::Beginning | FeedStart::Time(_) => {
-            cursor_at(FeedPlace { seq, change: checked.change }, epoch)
+            cursor_at(EnterprisePosition { seq, change: checked.change }, epoch)
         }
         FeedStart::Cursor(cursor) if ensure_valid(&cursor, epoch, checked.change).is_err() => {
             return Ok(None);
         }
         FeedStart::Cursor(cursor) => FeedCursor { snapshot: None, ..cursor },
     };
-    Ok(Some(ConsumerPlace { position: cursor.seq, cursor: cursor.encode() }))
+    Ok(Some(ConsumerPosition { seq: cursor.seq, cursor: cursor.encode() }))
 }
 
 /// The cursor of an event that the filter of a consumer selects.

@@ -1,6 +1,6 @@
-//! Cursors: places in streams of changes, as text that a client keeps and sends back.
+//! Cursors: positions in streams of changes, as text that a client keeps and sends back.
 //!
-//! A cursor names the change at its place by a fingerprint, so that the server notices a database
+//! A cursor names the change at its position by a fingerprint, so that the server notices a database
 //! whose history is another one there. A client can forge a cursor without gain: it gets changes that
 //! it may read anyway.
 
@@ -19,28 +19,28 @@ const FORMAT_WITH_MATCH: u8 = 2;
 /// The format of a cursor within a snapshot.
 const FORMAT_IN_SNAPSHOT: u8 = 3;
 
-/// A place in a stream of changes, after the change `seq`.
+/// A position in a stream of changes, after the change `seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedCursor {
     /// The line of history: the first eight bytes of its identity.
     pub epoch: u64,
-    /// The last change before the place.
+    /// The last change before the position.
     pub seq: FeedSeq,
     /// A digest of that change. Zero at the beginning.
     pub fingerprint: [u8; 4],
-    /// The last change of the filtered stream up to the place, if the place was found with a filter.
+    /// The last change of the filtered stream up to the position, if the position was found with a filter.
     pub last_match: Option<LastMatch>,
     /// The last session of a snapshot that continues. The changes after `seq` follow it. The id
     /// with zeros stands for the begin of the snapshot.
     pub snapshot: Option<SessionId>,
 }
 
-/// The last change of a filtered stream up to a place.
+/// The last change of a filtered stream up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastMatch {
     /// The filter.
     pub filter: FilterDigest,
-    /// The change. 0: the stream has no change up to the place.
+    /// The change. 0: the stream has no change up to the position.
     pub seq: FeedSeq,
 }
 
@@ -88,7 +88,7 @@ impl FeedCursor {
         first_bytes(&hash.finalize())
     }
 
-    /// The last change of the stream of `filter` up to this place, if the cursor knows it.
+    /// The last change of the stream of `filter` up to this position, if the cursor knows it.
     #[must_use]
     pub fn last_match(&self, filter: FilterDigest) -> Option<FeedSeq> {
         self.last_match.filter(|last| last.filter == filter).map(|last| last.seq)

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::hub_index::{ChangeInterest, LastChange, Subscriber, SubscriberIndex};
-use super::hub_queue::{EventQueue, LiveEvent, Received, RenderEvent};
+use super::hub_queue::{EventQueue, LiveEvent, RenderEvent, StreamUpdate};
 use super::hub_roles::{SubscriberId, WrittenChange};
 use crate::domain::{Account, App, AppId, Buin, FeedFilter};
 use crate::metrics::Metrics;
@@ -25,7 +25,7 @@ use crate::service::error::Error;
 
 /// The interval between two polls of the feed while another server numbers the changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// The interval between two looks while this server numbers the changes itself. The sequencer then wakes
+/// The interval between two polls while this server numbers the changes itself. The sequencer then wakes
 /// the reader after each number, so the interval matters only when another server becomes the leader.
 const WOKEN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -156,14 +156,14 @@ impl FeedHub {
     pub(super) fn restart(&self) {
         for index in self.lock().enterprises.values_mut() {
             // The database may have gone back to an earlier state.
-            index.forget_roles();
+            index.clear_roles();
             index.set_last(None);
             index.subscribers().for_each(|subscriber| subscriber.queue.set_behind());
         }
     }
 
-    /// Notes changes that this server has written, before the reader reads them.
-    pub(in crate::service) fn note_written<'a>(
+    /// Records changes that this server has written, before the reader reads them.
+    pub(in crate::service) fn record_written<'a>(
         &self,
         changes: impl Iterator<Item = WrittenChange<'a>>,
     ) {
@@ -173,7 +173,7 @@ impl FeedHub {
         }
         for change in changes {
             if let Some(index) = state.enterprises.get_mut(&change.after.buin) {
-                index.note_roles(&change);
+                index.record_roles(&change);
             }
         }
     }
@@ -231,7 +231,7 @@ impl Subscription {
     }
 
     /// Waits for changes.
-    pub async fn next(&self) -> Received {
+    pub async fn next(&self) -> StreamUpdate {
         self.queue.next().await
     }
 
@@ -241,8 +241,8 @@ impl Subscription {
     }
 
     /// Records whether the client waits for more, or has not read all that was sent.
-    pub fn set_attended(&self, is_attended: bool) {
-        self.queue.set_attended(is_attended);
+    pub fn set_client_ready(&self, is_client_ready: bool) {
+        self.queue.set_client_ready(is_client_ready);
     }
 
     /// The last change of the enterprise, if every change up to it that concerns the subscriber was

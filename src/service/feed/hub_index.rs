@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hub_queue::{EventQueue, LiveEvent, QueueOutcome};
-use super::hub_roles::{NotedRoles, SubscriberId, WrittenChange};
+use super::hub_roles::{RecordedRoles, SubscriberId, WrittenChange};
 use crate::domain::{Account, AppId, EventKind, FeedFilter, SessionId};
 use crate::repository::feed::{ChangeRoles, LiveChange};
 
@@ -26,7 +26,7 @@ pub(super) struct SubscriberIndex {
     named: HashMap<Account, usize>,
     /// The last subscriber that has named an account first.
     named_by: SubscriberId,
-    noted: NotedRoles,
+    recorded: RecordedRoles,
     pub(super) last: Arc<LastChange>,
 }
 
@@ -139,7 +139,7 @@ impl SubscriberIndex {
             }
         }
         if self.named.is_empty() {
-            self.forget_roles();
+            self.clear_roles();
         }
         let key = SubscriberKey::for_filter(&subscriber.filter);
         if let Some(ids) = self.by_key.get_mut(&key) {
@@ -163,25 +163,25 @@ impl SubscriberIndex {
         self.named.keys()
     }
 
-    /// Notes the roles in a change of this server.
-    pub(super) fn note_roles(&mut self, change: &WrittenChange<'_>) {
-        let Self { named, noted, named_by, .. } = self;
+    /// Records the roles in a change of this server.
+    pub(super) fn record_roles(&mut self, change: &WrittenChange<'_>) {
+        let Self { named, recorded, named_by, .. } = self;
         if !named.is_empty() {
-            noted.add(change, *named_by, |account| named.contains_key(account));
+            recorded.add(change, *named_by, |account| named.contains_key(account));
         }
     }
 
-    /// Drops all notes of roles.
-    pub(super) fn forget_roles(&mut self) {
-        self.noted = NotedRoles::default();
+    /// Drops all records of roles.
+    pub(super) fn clear_roles(&mut self) {
+        self.recorded = RecordedRoles::default();
     }
 
-    /// Whether a change concerns a subscriber. A note of its roles is taken.
+    /// Whether a change concerns a subscriber. A record of its roles is taken.
     pub(super) fn interest(&mut self, change: &LiveChange) -> ChangeInterest {
         let roles = if self.named.is_empty() {
             ChangeRoles::default()
         } else {
-            match self.noted.take(change.session_id, change.version, self.named_by) {
+            match self.recorded.take(change.session_id, change.version, self.named_by) {
                 Some(roles) => roles,
                 None => return ChangeInterest::NeedsRoles,
             }
@@ -298,35 +298,35 @@ mod tests {
         let mut index = SubscriberIndex::default();
         assert_eq!(index.interest(&numbered(&first)), ChangeInterest::Unwanted);
         subscribe(&mut index, 1, member("carol"));
-        index.note_roles(&written(&first));
+        index.record_roles(&written(&first));
         assert_eq!(index.interest(&numbered(&first)), ChangeInterest::Unwanted);
         let owner = FeedFilter { owner: Some(account("alice")), ..FeedFilter::default() };
         subscribe(&mut index, 2, owner);
-        index.note_roles(&written(&second));
+        index.record_roles(&written(&second));
         let roles = ChangeRoles { members: vec![account("alice")], owners: vec![account("alice")] };
         assert_eq!(index.interest(&numbered(&second)), ChangeInterest::Wanted(roles));
     }
 
     #[test]
-    fn change_without_a_note_of_all_named_accounts_needs_the_database() {
+    fn change_without_a_record_of_all_named_accounts_needs_the_database() {
         let session = session(1);
         let mut index = SubscriberIndex::default();
         subscribe(&mut index, 1, member("carol"));
         assert_eq!(index.interest(&numbered(&session)), ChangeInterest::NeedsRoles);
         // An account that is named already changes nothing.
-        index.note_roles(&written(&session));
+        index.record_roles(&written(&session));
         subscribe(&mut index, 2, member("carol"));
         assert_eq!(index.interest(&numbered(&session)), ChangeInterest::Unwanted);
-        index.note_roles(&written(&session));
+        index.record_roles(&written(&session));
         subscribe(&mut index, 3, member("bob"));
         assert_eq!(index.interest(&numbered(&session)), ChangeInterest::NeedsRoles);
         // The account was not named for a moment.
-        index.note_roles(&written(&session));
+        index.record_roles(&written(&session));
         index.remove(3);
         subscribe(&mut index, 4, member("bob"));
         assert_eq!(index.interest(&numbered(&session)), ChangeInterest::NeedsRoles);
-        index.note_roles(&written(&session));
-        index.forget_roles();
+        index.record_roles(&written(&session));
+        index.clear_roles();
         assert_eq!(index.interest(&numbered(&session)), ChangeInterest::NeedsRoles);
     }
 

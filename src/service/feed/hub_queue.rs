@@ -32,7 +32,7 @@ pub struct LiveEvent {
 
 /// The result of a poll of the queue by its stream.
 #[derive(Debug)]
-pub enum Received {
+pub enum StreamUpdate {
     /// The next changes, in their order.
     Events(Vec<Arc<LiveEvent>>),
     /// Changes were missed: read them from the database.
@@ -57,7 +57,7 @@ struct QueuedEvents {
     bytes: usize,
     status: QueueStatus,
     /// Whether the client has taken all that it was given.
-    is_attended: bool,
+    is_client_ready: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +84,8 @@ impl LiveEvent {
 impl EventQueue {
     pub(super) fn new(render: Option<RenderEvent>) -> Self {
         let status = QueueStatus::Behind(0);
-        let (events, is_attended) = (VecDeque::new(), true);
-        let state = Mutex::new(QueuedEvents { events, bytes: 0, status, is_attended });
+        let (events, is_client_ready) = (VecDeque::new(), true);
+        let state = Mutex::new(QueuedEvents { events, bytes: 0, status, is_client_ready });
         Self { render, state, changed: Notify::new() }
     }
 
@@ -125,16 +125,16 @@ impl EventQueue {
     }
 
     /// Records whether the client waits for more, or has not read all that was sent.
-    pub(super) fn set_attended(&self, is_attended: bool) {
+    pub(super) fn set_client_ready(&self, is_client_ready: bool) {
         let mut state = self.lock();
-        state.is_attended = is_attended;
+        state.is_client_ready = is_client_ready;
         if let QueueStatus::Behind(missed) = &mut state.status {
             *missed = 0;
         }
     }
 
     /// Waits for the next changes.
-    pub(super) async fn next(&self) -> Received {
+    pub(super) async fn next(&self) -> StreamUpdate {
         loop {
             if let Some(received) = self.lock().pop() {
                 return received;
@@ -177,7 +177,7 @@ impl QueuedEvents {
                 self.fall_behind();
                 QueueOutcome::FellBehind
             }
-            QueueStatus::Behind(missed) if !self.is_attended => {
+            QueueStatus::Behind(missed) if !self.is_client_ready => {
                 *missed += len;
                 if *missed <= MAX_MISSED_BYTES {
                     return QueueOutcome::Skipped;
@@ -196,11 +196,11 @@ impl QueuedEvents {
         }
     }
 
-    fn pop(&mut self) -> Option<Received> {
+    fn pop(&mut self) -> Option<StreamUpdate> {
         match self.status {
-            QueueStatus::Closed => Some(Received::Closed),
-            QueueStatus::Behind(_) => Some(Received::Behind),
-            QueueStatus::Current => self.pop_events().map(Received::Events),
+            QueueStatus::Closed => Some(StreamUpdate::Closed),
+            QueueStatus::Behind(_) => Some(StreamUpdate::Behind),
+            QueueStatus::Current => self.pop_events().map(StreamUpdate::Events),
         }
     }
 
@@ -259,11 +259,11 @@ mod tests {
     fn received(queue: &EventQueue) -> Option<Vec<i64>> {
         match queue.next().now_or_never() {
             None => Some(Vec::new()),
-            Some(Received::Events(events)) => {
+            Some(StreamUpdate::Events(events)) => {
                 Some(events.iter().map(|event| event.event.seq.get()).collect())
             }
-            Some(Received::Behind) => None,
-            Some(Received::Closed) => panic!("closed"),
+            Some(StreamUpdate::Behind) => None,
+            Some(StreamUpdate::Closed) => panic!("closed"),
         }
     }
 
@@ -314,14 +314,14 @@ mod tests {
         for seq in 3..=100 {
             assert_eq!(queue.offer(&event::<{ 64 * KIB }>(seq).0), QueueOutcome::Skipped);
         }
-        queue.set_attended(false);
+        queue.set_client_ready(false);
         for seq in 101..=116 {
             assert_eq!(queue.offer(&event::<{ 64 * KIB }>(seq).0), QueueOutcome::Skipped);
         }
         assert_eq!(queue.offer(&event::<{ 64 * KIB }>(117).0), QueueOutcome::Closed);
         assert_eq!(queue.offer(&event::<{ 64 * KIB }>(118).0), QueueOutcome::Skipped);
         queue.listen();
-        assert!(matches!(queue.next().now_or_never(), Some(Received::Closed)));
+        assert!(matches!(queue.next().now_or_never(), Some(StreamUpdate::Closed)));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The roles in the changes that this server has made itself, for the reader of the hub.
 //!
-//! The writer of a change knows the members before and after it. It notes those that filters name,
+//! The writer of a change knows the members before and after it. It records those that filters name,
 //! mostly none, and the reader then needs no statement to find out whom the change concerns.
 //!
-//! The surprise: a note is not used if a filter has named another account since it was made, because
+//! The surprise: a record is not used if a filter has named another account since then, because
 //! the account may be missing in it. The reader then asks the database, as it does for the changes
-//! of other servers, and for a change that it reads before the writer has noted it.
+//! of other servers, and for a change that it reads before the writer has recorded it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -33,18 +33,18 @@ pub(in crate::service) struct WrittenChange<'a> {
     pub(in crate::service) removed: &'a [Account],
 }
 
-/// The notes of an enterprise that the reader has not taken.
+/// The records of an enterprise that the reader has not taken.
 #[derive(Debug, Default)]
-pub(super) struct NotedRoles {
-    notes: HashMap<(SessionId, Version), RoleNote>,
-    /// The changes in the order of their notes. Those whose note was taken leave it late.
+pub(super) struct RecordedRoles {
+    records: HashMap<(SessionId, Version), RoleRecord>,
+    /// The changes in the order of their records. Those whose record was taken leave it late.
     order: VecDeque<(SessionId, Version)>,
-    /// The number of accounts in all notes.
+    /// The number of accounts in all records.
     accounts: usize,
 }
 
 #[derive(Debug)]
-struct RoleNote {
+struct RoleRecord {
     roles: ChangeRoles,
     /// The last subscriber at that time that had named an account first.
     named_by: SubscriberId,
@@ -68,8 +68,8 @@ impl WrittenChange<'_> {
     }
 }
 
-impl NotedRoles {
-    /// Notes the roles in a change. `named_by` is the last subscriber that has named an account first.
+impl RecordedRoles {
+    /// Records the roles in a change. `named_by` is the last subscriber that has named an account first.
     pub(super) fn add(
         &mut self,
         change: &WrittenChange<'_>,
@@ -82,9 +82,9 @@ impl NotedRoles {
             let Some(oldest) = self.order.pop_front() else { break };
             self.remove(oldest);
         }
-        let note = RoleNote { roles: change.roles(is_named), named_by };
-        self.accounts += note.len();
-        self.notes.insert(key, note);
+        let record = RoleRecord { roles: change.roles(is_named), named_by };
+        self.accounts += record.len();
+        self.records.insert(key, record);
         self.order.push_back(key);
     }
 
@@ -95,18 +95,18 @@ impl NotedRoles {
         version: Version,
         named_by: SubscriberId,
     ) -> Option<ChangeRoles> {
-        let note = self.remove((session, version))?;
-        (note.named_by == named_by).then_some(note.roles)
+        let record = self.remove((session, version))?;
+        (record.named_by == named_by).then_some(record.roles)
     }
 
-    fn remove(&mut self, key: (SessionId, Version)) -> Option<RoleNote> {
-        let note = self.notes.remove(&key)?;
-        self.accounts -= note.len();
-        Some(note)
+    fn remove(&mut self, key: (SessionId, Version)) -> Option<RoleRecord> {
+        let record = self.records.remove(&key)?;
+        self.accounts -= record.len();
+        Some(record)
     }
 }
 
-impl RoleNote {
+impl RoleRecord {
     fn len(&self) -> usize {
         self.roles.members.len() + self.roles.owners.len()
     }
@@ -125,60 +125,60 @@ mod tests {
     }
 
     #[test]
-    fn note_has_the_named_accounts_before_and_after_the_change() {
+    fn record_has_the_named_accounts_before_and_after_the_change() {
         let (after, carol) = (Session::sample(1, &["alice", "bob", "dave"]), account("carol"));
         let removed = [account("erin"), carol.clone()];
         let change = WrittenChange { after: &after, former_owner: Some(&carol), removed: &removed };
-        let mut noted = NotedRoles::default();
-        noted.add(&change, 7, |account| ["alice", "bob", "carol"].contains(&account.as_str()));
-        let roles = noted.take(after.id, after.version, 7).unwrap();
+        let mut recorded = RecordedRoles::default();
+        recorded.add(&change, 7, |account| ["alice", "bob", "carol"].contains(&account.as_str()));
+        let roles = recorded.take(after.id, after.version, 7).unwrap();
         assert_eq!(roles.members, ["alice", "bob", "carol"].map(account));
         assert_eq!(roles.owners, ["alice", "carol"].map(account));
-        assert_eq!(noted.take(after.id, after.version, 7), None, "it was taken");
-        assert_eq!(noted.accounts, 0);
+        assert_eq!(recorded.take(after.id, after.version, 7), None, "it was taken");
+        assert_eq!(recorded.accounts, 0);
     }
 
     #[test]
-    fn note_is_not_used_after_another_account_was_named() {
-        let (after, mut noted) = (Session::sample(1, &["alice"]), NotedRoles::default());
-        noted.add(&created(&after), 7, |_| false);
-        assert_eq!(noted.take(after.id, after.version, 8), None);
-        noted.add(&created(&after), 8, |_| false);
-        assert_eq!(noted.take(after.id, after.version, 8), Some(ChangeRoles::default()));
-        assert_eq!(noted.take(after.id, after.version.next(), 8), None, "of another version");
+    fn record_is_not_used_after_another_account_was_named() {
+        let (after, mut recorded) = (Session::sample(1, &["alice"]), RecordedRoles::default());
+        recorded.add(&created(&after), 7, |_| false);
+        assert_eq!(recorded.take(after.id, after.version, 8), None);
+        recorded.add(&created(&after), 8, |_| false);
+        assert_eq!(recorded.take(after.id, after.version, 8), Some(ChangeRoles::default()));
+        assert_eq!(recorded.take(after.id, after.version.next(), 8), None, "of another version");
     }
 
     #[test]
-    fn notes_that_the_reader_does_not_take_are_bounded() {
-        let mut noted = NotedRoles::default();
+    fn records_that_the_reader_does_not_take_are_bounded() {
+        let mut recorded = RecordedRoles::default();
         let first = Session::sample(0, &["alice"]);
-        noted.add(&created(&first), 1, |_| true);
+        recorded.add(&created(&first), 1, |_| true);
         for number in 1..=MAX_CHANGES {
             let session = Session::sample(number as u128, &["alice"]);
-            noted.add(&created(&session), 1, |_| true);
+            recorded.add(&created(&session), 1, |_| true);
         }
-        assert_eq!((noted.notes.len(), noted.order.len()), (MAX_CHANGES, MAX_CHANGES));
-        assert_eq!(noted.take(first.id, first.version, 1), None, "the oldest one is gone");
+        assert_eq!((recorded.records.len(), recorded.order.len()), (MAX_CHANGES, MAX_CHANGES));
+        assert_eq!(recorded.take(first.id, first.version, 1), None, "the oldest one is gone");
 
         let names: Vec<String> = (0..MAX_ACCOUNTS).map(|number| format!("a{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let large = Session::sample(1 << 64, &names);
-        noted.add(&created(&large), 1, |_| true);
+        recorded.add(&created(&large), 1, |_| true);
         let small = Session::sample(2 << 64, &["alice"]);
-        noted.add(&created(&small), 1, |_| true);
-        assert_eq!(noted.accounts, 2);
-        assert_eq!(noted.notes.len(), 1);
+        recorded.add(&created(&small), 1, |_| true);
+        assert_eq!(recorded.accounts, 2);
+        assert_eq!(recorded.records.len(), 1);
     }
 
     #[test]
-    fn notes_that_the_reader_takes_leave_nothing_behind() {
-        let mut noted = NotedRoles::default();
+    fn records_that_the_reader_takes_leave_nothing_behind() {
+        let mut recorded = RecordedRoles::default();
         for number in 0..3 * MAX_CHANGES {
             let session = Session::sample(number as u128, &["alice"]);
-            noted.add(&created(&session), 1, |_| true);
-            assert!(noted.take(session.id, session.version, 1).is_some());
+            recorded.add(&created(&session), 1, |_| true);
+            assert!(recorded.take(session.id, session.version, 1).is_some());
         }
-        assert_eq!((noted.notes.len(), noted.accounts), (0, 0));
-        assert!(noted.order.len() <= MAX_CHANGES);
+        assert_eq!((recorded.records.len(), recorded.accounts), (0, 0));
+        assert!(recorded.order.len() <= MAX_CHANGES);
     }
 }

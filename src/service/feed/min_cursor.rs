@@ -2,7 +2,7 @@
 //!
 //! Every read comes from the primary of the database, which has all changes that are committed. The
 //! exception is a failover: the new primary may lack the last changes, and a server may have
-//! connections to the old one for a moment. So the place is looked up before and after the read.
+//! connections to the old one for a moment. So the position is read before and after the read.
 
 use std::time::Duration;
 
@@ -55,23 +55,23 @@ impl Sessions {
         }
     }
 
-    /// The time of the place of a cursor: no change up to it is later. `None` if the database lacks
-    /// changes up to the place.
+    /// The time of the position of a cursor: no change up to it is later. `None` if the database lacks
+    /// changes up to the position.
     async fn time_at(
         &self,
         caller: &Caller,
         cursor: &FeedCursor,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        let place = {
+        let position = {
             let pool = self.admit(caller).await?;
-            let reading = feed::check_place(&pool, caller.app().buin, cursor.seq);
-            trace_single_statement("feed.place", reading).await?
+            let reading = feed::check_position(&pool, caller.app().buin, cursor.seq);
+            trace_single_statement("feed.position", reading).await?
         };
-        let epoch = epoch_number(place.epoch);
-        if epoch == cursor.epoch && place.head.seq < cursor.seq {
+        let epoch = epoch_number(position.epoch);
+        if epoch == cursor.epoch && position.head.seq < cursor.seq {
             return Ok(None);
         }
-        ensure_valid(cursor, epoch, place.change)?;
-        Ok(Some(place.numbered_at.unwrap_or(DateTime::UNIX_EPOCH)))
+        ensure_valid(cursor, epoch, position.change)?;
+        Ok(Some(position.numbered_at.unwrap_or(DateTime::UNIX_EPOCH)))
     }
 }

@@ -3,14 +3,14 @@
 //! - `sequencer`: numbers the changes of all servers, if this server is the leader.
 //! - `follower`: reads the changes of all servers; `cache_invalidation` keeps the cache right and
 //!   wakes the callback worker with them.
-//! - `pages`: the changes of an enterprise for its apps, page by page; `cursor`: places in
+//! - `pages`: the changes of an enterprise for its apps, page by page; `cursor`: positions in
 //!   them; `included_sessions`: the sessions after them; `snapshot`: the sessions before them.
 //! - `min_cursor`: reads that include every change up to a cursor.
 //! - `hub`: gives new changes to the streams and waiting requests of this server. Its reader is
 //!   `hub_reader`; `hub_index` finds the subscribers of a change, `hub_roles` has the roles in changes of
-//!   this server, `hub_queue` holds what a stream has not taken, and `hub_place` is how far a stream has
+//!   this server, `hub_queue` holds what a stream has not taken, and `stream_position` is how far a stream has
 //!   come.
-//! - `consumers`: named consumers, whose places are kept here; `consumer_fetch`: their members;
+//! - `consumers`: named consumers, whose positions are kept here; `consumer_fetch`: their members;
 //!   `consumer_waits` wakes and bounds their waits; `consumer_retention` removes unused consumers.
 //! - `outbox_floor`: the lower bound that keeps readers of `outbox` from reading deleted rows.
 //!
@@ -25,7 +25,6 @@ mod cursor;
 mod follower;
 pub(super) mod hub;
 mod hub_index;
-mod hub_place;
 mod hub_queue;
 mod hub_reader;
 mod hub_roles;
@@ -35,6 +34,7 @@ mod outbox_floor;
 mod pages;
 mod sequencer;
 mod snapshot;
+mod stream_position;
 
 pub use consumer_fetch::{FetchState, FetchedEvents};
 pub use consumer_waits::ConsumerWait;
@@ -43,7 +43,7 @@ pub use consumers::ConsumerDetails;
 pub(super) use consumers::resolve;
 pub use cursor::{FeedCursor, FilterDigest, InvalidFeedCursor, LastMatch};
 pub use hub::{StreamLimits, Subscription};
-pub use hub_place::{StreamPlace, StreamStep};
-pub use hub_queue::{LiveEvent, Received, RenderEvent};
+pub use hub_queue::{LiveEvent, RenderEvent, StreamUpdate};
 pub(super) use hub_roles::WrittenChange;
 pub use pages::{FeedItem, FeedPage, FeedQuery, FeedStart, SnapshotPhase};
+pub use stream_position::{StreamPosition, StreamStep};

@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::cursor::{FeedCursor, FilterDigest, LastMatch};
 use crate::domain::{Buin, FeedEvent, FeedFilter, FeedSeq, Session, SessionId, Version};
 use crate::repository::Pool;
-use crate::repository::feed::{self, FeedPageRequest, FeedPart, FeedPlace};
+use crate::repository::feed::{self, EnterprisePosition, FeedPageRequest, FeedPart};
 use crate::service::{Caller, Error, Sessions};
 use crate::telemetry::trace_single_statement;
 
 /// The maximum size of the changes of a page, in bytes of JSON. One change may exceed it.
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 
-/// The place at which a page starts.
+/// The position at which a page starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedStart {
     /// After the last change.
@@ -34,7 +34,7 @@ pub enum FeedStart {
 /// A request for a page of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedQuery {
-    /// The place at which the page starts.
+    /// The position at which the page starts.
     pub start: FeedStart,
     /// Selects the changes.
     pub filter: FeedFilter,
@@ -51,7 +51,7 @@ pub struct FeedItem {
     pub event: FeedEvent,
     /// The change before it in the filtered stream; 0 if there is no earlier one.
     pub prev_seq: FeedSeq,
-    /// The place after the change.
+    /// The position after the change.
     pub cursor: FeedCursor,
     /// The session after the change, if the query asks for it.
     pub session: Option<Session>,
@@ -75,7 +75,7 @@ pub struct FeedPage {
     pub sessions: Vec<Session>,
     /// The progress, during a snapshot.
     pub snapshot: Option<SnapshotPhase>,
-    /// The place after the page.
+    /// The position after the page.
     pub next: FeedCursor,
     /// The last change of the enterprise, whether it matches the filter or not.
     pub head: FeedSeq,
@@ -178,13 +178,13 @@ impl Sessions {
     }
 }
 
-/// The place at which a page of changes starts.
+/// The position at which a page of changes starts.
 async fn find_start(pool: &Pool, buin: Buin, start: FeedStart) -> Result<PageStart, Error> {
     let (after, cursor) = match start {
         FeedStart::Cursor(cursor) => (cursor.seq, Some(cursor)),
         FeedStart::Time(at) => {
-            let finding = feed::place_at(pool, buin, at);
-            (trace_single_statement("feed.place_at", finding).await?, None)
+            let finding = feed::seq_at(pool, buin, at);
+            (trace_single_statement("feed.seq_at", finding).await?, None)
         }
         FeedStart::Beginning | FeedStart::Snapshot => (FeedSeq::BEGINNING, None),
         FeedStart::Head => (FeedSeq::LAST, None),
@@ -224,8 +224,8 @@ pub(super) fn ensure_valid(
     }
 }
 
-pub(super) fn cursor_at(place: FeedPlace, epoch: u64) -> FeedCursor {
-    let FeedPlace { seq, change } = place;
+pub(super) fn cursor_at(position: EnterprisePosition, epoch: u64) -> FeedCursor {
+    let EnterprisePosition { seq, change } = position;
     let fingerprint = change.map(|(session, version)| FeedCursor::fingerprint(session, version));
     let fingerprint = fingerprint.unwrap_or_default();
     FeedCursor { epoch, seq, fingerprint, last_match: None, snapshot: None }
@@ -242,7 +242,8 @@ fn items(
         let seq = event.seq;
         let change = Some((event.session_id, event.event.version));
         let last_match = Some(LastMatch { filter, seq });
-        let cursor = FeedCursor { last_match, ..cursor_at(FeedPlace { seq, change }, epoch) };
+        let cursor =
+            FeedCursor { last_match, ..cursor_at(EnterprisePosition { seq, change }, epoch) };
         let prev_seq = mem::replace(&mut prev_seq, seq);
         FeedItem { event, prev_seq, cursor, session: None }
     };

@@ -1,7 +1,7 @@
-//! The begin of a mirror: the present sessions page by page, in the order of their ids, and the place
+//! The begin of a mirror: the present sessions page by page, in the order of their ids, and the position
 //! from which changes follow.
 //!
-//! The place is the end of the feed before the first page. A session that changes while the pages are
+//! The position is the end of the feed before the first page. A session that changes while the pages are
 //! read may be shown before or after the change, and the change follows the snapshot.
 
 use std::slice;
@@ -29,31 +29,31 @@ impl Sessions {
     ) -> Result<FeedPage, Error> {
         let buin = caller.app().buin;
         let pool = self.admit(caller).await?;
-        // The place is read before the sessions, so each session has all changes up to it.
+        // The position is read before the sessions, so each session has all changes up to it.
         let seq = cursor.map_or(FeedSeq::BEGINNING, |cursor| cursor.seq);
-        let reading = feed::check_place(&pool, buin, seq);
-        let place = trace_single_statement("feed.place", reading).await?;
-        let epoch = epoch_number(place.epoch);
+        let reading = feed::check_position(&pool, buin, seq);
+        let position = trace_single_statement("feed.position", reading).await?;
+        let epoch = epoch_number(position.epoch);
         let start = match cursor {
             Some(cursor) => {
-                ensure_valid(&cursor, epoch, place.change)?;
+                ensure_valid(&cursor, epoch, position.change)?;
                 FeedCursor { snapshot: None, ..cursor }
             }
-            None => cursor_at(place.head, epoch),
+            None => cursor_at(position.head, epoch),
         };
         let after = cursor.and_then(|cursor| cursor.snapshot);
         let (sessions, last) = read_snapshot(&pool, buin, query, after).await?;
         drop(pool);
         self.work_turns().wait(sessions.iter().map(Session::size).sum()).await;
         let phase = if last.is_some() { SnapshotPhase::Running } else { SnapshotPhase::Done };
-        let is_current = start.seq == place.head.seq;
+        let is_current = start.seq == position.head.seq;
         Ok(FeedPage {
             events: Vec::new(),
             sessions,
             snapshot: Some(phase),
             next: FeedCursor { snapshot: last, ..start },
-            head: place.head.seq,
-            lag: if is_current { Duration::ZERO } else { place.lag },
+            head: position.head.seq,
+            lag: if is_current { Duration::ZERO } else { position.lag },
             caught_up: is_current && last.is_none(),
         })
     }

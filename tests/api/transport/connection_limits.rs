@@ -32,8 +32,8 @@ async fn connect(app: &TestApp, request: &[u8]) -> TcpStream {
     stream
 }
 
-/// One thread with two places, which one address may take.
-fn with_two_places(settings: &mut Settings) {
+/// One thread with two slots, which one address may take.
+fn with_two_slots(settings: &mut Settings) {
     settings.server.workers = 1;
     settings.server.max_connections = 2;
     settings.server.max_connections_per_address = 2;
@@ -45,7 +45,7 @@ fn with_two_places(settings: &mut Settings) {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_wait_until_others_close() {
     let app = spawn_app_with(|settings| {
-        with_two_places(settings);
+        with_two_slots(settings);
         settings.server.max_connections_per_address = 3;
     })
     .await;
@@ -79,7 +79,7 @@ async fn idle_connection_without_a_credential_makes_room() {
     let certificate = CertificateFiles::new();
     for tls in [false, true] {
         let app = metrics::spawn_with(|settings| {
-            with_two_places(settings);
+            with_two_slots(settings);
             settings.server.max_connections_per_address = 9;
             settings.server.tls = tls.then(|| certificate.files());
         })
@@ -109,7 +109,7 @@ async fn idle_connection_without_a_credential_makes_room() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_that_served_a_request_last_stays_longest() {
     let app = spawn_app_with(|settings| {
-        with_two_places(settings);
+        with_two_slots(settings);
         settings.server.max_connections_per_address = 3;
     })
     .await;
@@ -126,11 +126,11 @@ async fn connection_that_served_a_request_last_stays_longest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credential_of_any_kind_keeps_a_connection() {
     let app = spawn_app_with(|settings| {
-        with_two_places(settings);
+        with_two_slots(settings);
         settings.server.max_connections_per_address = 9;
     })
     .await;
-    // The connection of this client has one of the places from now on.
+    // The connection of this client has one of the slots from now on.
     let token = app.client.token().await;
     let envelope = app.client.envelope(&app.client.clock.now().timestamp().to_string()).to_string();
     let post = |path: &str, body: &str| {
@@ -174,7 +174,7 @@ async fn credential_of_any_kind_keeps_a_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_connection_makes_room_while_it_is_idle_and_anonymous() {
     let app = spawn_app_with(|settings| {
-        with_two_places(settings);
+        with_two_slots(settings);
         settings.server.max_connections = 1;
     })
     .await;
@@ -205,7 +205,7 @@ async fn http2_connection_makes_room_while_it_is_idle_and_anonymous() {
 #[tokio::test(flavor = "multi_thread")]
 async fn running_request_is_not_interrupted_for_another_connection() {
     let app = metrics::spawn_with(|settings| {
-        with_two_places(settings);
+        with_two_slots(settings);
         settings.server.max_connections = 1;
     })
     .await;
@@ -282,7 +282,7 @@ async fn connections_of_an_address_are_limited() {
     assert!(is_served("127.0.0.3", &app).await.is_some(), "another address");
     assert_eq!(scrape(&app).await.has(&closed("address")), 1.0);
     open.pop();
-    wait_until("a free place", async || is_served("127.0.0.2", &app).await.is_some()).await;
+    wait_until("a free slot", async || is_served("127.0.0.2", &app).await.is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +303,7 @@ async fn trusted_proxies_have_no_limit_of_their_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_is_reachable_while_all_connections_are_in_use() {
     let app = metrics::spawn_with(|settings| {
-        with_two_places(settings);
+        with_two_slots(settings);
         settings.server.max_connections_per_address = 9;
     })
     .await;
@@ -328,30 +328,30 @@ async fn health_is_reachable_while_all_connections_are_in_use() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_of_an_enterprise_make_room_for_another_one() {
-    const PLACES: usize = 8;
+    const SLOTS: usize = 8;
     let app = metrics::spawn_with(|settings| {
-        with_two_places(settings);
-        settings.server.max_connections = PLACES;
-        settings.server.max_connections_per_address = 3 * PLACES;
+        with_two_slots(settings);
+        settings.server.max_connections = SLOTS;
+        settings.server.max_connections_per_address = 3 * SLOTS;
     })
     .await;
     let (_, other_key) = app.another_app(BUIN + 1, &[Permission::SessionsRead]).await;
     let mut first = Vec::new();
-    for _ in 0..PLACES {
+    for _ in 0..SLOTS {
         first.push(connect(&app, &authenticated(&app)).await);
     }
     let other = get("/v1/limits", &format!("Authorization: Bearer {other_key}\r\n"));
     let mut second = VecDeque::new();
-    for evicted in 1..=PLACES / 2 {
+    for evicted in 1..=SLOTS / 2 {
         second.push_back(connect(&app, &other).await);
         assert_eq!(scrape(&app).await.has(&closed("evicted")), evicted as f64);
         assert_makes_room(&mut first.remove(0)).await;
     }
-    // Both have half of the places now. All of them still serve.
+    // Both have half of the slots now. All of them still serve.
     for (streams, request) in
         [(&mut first, authenticated(&app)), (&mut Vec::from(second), other.clone())]
     {
-        assert_eq!(streams.len(), PLACES / 2);
+        assert_eq!(streams.len(), SLOTS / 2);
         for stream in streams {
             stream.write_all(&request).await.unwrap();
             assert_eq!(raw::read_response(stream).await.status, 200);
@@ -360,36 +360,36 @@ async fn idle_connections_of_an_enterprise_make_room_for_another_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn anonymous_connections_take_a_quarter_of_the_places_from_an_enterprise() {
-    const PLACES: usize = 8;
+async fn anonymous_connections_take_a_quarter_of_the_slots_from_an_enterprise() {
+    const SLOTS: usize = 8;
     let app = metrics::spawn_with(|settings| {
-        with_two_places(settings);
-        settings.server.max_connections = PLACES;
-        settings.server.max_connections_per_address = 3 * PLACES;
+        with_two_slots(settings);
+        settings.server.max_connections = SLOTS;
+        settings.server.max_connections_per_address = 3 * SLOTS;
     })
     .await;
     let mut known = Vec::new();
-    for _ in 0..PLACES {
+    for _ in 0..SLOTS {
         known.push(connect(&app, &authenticated(&app)).await);
     }
     // Anonymous connections that stay busy.
     let start = b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 2\r\n\r\n{";
     let mut anonymous = Vec::new();
-    for running in 1..=PLACES {
+    for running in 1..=SLOTS {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();
         anonymous.push(stream);
         // Further ones wait.
-        let running = running.min(PLACES / 4) as f64;
+        let running = running.min(SLOTS / 4) as f64;
         wait_until("a running request", async || {
             scrape(&app).await.has("http_requests_in_flight") == running
         })
         .await;
     }
-    for stream in &mut known[..PLACES / 4] {
+    for stream in &mut known[..SLOTS / 4] {
         assert_makes_room(stream).await;
     }
-    for stream in &mut known[PLACES / 4..] {
+    for stream in &mut known[SLOTS / 4..] {
         stream.write_all(&authenticated(&app)).await.unwrap();
         assert_eq!(raw::read_response(stream).await.status, 200);
     }

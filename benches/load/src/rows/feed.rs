@@ -95,7 +95,7 @@ impl Row for CatchUp {
             env.set(number, count)?;
         }
         self.authorization = create_key(env)?;
-        // The first look of the reference counts the changes.
+        // The first poll of the reference counts the changes.
         let sql = format!("select max(seq) from feed where buin = {}", env.app.buin);
         let deadline = Instant::now() + NUMBERING_TIMEOUT;
         while env.database.number("select count(*) from outbox")? > 0 {
@@ -173,7 +173,7 @@ pub(super) fn create_key(env: &Environment) -> anyhow::Result<String> {
     Ok(format!("Authorization: Bearer {key}"))
 }
 
-/// The place after a page.
+/// The position after a page.
 fn next_cursor(body: &str) -> Option<&str> {
     let (_, rest) = body.rsplit_once("\"nextCursor\":\"")?;
     Some(rest.split_once('"')?.0)

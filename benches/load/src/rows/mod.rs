@@ -60,7 +60,7 @@ pub const ALL: [RowDefinition; 34] = [
         "get_cached",
         Goal::AtLeast(0.80),
         reads::Cached::default(),
-        "`session/get` over 10,000 sessions that were read before; beside a bare actix handler that seals an answer of the same length, without token, look-up or JSON. Ratio of rates"
+        "`session/get` over 10,000 sessions that were read before; beside a bare actix handler that seals an answer of the same length, without token, lookup or JSON. Ratio of rates"
     ),
     row!(
         "get_idle",
@@ -156,7 +156,7 @@ pub const ALL: [RowDefinition; 34] = [
         "compare",
         Goal::AtLeast(0.3),
         compare::Compare::default(),
-        "`/v1/sessions/compare` of 200,000 pairs; beside the same look-ups in SQL, 2,000 in a statement, on one connection. Ratio of pairs in a second"
+        "`/v1/sessions/compare` of 200,000 pairs; beside the same lookups in SQL, 2,000 in a statement, on one connection. Ratio of pairs in a second"
     ),
     row!(
         "feed_catch_up",

@@ -19,14 +19,14 @@ use super::request_memory::RequestMemory;
 use super::request_record::RequestRecord;
 use crate::domain::{MessageForm, Permission, Permissions};
 use crate::http::auth::authenticate::AuthRejection;
-use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::bearer::{self, RepeatedHeader};
 use crate::http::auth::{authenticate, caller_body};
 use crate::http::body::Body;
 use crate::http::middleware::response_budget;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::service::{AuthError, Caller, WorkTurns};
+use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
 /// A request of an app with the permission `N`, and the parts of the request.
@@ -55,11 +55,12 @@ impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized
             if !P::HAS_CONDITIONS && !is_read {
                 conditions::refuse(&request, "the endpoint has no version to match")?;
             }
-            let Body { bytes, in_flight } = body;
-            let parts = match WorkTurns::is_large(bytes.len()) {
-                true => P::read_large(&request, &bytes).await?,
-                false => P::read(&request, &bytes)?,
+            let Body { bytes, in_flight, turn } = body;
+            let parts = match turn {
+                Some(_) => P::read_large(&request, &bytes).await?,
+                None => P::read(&request, &bytes)?,
             };
+            drop(turn);
             let record = RequestRecord::new(request);
             let memory = RequestMemory::new(in_flight);
             Ok(Self { caller, parts, record, memory, permission: PhantomData })
@@ -148,7 +149,7 @@ fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(
 
 /// The API key of a request; access tokens are for the other API.
 pub(super) fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
-    let twice = |Repeated| {
+    let twice = |RepeatedHeader| {
         Problem::for_field(Code::InvalidApiKey, "Authorization", "appears more than once")
     };
     let key = bearer::find(request.headers()).map_err(twice)?.ok_or(AuthError::MissingToken)?;

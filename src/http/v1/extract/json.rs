@@ -139,10 +139,16 @@ pub(super) fn check_media_type(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use actix_web::test::TestRequest;
     use serde::Deserialize;
 
     use super::*;
+    use crate::domain::Buin;
+    use crate::http::body;
+    use crate::http::body::budget::{BodyBudget, BodyOwner, SharedBodyBudget};
+    use crate::http::options::Options;
 
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -162,6 +168,25 @@ mod tests {
         let problem = read::<Example>(text.as_bytes()).unwrap_err();
         let text = problem.to_string();
         (problem.code().name(), text.split_once(' ').unwrap().1.to_owned())
+    }
+
+    #[actix_web::test]
+    async fn large_body_takes_one_turn() {
+        let sessions = Sessions::for_tests();
+        let turns = sessions.work_turns().clone();
+        let shared = Arc::new(SharedBodyBudget::new(1 << 20, Arc::default()));
+        let text = format!(r#"{{"title":"{}"}}"#, "t".repeat(40_000));
+        let (request, mut payload) = TestRequest::post()
+            .app_data(web::Data::new(Options::for_tests()))
+            .app_data(BodyBudget::for_current_thread(shared, turns.clone()))
+            .app_data(web::Data::new(sessions))
+            .set_payload(text)
+            .to_http_parts();
+        let owner = BodyOwner::Enterprise(Buin::new(1).unwrap());
+        let body = body::read(&request, &mut payload, owner, usize::MAX).await.unwrap();
+        assert!(body.turn.is_some());
+        let Json(read) = Json::<Example>::read_large(&request, &body.bytes).await.unwrap();
+        assert_eq!((read.title.len(), turns.taken()), (40_000, 1));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `Last-Event-ID`: the place up to which the reader of a stream has everything.
+//! `Last-Event-ID`: the position up to which the reader of a stream has everything.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;

@@ -1,4 +1,4 @@
-//! `Muster-Min-Cursor`: a place in the feed that the reader has seen. No list may lack a change up to
+//! `Muster-Min-Cursor`: a position in the feed that the reader has seen. No list may lack a change up to
 //! it.
 
 use actix_web::HttpRequest;
@@ -16,7 +16,7 @@ const HEADER: HeaderName = HeaderName::from_static("muster-min-cursor");
 /// The name in problems and in the description.
 const NAME: &str = "Muster-Min-Cursor";
 
-/// The place up to which the reader expects every change, if the request names one.
+/// The position up to which the reader expects every change, if the request names one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MinCursor(pub(crate) Option<FeedCursor>);
 

@@ -15,7 +15,7 @@ pub(crate) trait RequestPart: ErrorCodes + Sized {
     /// Reads the part; `body` is the whole body.
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
 
-    /// The same for a large body. A part that parses the body does this on a background thread.
+    /// The same for a large body, whose turn goes on. A part that parses the body does this on a background thread.
     async fn read_large(request: &HttpRequest, body: &Bytes) -> Result<Self, Problem> {
         Self::read(request, body)
     }

@@ -5,14 +5,14 @@ use actix_web::HttpRequest;
 
 use super::authorized::{bearer_token, require_permission};
 use crate::domain::MessageForm;
-use crate::http::auth::long_response::LongCaller;
+use crate::http::auth::long_response::LongResponseCaller;
 use crate::http::shared::permission::{CanRead, RequiredPermission as _};
 use crate::http::v1::problem::Problem;
 use crate::service::Caller;
 
 /// The caller of a response that reads for longer than its request lasts, without the request, whose
 /// header takes more memory than the response.
-pub(in crate::http::v1) struct ReadingCaller(LongCaller);
+pub(in crate::http::v1) struct ReadingCaller(LongResponseCaller);
 
 impl ReadingCaller {
     /// The caller of a request.
@@ -20,7 +20,7 @@ impl ReadingCaller {
     /// # Errors
     /// If the request has no key.
     pub(in crate::http::v1) fn new(request: &HttpRequest) -> Result<Self, Problem> {
-        Ok(Self(LongCaller::new(request, bearer_token(request)?)?))
+        Ok(Self(LongResponseCaller::new(request, bearer_token(request)?)?))
     }
 
     /// Authenticates the caller again, without counting the request once more.

@@ -6,7 +6,7 @@ use super::request::FeedPageRequest;
 use crate::domain::{Account, AppId, EventKind, FeedFilter, SessionId};
 
 /// The rows that are read of a stream if its rows may not match.
-const WINDOW: i64 = 1_000;
+pub(super) const WINDOW: i64 = 1_000;
 
 /// A filter as arguments of the statements.
 pub(super) struct Filter<'a> {

@@ -4,59 +4,47 @@
 /// columns of `feed`. The text before the conditions ends with `where`. The first arguments are: $1 buin,
 /// $2 the start, $3 member, $4 owner, $5 kind, $6 app, $7 session.
 ///
-/// A role of an account is decided by the last change of the role up to the version, else by the first
-/// one after it, else by the present. A change that ends the role matches.
+/// An account without a change of a role has the role since version 1 if it has it at present.
 macro_rules! matching {
     (
         $query:ident!($($row:ident,)?),
-        [$($before:literal)+],
+        [$($before:tt)+],
         [$($after:literal)+],
         $arguments:tt $(,)?
     ) => {
-        matching!(
-            @with_roles $query, [$($row,)?], [$($before)+], [$($after)+], $arguments,
-            ("$3", "'member'", "session_member", "account"),
-            ("$4", "'owner'", "session", "owner")
-        )
-    };
-    (
-        @with_roles $query:ident, [$($row:ident,)?], [$($before:literal)+], [$($after:literal)+],
-        ($($argument:expr),* $(,)?),
-        $(($account:literal, $role:literal, $present:literal, $column:literal)),+
-    ) => {
-        sqlx::$query!(
-            $($row,)?
-            $($before +)+ r#"
+        with_role_lookups!(
+            $query!($($row,)?),
+            [
+                $($before)+
+                r#"
                 ($5::text is null or candidate.kind = $5)
                 and ($6::text is null or candidate.app_id = $6)
-                and ($7::uuid is null or candidate.session_id = $7)"#
-            $(
-                + r#"
-                and ("# + $account + r#"::text is null or coalesce((
-                    select gained or role_change.version = candidate.version
-                    from role_change
-                    where buin = $1 and account = "# + $account + " and role = " + $role + r#"
-                      and role_change.session_id = candidate.session_id
-                      and role_change.version <= candidate.version
-                    order by role_change.version desc
-                    limit 1
-                ), (
-                    select not gained
-                    from role_change
-                    where buin = $1 and account = "# + $account + " and role = " + $role + r#"
-                      and role_change.session_id = candidate.session_id
-                      and role_change.version > candidate.version
-                    order by role_change.version
-                    limit 1
-                ), exists (
-                    select from "# + $present + r#" as present
+                and ($7::uuid is null or candidate.session_id = $7)
+                and ($3::text is null or "#
+                (
+                    had_role "$1" "$3" "'member'" "candidate.session_id" "candidate.version"
+                    else r#"exists (
+                    select from session_member as present
                     where present.buin = $1 and present.session_id = candidate.session_id
-                      and present."# + $column + " = " + $account + r#"
+                      and present.account = $3
                     offset 0
-                )))"#
-            )+
-            $(+ $after)+,
-            $($argument),*
+                )"#
+                )
+                r#")
+                and ($4::text is null or "#
+                (
+                    had_role "$1" "$4" "'owner'" "candidate.session_id" "candidate.version"
+                    else r#"exists (
+                    select from session as present
+                    where present.buin = $1 and present.session_id = candidate.session_id
+                      and present.owner = $4
+                    offset 0
+                )"#
+                )
+                ")"
+                $($after)+
+            ],
+            $arguments,
         )
     };
 }

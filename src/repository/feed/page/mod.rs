@@ -18,7 +18,7 @@ mod statement;
 mod streams;
 mod unfiltered;
 
-pub use request::{FeedPageRequest, FeedPart, FeedPlace};
+pub use request::{EnterprisePosition, FeedPageRequest, FeedPart};
 
 use crate::domain::FeedSeq;
 use crate::repository::{Error, Pool};
@@ -38,4 +38,38 @@ pub async fn read_page(pool: &Pool, request: FeedPageRequest<'_>) -> Result<Feed
 pub async fn previous_match(pool: &Pool, request: FeedPageRequest<'_>) -> Result<FeedSeq, Error> {
     let last = previous::find(pool, &request).await?;
     row::seq(last.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter::WINDOW;
+    use super::previous::MAX_EXAMINED;
+    use crate::domain::EventKind;
+
+    const STREAMS: &str = include_str!("streams.rs");
+
+    /// The macros of `sqlx` take literals only.
+    #[test]
+    fn statements_have_the_bounds_of_the_constants() {
+        for (file, text) in [
+            ("page_of_account", include_str!("page_of_account.rs")),
+            ("previous_of_account", include_str!("previous_of_account.rs")),
+            ("streams", STREAMS),
+        ] {
+            let numbers = text.split(|letter: char| !letter.is_ascii_digit());
+            let large = numbers.filter_map(|number| number.parse().ok());
+            let large: Vec<i64> = large.filter(|number| *number >= WINDOW).collect();
+            assert!(large.contains(&MAX_EXAMINED), "{file}");
+            for number in large {
+                let known = [WINDOW, MAX_EXAMINED, MAX_EXAMINED + 1, i64::MAX];
+                assert!(known.contains(&number), "{file}: {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn source_by_origin_has_every_kind() {
+        let kinds = EventKind::ALL.map(|kind| format!("'{kind}'")).join(", ");
+        assert!(STREAMS.contains(&format!("array[{kinds}]")), "{kinds}");
+    }
 }

@@ -12,12 +12,13 @@ use super::previous_of_account::previous_of_account;
 use super::request::FeedPageRequest;
 use super::streams::with_streams;
 use crate::repository::connections::persistent::Persistent;
+use crate::repository::feed::role_lookup::with_role_lookups;
 use crate::repository::{Error, Pool};
 
 /// The number of changes that the first statement for several conditions examines in all streams together.
 const FIRST_ROWS: i64 = 100;
 /// The maximum number of changes that a statement examines.
-const MAX_EXAMINED: i64 = 10_000;
+pub(super) const MAX_EXAMINED: i64 = 10_000;
 
 /// A search through one source, as far as it has come.
 struct SourceScan {
@@ -41,7 +42,7 @@ struct Examined {
 /// and `stream_row (stream, seq, session_id, version, kind, app_id)`, the last rows of each stream. The
 /// source may use the arguments: those of the filter, and $8 the number of rows of all streams.
 macro_rules! previous {
-    ($pool:expr, $request:expr, $before:expr, $rows:expr, $($source:literal)+) => {{
+    ($pool:expr, $request:expr, $before:expr, $rows:expr, $($source:tt)+) => {{
         let Filter { member, owner, kind, app, session } = Filter::for_filter($request.filter);
         let statement = matching!(
             query_as!(Examined,),

@@ -59,19 +59,12 @@ macro_rules! previous_of_account {
                        case
                            when known.gained then last_row.version
                            when known.version is not null then known.version
-                           when coalesce((
-                               select not gained
-                               from role_change
-                               where buin = $1 and account = "#
-            $account
-            " and role = "
-            $role
-            r#"
-                                 and role_change.session_id = role_session.session_id
-                                 and role_change.version > last_row.version
-                               order by role_change.version
-                               limit 1
-                           ), true) then last_row.version
+                           when coalesce("#
+            (
+                had_role_until_next_change "$1" $account $role "role_session.session_id"
+                "last_row.version"
+            )
+            r#", true) then last_row.version
                        end as role_version
                 from role_session
                 cross join lateral (
@@ -81,19 +74,12 @@ macro_rules! previous_of_account {
                     order by feed.session_id desc, seq desc
                     limit 1
                 ) as last_row
-                left join lateral (
-                    select gained, role_change.version
-                    from role_change
-                    where buin = $1 and account = "#
-            $account
-            " and role = "
-            $role
-            r#"
-                      and role_change.session_id = role_session.session_id
-                      and role_change.version <= last_row.version
-                    order by role_change.version desc
-                    limit 1
-                ) as known on true
+                left join lateral "#
+            (
+                last_role_change ["gained, role_change.version"] "$1" $account $role
+                "role_session.session_id" "last_row.version"
+            )
+            r#" as known on true
                 where not (select is_feed from share)
             ), search (session_id, version, low, high) as (
                 -- The row of the version is not before `low` and not after `high`.

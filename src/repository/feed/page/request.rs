@@ -21,9 +21,9 @@ pub struct FeedPageRequest<'a> {
     pub max_bytes: usize,
 }
 
-/// A place in the feed: the number of a change, and the change. The beginning has no change.
+/// A position in the feed of an enterprise: the number of a change, and the change. The beginning has no change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedPlace {
+pub struct EnterprisePosition {
     /// The number.
     pub seq: FeedSeq,
     /// The session and the version that the change made.
@@ -41,10 +41,10 @@ pub struct FeedPart {
     pub events: Vec<FeedEvent>,
     /// The size of all changes, in bytes of JSON.
     pub bytes: usize,
-    /// The place after the page.
-    pub next: FeedPlace,
+    /// The position after the page.
+    pub next: EnterprisePosition,
     /// The last change of the enterprise.
-    pub head: FeedPlace,
+    pub head: EnterprisePosition,
     /// The age of the first change after the page.
     pub lag: Duration,
 }

@@ -1,4 +1,4 @@
-//! The rows of a page: changes, and in each row the places of the page. One row holds only the places
+//! The rows of a page: changes, and in each row the positions of the page. One row holds only the positions
 //! if the page has no change.
 
 use std::time::Duration;
@@ -10,11 +10,11 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::request::{FeedPart, FeedPlace};
+use super::request::{EnterprisePosition, FeedPart};
 use crate::domain::{FeedEvent, FeedSeq, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
-use crate::repository::history::StoredEvent;
+use crate::repository::history::{StoredContent, StoredEvent};
 use crate::repository::sessions::{StoredChanges, version};
 
 /// The column names are those of the statement.
@@ -82,22 +82,29 @@ pub(in crate::repository::feed) fn lag(seconds: Option<f64>) -> Duration {
 }
 
 impl PageRow {
-    fn stored(self) -> Option<(i64, Uuid, StoredEvent)> {
-        let event = StoredEvent {
-            version: self.version?,
-            kind: self.kind?,
-            operator: self.operator?,
-            app_id: self.app_id?,
-            reason: self.reason,
-            changes: self.changes?,
-            attributes: self.attributes,
-            created_at: self.created_at?,
-        };
-        Some((self.seq?, self.session_id?, event))
-    }
-
+    /// The change of the row, if it has one.
     fn event(self) -> Result<Option<FeedEvent>, Error> {
-        let Some((number, id, event)) = self.stored() else { return Ok(None) };
+        let (Some(number), Some(id), Some(version)) = (self.seq, self.session_id, self.version)
+        else {
+            return Ok(None);
+        };
+        let (Some(kind), Some(operator), Some(app_id), Some(changes), Some(created_at)) =
+            (self.kind, self.operator, self.app_id, self.changes, self.created_at)
+        else {
+            return Ok(None);
+        };
+        let event = StoredEvent {
+            version,
+            kind: &kind,
+            app_id: &app_id,
+            content: StoredContent {
+                operator: &operator,
+                reason: self.reason.as_deref(),
+                changes: changes.0,
+                attributes: self.attributes.map(|patch| patch.0),
+                created_at,
+            },
+        };
         let (seq, session_id) = (seq(number)?, SessionId::new(id));
         Ok(Some(FeedEvent { seq, session_id, event: event.try_into()? }))
     }
@@ -110,19 +117,19 @@ pub(super) fn part(rows: Vec<PgRow>) -> Result<FeedPart, Error> {
         start: None,
         events: Vec::with_capacity(rows.len()),
         bytes: 0,
-        next: FeedPlace::default(),
-        head: FeedPlace::default(),
+        next: EnterprisePosition::default(),
+        head: EnterprisePosition::default(),
         lag: Duration::ZERO,
     };
     for row in rows {
         let row = PageRow::from_row(&row)?;
         part.epoch = row.epoch;
         part.start = change(row.start_id, row.start_version)?;
-        part.head = FeedPlace {
+        part.head = EnterprisePosition {
             seq: seq(row.head_seq.unwrap_or_default())?,
             change: change(row.head_id, row.head_version)?,
         };
-        part.next = FeedPlace {
+        part.next = EnterprisePosition {
             seq: seq(row.next_seq.unwrap_or_default())?,
             change: change(row.next_id, row.next_version)?,
         };

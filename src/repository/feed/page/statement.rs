@@ -1,6 +1,6 @@
 //! The statements of pages: one for each source of candidates, otherwise the same.
 //!
-//! The surprise: `offset 0` keeps the planner from replacing look-ups by key with a scan of a whole
+//! The surprise: `offset 0` keeps the planner from replacing lookups by key with a scan of a whole
 //! table.
 
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use super::row::{self, PageRow};
 use super::streams::with_streams;
 use super::unfiltered;
 use crate::repository::connections::persistent::Persistent;
+use crate::repository::feed::role_lookup::with_role_lookups;
 use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
 
@@ -23,7 +24,7 @@ use crate::repository::{Error, Pool};
 /// may use `head` and the arguments: those of the filter, $8 the rows of a single stream, $9 the number of
 /// changes, $10 their size.
 macro_rules! page {
-    ($pool:expr, $request:expr, $rows:expr, $($source:literal)+) => {{
+    ($pool:expr, $request:expr, $rows:expr, $($source:tt)+) => {{
         let Filter { member, owner, kind, app, session } = Filter::for_filter($request.filter);
         let statement = matching!(
             query_as!(PageRow,),
@@ -93,7 +94,7 @@ macro_rules! page {
                 end as seq
                 from page
             )
-            -- The result has at least one row, so that the places are known if no change matches.
+            -- The result has at least one row, so that the positions are known if no change matches.
             select epoch, start.session_id as "start_id?", start.version as "start_version?",
                    head.seq as "head_seq?", head.session_id as "head_id?",
                    head.version as "head_version?",

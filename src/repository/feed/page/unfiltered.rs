@@ -1,21 +1,20 @@
 //! A page of all changes: their rows in the order of one index, without the conditions of a filter.
 //!
 //! PostgreSQL sends each row as soon as it has read it, because no step of the statement needs all of
-//! them. The places of the page come in a row of their own, after the changes.
+//! them. The positions of the page come in a row of their own, after the changes.
 
-use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 use sqlx::{Executor as _, Row as _};
 use uuid::Uuid;
 
 use super::filter::to_i64;
-use super::request::{FeedPageRequest, FeedPart, FeedPlace};
+use super::request::{EnterprisePosition, FeedPageRequest, FeedPart};
 use super::row::{change, lag, seq};
-use crate::domain::{Event, FeedEvent, Reason, SessionId};
+use crate::domain::{FeedEvent, SessionId};
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::error::corrupt;
-use crate::repository::sessions::{StoredChanges, account, version};
+use crate::repository::history::{StoredContent, StoredEvent};
+use crate::repository::sessions::StoredChanges;
 use crate::repository::{Error, Pool};
 
 /// Reads a page of all changes.
@@ -102,11 +101,11 @@ pub(super) async fn fetch(pool: &Pool, request: &FeedPageRequest<'_>) -> Result<
 
 fn part(rows: &[PgRow]) -> Result<FeedPart, Error> {
     let mut numbered = Vec::with_capacity(rows.len());
-    let mut places = None;
+    let mut positions = None;
     for row in rows {
         match row.try_get::<Option<i64>, _>(0)? {
             Some(number) => numbered.push((number, row)),
-            None => places = Some(row),
+            None => positions = Some(row),
         }
     }
     // The statement sends the rows in this order, and SQL does not promise it.
@@ -115,52 +114,47 @@ fn part(rows: &[PgRow]) -> Result<FeedPart, Error> {
     let rows: Vec<&PgRow> = complete.map(|(_, (_, row))| *row).collect();
     let events = rows.iter().map(|row| event(row)).collect::<Result<Vec<_>, _>>()?;
     let bytes: Option<i64> = rows.last().map(|row| row.try_get(11)).transpose()?;
-    let places = places.ok_or(sqlx::Error::RowNotFound)?;
-    let head: Option<i64> = places.try_get(15)?;
-    let head = FeedPlace {
+    let positions = positions.ok_or(sqlx::Error::RowNotFound)?;
+    let head: Option<i64> = positions.try_get(15)?;
+    let head = EnterprisePosition {
         seq: seq(head.unwrap_or_default())?,
-        change: change(places.try_get(16)?, places.try_get(17)?)?,
+        change: change(positions.try_get(16)?, positions.try_get(17)?)?,
     };
     // A page without changes ends at the head.
-    let next = events.last().map_or(head, |event: &FeedEvent| FeedPlace {
+    let next = events.last().map_or(head, |event: &FeedEvent| EnterprisePosition {
         seq: event.seq,
         change: Some((event.session_id, event.event.version)),
     });
     Ok(FeedPart {
-        epoch: places.try_get(12)?,
-        start: change(places.try_get(13)?, places.try_get(14)?)?,
+        epoch: positions.try_get(12)?,
+        start: change(positions.try_get(13)?, positions.try_get(14)?)?,
         events,
         bytes: usize::try_from(bytes.unwrap_or_default()).unwrap_or(usize::MAX),
         next,
         head,
-        lag: lag(places.try_get(18)?),
+        lag: lag(positions.try_get(18)?),
     })
 }
 
 fn event(row: &PgRow) -> Result<FeedEvent, Error> {
-    let (kind, app): (&str, &str) = (row.try_get(4)?, row.try_get(6)?);
-    let reason = row
-        .try_get::<Option<&str>, _>(7)?
-        .map(|text| Reason::new(text).map_err(corrupt("session_event", "reason", text)));
     let text: &str = row.try_get(8)?;
     let changes: StoredChanges<'_> =
         serde_json::from_str(text).map_err(corrupt("session_event", "changes", text))?;
-    let patch = row.try_get::<Option<&str>, _>(9)?.map(|text| {
-        serde_json::from_str::<Map<String, Value>>(text).map_err(corrupt(
-            "session_event",
-            "attributes",
-            text,
-        ))
+    let attributes = row.try_get::<Option<&str>, _>(9)?.map(|text| {
+        serde_json::from_str(text).map_err(corrupt("session_event", "attributes", text))
     });
-    let event = Event {
-        version: version("feed", row.try_get(3)?)?,
-        kind: kind.parse().map_err(corrupt("feed", "kind", kind))?,
-        operator: account("session_event", "operator", row.try_get(5)?)?,
-        app_id: app.parse().map_err(corrupt("feed", "app_id", app))?,
-        reason: reason.transpose()?,
-        changes: changes.into_changes(patch.transpose()?)?,
-        at: row.try_get::<DateTime<Utc>, _>(10)?,
+    let event = StoredEvent {
+        version: row.try_get(3)?,
+        kind: row.try_get(4)?,
+        app_id: row.try_get(6)?,
+        content: StoredContent {
+            operator: row.try_get(5)?,
+            reason: row.try_get(7)?,
+            changes,
+            attributes: attributes.transpose()?,
+            created_at: row.try_get(10)?,
+        },
     };
     let session_id = SessionId::new(row.try_get::<Uuid, _>(2)?);
-    Ok(FeedEvent { seq: seq(row.try_get(1)?)?, session_id, event })
+    Ok(FeedEvent { seq: seq(row.try_get(1)?)?, session_id, event: event.try_into()? })
 }

@@ -2,7 +2,7 @@
 //!
 //! A source yields candidates from an index, at most one window. Each candidate is looked up by its
 //! key and compared with all filters. The first matches make the page. The surprise: `offset 0`
-//! keeps the planner from replacing look-ups by key with a scan of a whole table, and `limit 0`
+//! keeps the planner from replacing lookups by key with a scan of a whole table, and `limit 0`
 //! switches off the direction that was not requested.
 
 /// The statement with a source that selects `session_id`, `changed_at` (the position in a list by

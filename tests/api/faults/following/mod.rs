@@ -170,11 +170,11 @@ impl Readers {
 /// Waits until the first value is the second one. Fails if the values do not change for a time.
 async fn wait_while_it_goes_on<T: PartialEq + Debug>(
     condition: &str,
-    mut look: impl AsyncFnMut() -> (T, T),
+    mut read: impl AsyncFnMut() -> (T, T),
 ) {
     let (mut last, mut changed_at) = (None, Instant::now());
     loop {
-        let (now, wanted) = look().await;
+        let (now, wanted) = read().await;
         if now == wanted {
             return;
         }
@@ -197,7 +197,7 @@ async fn wait_for_changes(changes: &Changes, readers: &Readers, count: usize) {
     .await;
 }
 
-/// The sessions, the keys and the places of the run.
+/// The sessions, the keys and the positions of the run.
 struct Run {
     rng: StdRng,
     keys: [String; 2],
@@ -315,7 +315,7 @@ async fn followers_miss_and_repeat_nothing_through_kills_a_restore_and_a_move() 
     });
     pair = restored;
     assert_ne!(store::epoch(&mut pair.connect().await).await, epoch);
-    // The place exists in the new history, too. Its later changes are others.
+    // The position exists in the new history, too. Its later changes are others.
     wait_until("an answer to an old cursor", async || {
         match callers.call(Method::GET, &early, None).await {
             Answer::Ok(page) => panic!("{page}"),

@@ -62,9 +62,9 @@ async fn filter_that_matches_nothing_resumes_in_one_statement() {
         "&app=unknown&kind=created",
         "&sessionId={8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
     ] {
-        // The other connections of the server report late the rows that they have read, so a look may seem to
+        // The other connections of the server report late the rows that they have read, so a query may seem to
         // read more, but never less.
-        wait_until(&format!("a look with few rows: {filter}"), async || {
+        wait_until(&format!("a query with few rows: {filter}"), async || {
             let before = store::feed_rows_read(&app.pool).await;
             let page = caller.page(&format!("after={start}{filter}")).await;
             let rows = store::feed_rows_read(&app.pool).await - before;
@@ -126,7 +126,7 @@ async fn change_before_a_page_is_found_without_the_changes_between() {
         ("&member=a&kind=reverted", 0, 0),
         (format!("&sessionId={id}&app={app_id}").as_str(), 1, 4),
     ] {
-        wait_until(&format!("a look with few rows: {filter}"), async || {
+        wait_until(&format!("a query with few rows: {filter}"), async || {
             let reading = store::feed_rows_read(&app.pool).await;
             let page = caller.page(&format!("after={start}&limit=1{filter}")).await;
             let rows = store::feed_rows_read(&app.pool).await - reading;

@@ -56,7 +56,7 @@ struct Followers {
 }
 
 impl Followers {
-    async fn look(&mut self, number: usize) {
+    async fn read(&mut self, number: usize) {
         let order = ORDERS[number % ORDERS.len()];
         let query = format!("&updatedSince={}&sort={order}", self.since);
         let (items, complete_until) = list(&self.servers, &query).await;
@@ -133,7 +133,7 @@ async fn servers_with_clocks_20_seconds_apart_lose_no_change() {
     let mut followers = Followers { servers: servers.clone(), polled, since, reader, read };
     for number in 0.. {
         let is_over = writers.iter().all(tokio::task::JoinHandle::is_finished);
-        followers.look(number).await;
+        followers.read(number).await;
         if is_over {
             break;
         }

@@ -70,7 +70,7 @@ fn next(page: &Value) -> String {
     page["nextCursor"].as_str().unwrap().to_owned()
 }
 
-/// Appends changes of another session, so that the places so far are far from the end of the feed.
+/// Appends changes of another session, so that the positions so far are far from the end of the feed.
 async fn append_other_changes(app: &TestApp) {
     let id = caller(app).create(&["x", "y", "z"]).await;
     complete_feed(&app.pool).await;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Caller, events, next, seq};
 
-/// The place of a reader in the stream of a filter.
+/// The position of a reader in the stream of a filter.
 pub struct Reader {
     pub caller: Caller,
     /// The parameters of the filter, each with `&` before it.

@@ -28,9 +28,9 @@ struct Mirror {
     bookmarks: Vec<Bookmark>,
 }
 
-/// The state of a consumer at a place.
+/// The state of a consumer at a position.
 struct Bookmark {
-    /// The last change before the place.
+    /// The last change before the position.
     seq: i64,
     table: Table,
     heard: BTreeSet<String>,
@@ -79,7 +79,7 @@ impl Mirror {
         self.bookmarks.push(Bookmark { seq, table, heard });
     }
 
-    /// Checks that the consumer had the sessions of each place. A session is newer only if the
+    /// Checks that the consumer had the sessions of each position. A session is newer only if the
     /// snapshot had it already. It is missing only if it had left the filter before the snapshot was
     /// read.
     fn check(&self, history: &History) {
@@ -88,8 +88,8 @@ impl Mirror {
             let then = history.table_at(*seq);
             let mut expected = Table::new();
             for id in then.keys().chain(self.in_snapshot.keys()) {
-                let at_place = then.get(id).map_or(0, |session| session.version);
-                let version = at_place.max(self.in_snapshot.get(id).copied().unwrap_or(0));
+                let at_position = then.get(id).map_or(0, |session| session.version);
+                let version = at_position.max(self.in_snapshot.get(id).copied().unwrap_or(0));
                 let session = history.session_at(id, version);
                 let leaves = history
                     .0
@@ -105,8 +105,8 @@ impl Mirror {
     }
 }
 
-/// The place of a cursor: the number of the last change before it.
-fn place(cursor: &str) -> i64 {
+/// The position of a cursor: the number of the last change before it.
+fn seq_of(cursor: &str) -> i64 {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap();
     i64::from_be_bytes(bytes[9..17].try_into().unwrap())
 }
@@ -136,7 +136,7 @@ async fn follow_pages(
             mirror.keep(&event["session"]);
             mirror.mark(seq(event));
         }
-        mirror.mark(place(&next(&page)));
+        mirror.mark(seq_of(&next(&page)));
         let stop = *stop.borrow();
         if page["caughtUp"] == true && stop.is_some_and(|stop| page["headSeq"] == stop) {
             return mirror;
@@ -177,8 +177,8 @@ async fn follow_streams(
                 name => assert_eq!(name, "bookmark"),
             }
             if is_complete {
-                mirror.mark(place(&event.id));
-                if stop.borrow().is_some_and(|stop| place(&event.id) == stop) {
+                mirror.mark(seq_of(&event.id));
+                if stop.borrow().is_some_and(|stop| seq_of(&event.id) == stop) {
                     return mirror;
                 }
             }

@@ -124,7 +124,7 @@ async fn accounts_of_all_filters_are_found_in_a_hash_table() {
 
 /// The roles of accounts in the changes of other servers are read from a table.
 #[tokio::test(flavor = "multi_thread")]
-async fn change_of_this_server_reaches_its_streams_without_a_look_for_roles() {
+async fn change_of_this_server_reaches_its_streams_without_a_query_for_roles() {
     let app = spawn_app().await;
     let members = ["alice", "bob", "carol"];
     create_session(&app, &members).await;

@@ -44,7 +44,7 @@ async fn streams_of_an_app_and_of_an_enterprise_are_limited() {
     let page = app.client.request(Method::GET, EVENTS).bearer_auth(&app.api_key);
     assert_eq!(page.send().await.unwrap().status(), 200);
     open.remove(0);
-    wait_until("a place is free", async || {
+    wait_until("a slot is free", async || {
         ask(&app.api_key, "application/json").await.status() == 200
     })
     .await;

@@ -110,7 +110,7 @@ async fn events_have_the_same_bytes_in_pages_and_streams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn burst_of_changes_arrives_once_and_in_order() {
-    // More changes than a look, a queue or a page of the stream has.
+    // More changes than a read, a queue or a page of the stream has.
     const COUNT: usize = 1_300;
     let app = spawn_app().await;
     let mut readers = [EventReader::open(&app, EVENTS).await, open_http2(&app, EVENTS).await];

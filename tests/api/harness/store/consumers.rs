@@ -17,7 +17,7 @@ pub async fn age_consumers(app: &TestApp) {
     execute(&app.pool, "update consumer set used_at = '2000-01-01'").await;
 }
 
-/// The numbers of consumers, of places and of events.
+/// The numbers of consumers, of positions and of events.
 pub async fn count_consumer_rows(executor: impl PgExecutor<'_>) -> (i64, i64, i64) {
     let sql = "select (select count(*) from consumer), (select count(*) from consumer_position),
                       (select count(*) from consumer_event)
@@ -25,7 +25,7 @@ pub async fn count_consumer_rows(executor: impl PgExecutor<'_>) -> (i64, i64, i6
     sqlx::query_as(sql).fetch_one(executor).await.unwrap()
 }
 
-/// The tables of events in the hands of members or held back, and their places.
+/// The tables of events in the hands of members or held back, and their positions.
 const TABLES: [&str; 3] = ["consumer_event", "consumer_held_event", "consumer_position"];
 
 /// The statistics of the tables of consumers.

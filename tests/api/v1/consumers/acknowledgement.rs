@@ -74,7 +74,7 @@ async fn another_history_expires_a_consumer_until_it_is_reset() {
         );
     }
     assert_eq!(status(&app).await["expired"], true);
-    // A cursor of the former history is no place to reset to.
+    // A cursor of the former history is no position to reset to.
     let reset = json!({ "start": events[0]["cursor"] });
     let (status_code, code, rest) =
         problem(post_to(&app, app.address, "reset", &reset).await).await;
@@ -90,5 +90,5 @@ async fn another_history_expires_a_consumer_until_it_is_reset() {
     // An acknowledgement from before the reset does not count for the event of the same number.
     let response = post_to(&app, app.address, "ack", &acknowledging).await;
     assert_eq!(problem(response).await.1, "cursor_expired");
-    assert_eq!(status(&app).await["inFlight"], 2);
+    assert_eq!(status(&app).await["leased"], 2);
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{MIRROR, consumer_from_beginning, fetch, put, session_with_versions, status};
 use crate::harness::process::Home;
 use crate::harness::{BUIN, spawn_app, store};
+use crate::metrics::{self, scrape};
 
 const THREE: [&str; 3] = ["alice", "bob", "carol"];
 
@@ -30,7 +31,7 @@ async fn operators_see_and_move_consumers() {
         home.json(&words.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let shown = run(&["feed", "show", "mirror"], &[]);
-    assert_eq!((&shown["members"][0]["member"], &shown["inFlight"]), (&json!("m"), &json!(2)));
+    assert_eq!((&shown["members"][0]["member"], &shown["leased"]), (&json!("m"), &json!(2)));
     for _ in 0..10 {
         store::end_leases(&app, None).await;
         fetch(&app, "m", 50).await;
@@ -52,6 +53,26 @@ async fn operators_see_and_move_consumers() {
     let failed = home.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
     failed.fails(1, &["there is no consumer nobody"]);
     assert_eq!(super::get(&app, MIRROR).await["expired"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_of_events_have_the_same_names_in_status_commands_and_metrics() {
+    let app = metrics::spawn().await;
+    let home = Home::for_database(&app.database);
+    session_with_versions(&app, &THREE, 4).await;
+    consumer_from_beginning(&app).await;
+    assert_eq!(fetch(&app, "m", 1).await.len(), 1);
+    let (state, metrics) = (status(&app).await, scrape(&app).await);
+    let listed = home.json(&["feed", "list"]);
+    for (name, count) in [("leased", 1), ("ready", 3), ("parked", 0)] {
+        assert_eq!((&state[name], &listed[0][name]), (&json!(count), &json!(count)), "{name}");
+        let metric = format!("muster_consumer_events_{name}");
+        assert_eq!(metrics.has(&metric), f64::from(count), "{metric}");
+    }
+    let table = home.run(&["feed", "list"]).ok().stdout;
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert!(words.windows(3).any(|words| words == ["LEASED", "READY", "PARKED"]), "{table}");
+    assert!(words.windows(3).any(|words| words == ["1", "3", "0"]), "{table}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

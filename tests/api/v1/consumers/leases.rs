@@ -30,18 +30,18 @@ async fn member_gets_the_events_of_a_page_and_acknowledges_them() {
     }
     let state = status(&app).await;
     assert_eq!(
-        (&state["inFlight"], &state["position"], &state["lag"]),
+        (&state["leased"], &state["position"], &state["lag"]),
         (&json!(4), &json!(0), &json!(4))
     );
     assert_eq!(state["oldestUnacknowledged"]["seq"], 1);
     assert_eq!(
-        (&state["members"][0]["member"], &state["members"][0]["inFlight"]),
+        (&state["members"][0]["member"], &state["members"][0]["leased"]),
         (&json!("a"), &json!(4))
     );
     assert_eq!(acknowledge(&app, "a", &events).await, (4, vec![]));
     let state = status(&app).await;
     assert_eq!(
-        (&state["inFlight"], &state["position"], &state["lag"]),
+        (&state["leased"], &state["position"], &state["lag"]),
         (&json!(0), &json!(4), &json!(0))
     );
     assert_eq!((&state["oldestUnacknowledged"], &state["members"]), (&json!(null), &json!([])));

@@ -15,7 +15,7 @@ use crate::v1::{get, problem, refusal, refused, request, result, send};
 const THREE: [&str; 3] = ["alice", "bob", "carol"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn creation_can_be_repeated_and_keeps_the_place() {
+async fn creation_can_be_repeated_and_keeps_the_position() {
     let app = spawn_app().await;
     session_with_versions(&app, &THREE, 2).await;
     wait_numbered(&app).await;
@@ -42,7 +42,7 @@ async fn creation_can_be_repeated_and_keeps_the_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_filter_selects_from_the_place_on() {
+async fn another_filter_selects_from_the_position_on() {
     let app = spawn_app().await;
     let of_dave = session_with_versions(&app, &["dave", "bob", "carol"], 1).await;
     session_with_versions(&app, &THREE, 1).await;
@@ -138,7 +138,7 @@ async fn consumers_of_another_app_are_separate() {
     assert_eq!(listed, json!({ "items": [] }));
     let response = call(Method::POST, &format!("{MIRROR}/fetch"), json!({ "member": "a" })).await;
     assert_eq!(problem(response).await.1, "consumer_not_found");
-    // The same name is another consumer, with a place of its own.
+    // The same name is another consumer, with a position of its own.
     result(call(Method::PUT, MIRROR, json!({ "start": "0" })).await).await;
     let fetched = call(Method::POST, &format!("{MIRROR}/fetch"), json!({ "member": "a" })).await;
     assert_eq!(result(fetched).await["events"].as_array().unwrap().len(), 1);
@@ -230,7 +230,7 @@ async fn status_lists_at_most_100_members() {
         assert_eq!(fetch(&app, &format!("m{number}"), 1).await.len(), 1);
     }
     let status = status(&app).await;
-    assert_eq!((status["inFlight"].clone(), members(&status)), (json!(101), 100));
+    assert_eq!((status["leased"].clone(), members(&status)), (json!(101), 100));
 }
 
 /// The number of members that a status lists.
@@ -269,7 +269,7 @@ async fn events_that_are_held_back_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_in_flight_are_bounded() {
+async fn active_events_are_bounded() {
     let app = spawn_app().await;
     for _ in 0..11 {
         create_many(&app, 100, json!({})).await;

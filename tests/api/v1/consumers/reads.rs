@@ -11,7 +11,7 @@ use crate::harness::{TestApp, spawn_app_with, store};
 use crate::v1::result;
 
 /// The maximum number of events that members have or may get.
-const MAX_IN_FLIGHT: i64 = 1_000;
+const MAX_ACTIVE: i64 = 1_000;
 
 /// The answer to a fetch, and the number of rows that it has read.
 async fn rows_of_fetch(app: &TestApp) -> (Value, i64) {
@@ -47,19 +47,19 @@ async fn fetch_reads_few_rows_with_any_statistics() {
         let (fetched, rows) = rows_of_fetch(&app).await;
         println!("{statistics:?}: a fetch in vain read {rows} rows");
         assert_eq!(fetched, json!({ "events": [], "state": "more" }));
-        assert!(rows < MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+        assert!(rows < MAX_ACTIVE, "{statistics:?}: {rows} rows");
         // The next one selects 250 changes that wait, and 250 that are free, in front of others.
         for total in [200, 400, 600] {
             let (fetched, rows) = rows_of_fetch(&app).await;
             let events = fetched["events"].as_array().unwrap();
             println!("{statistics:?}: a fetch of {} events read {rows} rows", events.len());
-            assert!(rows < 3 * MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+            assert!(rows < 3 * MAX_ACTIVE, "{statistics:?}: {rows} rows");
             let before = store::consumer_rows_read(&app).await;
             let done = u64::try_from(events.len()).unwrap();
             assert_eq!(acknowledge(&app, "a", events).await, (done, vec![]), "{total}");
             let rows = store::consumer_rows_read(&app).await - before;
             println!("{statistics:?}: an acknowledgement read {rows} rows");
-            assert!(rows < MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+            assert!(rows < MAX_ACTIVE, "{statistics:?}: {rows} rows");
         }
         assert_eq!(store::count_miscounted_consumers(&app).await, 0);
     }

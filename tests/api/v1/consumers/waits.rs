@@ -107,8 +107,8 @@ async fn idle_waiting_fetches_cost_few_statements() {
     for fetched in join_all(waits).await {
         assert_eq!(fetched, json!({ "events": [], "state": "caughtUp" }));
     }
-    // A fetch is a claim, a page and a look, and a look more if the hub begins to read meanwhile. Each counts
-    // twice if it waits for the share of the enterprise. A look every 100 ms would be 800 statements.
+    // A fetch is a claim, a page and a check, and a check more if the hub begins to read meanwhile. Each counts
+    // twice if it waits for the share of the enterprise. A check every 100 ms would be 800 statements.
     let statements = statements(&app).await - before;
     println!("{statements} statements for {FETCHES} fetches");
     assert!(statements <= 12.0 * FETCHES as f64, "{statements}");
@@ -118,7 +118,7 @@ async fn idle_waiting_fetches_cost_few_statements() {
 async fn change_wakes_a_waiting_fetch_whose_filter_it_matches() {
     let app = metrics::spawn().await;
     put(&app, MIRROR, json!({ "filter": { "member": "carol" } })).await;
-    // The wait ends before the fetch would look by itself.
+    // The wait ends before the fetch would check by itself.
     let body = json!({ "member": "w", "wait": "4s" });
     let try_once = async || {
         let cause = async {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::domain::Attributes;
 use crate::http::shared::permission::CanWrite;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::bounded_list::BoundedList;
@@ -25,8 +26,8 @@ use item::{ItemBody, ItemResult, ParsedItem};
 
 /// The maximum number of items in a batch.
 pub(crate) const MAX_ITEMS: usize = 100;
-/// The maximum number of members of all sessions in a response. 256 bytes of attributes count as a
-/// member. The first session may have more.
+/// The maximum number of members of all sessions in a response. The bytes of
+/// [`Attributes::BYTES_PER_MEMBER`] count as a member. The first session may have more.
 const MAX_MEMBERS: usize = 10_000;
 /// The maximum number of groups of items that run concurrently.
 const CONCURRENCY: usize = 8;
@@ -142,7 +143,8 @@ impl<'a> ItemResponse<'a> {
                 let is_first = *members == 0;
                 let readable = outcome.session.as_ref().map(|session| &***session);
                 let fitting = readable.filter(|session| {
-                    *members += session.members.len() + session.attributes.json_len() / 256;
+                    *members += session.members.len()
+                        + session.attributes.json_len() / Attributes::BYTES_PER_MEMBER;
                     is_first || *members <= MAX_MEMBERS
                 });
                 if let Some(session) = fitting {
@@ -207,7 +209,7 @@ pub(crate) async fn batch_sessions(
     Ok(response)
 }
 
-/// Items with their places in the batch.
+/// Items with their indexes in the batch.
 type IndexedItems = Vec<(usize, Result<ParsedItem, Problem>)>;
 
 /// Groups the items of each session. Any other item is a group of its own.

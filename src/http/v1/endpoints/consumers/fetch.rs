@@ -81,8 +81,8 @@ struct FetchedView {
     state: FetchStateView,
 }
 
-/// `more`: there may be further events, fetch again. `caughtUp`: all changes were looked at. `full`: 1,000
-/// events are with members or free, or 10,000 are parked or wait behind parked ones; further changes are
+/// `more`: there may be further events, fetch again. `caughtUp`: all changes were read. `full`: 1,000
+/// events are leased or ready, or 10,000 are parked or wait behind parked ones; further changes are
 /// selected when there are fewer.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -90,7 +90,7 @@ struct FetchedView {
 enum FetchStateView {
     /// There may be further events.
     More,
-    /// All changes were looked at.
+    /// All changes were read.
     CaughtUp,
     /// Too many events are selected.
     Full,
@@ -179,7 +179,7 @@ async fn fetch_or_wait(
         let is_over = !fetched.events.is_empty() || Instant::now() >= deadline;
         let Some(waiting) = waiting.as_mut().filter(|_| !is_over) else { return Ok(fetched) };
         sessions.listen_for_events(&caller, waiting, &fetched.filter)?;
-        while !sessions.look_for_events(&caller, waiting).await? {
+        while !sessions.check_for_events(&caller, waiting).await? {
             if wait::changed(http, &reader, deadline, waiting.woken()).await?.is_none() {
                 return Ok(fetched);
             }

@@ -121,7 +121,7 @@ pub(super) fn member(text: &str) -> Result<ConsumerMember, Problem> {
 
 /// The cursors in the field `cursors`.
 pub(super) fn cursors(list: &[String]) -> Result<Vec<FeedCursor>, Problem> {
-    const MAX: usize = ConsumerLimits::MAX_IN_FLIGHT;
+    const MAX: usize = ConsumerLimits::MAX_ACTIVE;
     let got = list.len();
     if got > MAX {
         let reason = format!("at most {MAX}, got {got}");
@@ -140,7 +140,7 @@ pub(super) fn cursors(list: &[String]) -> Result<Vec<FeedCursor>, Problem> {
 pub(super) fn cursor_list() -> Array {
     ArrayBuilder::new()
         .items(text(CURSOR_PATTERN, CURSOR_EXAMPLE))
-        .max_items(Some(ConsumerLimits::MAX_IN_FLIGHT))
+        .max_items(Some(ConsumerLimits::MAX_ACTIVE))
         .description(Some("The `cursor` of each event."))
         .examples([serde_json::json!([CURSOR_EXAMPLE])])
         .build()

@@ -19,7 +19,7 @@ type RemoveRequest = Authorized<CanRead, (ConsumerPath, Query<NoParams>)>;
 type ResetRequest = Authorized<CanRead, (ConsumerPath, Query<NoParams>, Json<ResetBody>)>;
 type ReleaseRequest = Authorized<CanRead, (ConsumerPath, Query<NoParams>, Json<ReleaseBody>)>;
 
-/// The place that a consumer moves to.
+/// The position that a consumer moves to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ConsumerReset, example = json!({ "start": "0" }))]
@@ -53,7 +53,7 @@ struct ReleasedView {
 
 /// Remove a consumer
 ///
-/// Its place and its events are forgotten.
+/// Its position and its events are forgotten.
 #[utoipa::path(
     delete,
     path = "/v1/consumers/{name}",
@@ -74,7 +74,7 @@ pub(crate) async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Move a consumer to another place
+/// Move a consumer to another position
 ///
 /// Events that members have are forgotten, as are parked ones. After a restore of the database this is the
 /// way to use the consumer again.

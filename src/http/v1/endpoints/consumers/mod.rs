@@ -1,4 +1,4 @@
-//! `/v1/consumers`: named consumers of the changes, whose places the service keeps.
+//! `/v1/consumers`: named consumers of the changes, whose positions the service keeps.
 
 pub(in crate::http::v1) mod acknowledge;
 pub(in crate::http::v1) mod fetch;
@@ -19,7 +19,7 @@ impl ErrorCodes for ConsumerErrors {
     }
 }
 
-/// The same, if the place of the consumer is used.
+/// The same, if the position of the consumer is used.
 struct PlaceErrors;
 
 impl ErrorCodes for PlaceErrors {

@@ -25,7 +25,7 @@ type PutRequest = Authorized<CanRead, (ConsumerPath, Query<NoParams>, Json<PutBo
 #[schema(as = ConsumerInput, example = json!({ "filter": { "member": "alice" }, "start": "0" }))]
 pub(crate) struct PutBody {
     filter: Option<FilterInput>,
-    /// The place at which a new consumer starts: a cursor of an event or a page, `0` for the beginning of
+    /// The position at which a new consumer starts: a cursor of an event or a page, `0` for the beginning of
     /// the history, or a time (RFC 3339), then every later change follows. Without it, a new consumer
     /// starts after the last change. It has no effect on a consumer that exists.
     #[schema(max_length = 128, example = "0")]
@@ -76,7 +76,7 @@ impl ErrorCodes for PutErrors {
 ///
 /// The consumer belongs to the app: every key of the app that may read sessions can use it, and no other
 /// app can see it. The request can be repeated. A consumer that exists gets the filter and the lease of the
-/// request, and keeps its place. Events that were selected by the former filter are still handed out; the
+/// request, and keeps its position. Events that were selected by the former filter are still handed out; the
 /// new filter selects from the changes after them.
 ///
 /// An app has at most 100 consumers. A consumer that was not used for 30 days is removed.
@@ -112,7 +112,7 @@ pub(crate) async fn put(
     Ok(response.json(ConsumerView::from(&details)))
 }
 
-/// The problem of a place that a consumer cannot start at.
+/// The problem of a position that a consumer cannot start at.
 pub(super) fn name_start(error: crate::service::Error) -> Problem {
     Problem::from(error).rename_field(&[("after", "start")])
 }

@@ -26,9 +26,9 @@ fn sample() -> Value {
         "name": "mirror", "filter": { "member": "alice" }, "lease": "15s", "expired": false,
         "position": 5, "headSeq": 9, "lag": 4,
         "oldestUnacknowledged": { "seq": 6, "at": "2024-06-10T06:13:30.000000Z" },
-        "inFlight": 2, "ready": 0, "parked": 0, "waiting": 0,
+        "leased": 2, "ready": 0, "parked": 0, "waiting": 0,
         "createdAt": "2024-06-10T06:00:00.000000Z", "usedAt": "2024-06-10T06:00:00.000000Z",
-        "members": [{ "member": "worker-1", "inFlight": 2, "leaseUntil": "2024-06-10T06:13:45.000000Z" }],
+        "members": [{ "member": "worker-1", "leased": 2, "leaseUntil": "2024-06-10T06:13:45.000000Z" }],
         "parkedEvents": []
     })
 }
@@ -45,7 +45,7 @@ pub(crate) struct ConsumerView {
     /// The time for which a member has the events that it fetched.
     #[schema(pattern = "^[0-9]{1,5}s$", example = "15s")]
     lease: String,
-    /// Whether the place belongs to another history of the database. The consumer must be reset.
+    /// Whether the position belongs to another history of the database. The consumer must be reset.
     expired: bool,
     /// Every change up to this number is acknowledged, or does not match the filter.
     #[schema(minimum = 0)]
@@ -59,10 +59,10 @@ pub(crate) struct ConsumerView {
     /// The oldest event that is selected and not acknowledged; `null` if all are acknowledged.
     #[schema(required = true)]
     oldest_unacknowledged: Option<OldestView>,
-    /// The number of events that members have.
+    /// The number of events that members have under a lease.
     #[schema(minimum = 0)]
-    in_flight: u64,
-    /// The number of events that are selected and free.
+    leased: u64,
+    /// The number of events that a member may get: they are selected, and neither leased nor held back.
     #[schema(minimum = 0)]
     ready: u64,
     /// The number of events that failed ten times. They are handed out again when they are released.
@@ -111,7 +111,7 @@ struct OldestView {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ConsumerMember, example = json!({
-    "member": "worker-1", "inFlight": 2, "leaseUntil": "2024-06-10T06:13:45.000000Z"
+    "member": "worker-1", "leased": 2, "leaseUntil": "2024-06-10T06:13:45.000000Z"
 }))]
 struct MemberLeasesView {
     /// The name of the member.
@@ -119,7 +119,7 @@ struct MemberLeasesView {
     member: String,
     /// The number of its events.
     #[schema(minimum = 1)]
-    in_flight: u64,
+    leased: u64,
     /// The time at which its first lease ends. Other members get the events afterwards.
     #[schema(format = DateTime)]
     lease_until: String,
@@ -170,7 +170,7 @@ impl From<&ConsumerState> for ConsumerView {
             oldest_unacknowledged: state
                 .oldest
                 .map(|(seq, at)| OldestView { seq: FeedSeq::get(seq), at: rfc3339(at) }),
-            in_flight: state.leased,
+            leased: state.leased,
             ready: state.ready,
             parked: state.parked,
             waiting: state.waiting,
@@ -193,7 +193,7 @@ impl From<&MemberLeases> for MemberLeasesView {
     fn from(leases: &MemberLeases) -> Self {
         Self {
             member: leases.member.clone(),
-            in_flight: leases.events,
+            leased: leases.events,
             lease_until: rfc3339(leases.lease_until),
         }
     }

@@ -23,8 +23,8 @@ use crate::http::v1::extract::reading_caller::ReadingCaller;
 use crate::http::v1::problem::Problem;
 use crate::http::v1::render::event_stream;
 use crate::service::{
-    Caller, Error, FeedCursor, FeedPage, FeedQuery, FeedStart, Received, Sessions, SnapshotPhase,
-    StreamPlace, StreamStep, Subscription,
+    Caller, Error, FeedCursor, FeedPage, FeedQuery, FeedStart, Sessions, SnapshotPhase,
+    StreamPosition, StreamStep, StreamUpdate, Subscription,
 };
 
 /// An example of a stream, for the description.
@@ -55,7 +55,7 @@ struct FeedStream {
     sessions: web::Data<Sessions>,
     subscription: Subscription,
     query: FeedQuery,
-    place: StreamPlace,
+    position: StreamPosition,
     phase: StreamPhase,
     /// Events that wait for the next part.
     part: StreamPart,
@@ -84,7 +84,7 @@ pub(super) async fn respond(
     }
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let place = StreamPlace::after(page.next, &query.filter);
+    let position = StreamPosition::after(page.next, &query.filter);
     let log = StreamLog::new(&http);
     let mut stream = Box::new(FeedStream {
         reader: ReadingCaller::new(&http)?,
@@ -93,7 +93,7 @@ pub(super) async fn respond(
         sessions,
         subscription,
         query,
-        place,
+        position,
         phase: StreamPhase::CatchingUp,
         part: StreamPart::default(),
         ticks,
@@ -121,7 +121,7 @@ fn render_shared(event: &FeedEvent) -> Vec<u8> {
 impl FeedStream {
     /// The next part of the response; `None` at its end.
     async fn next_part(&mut self) -> Option<Vec<u8>> {
-        self.subscription.set_attended(true);
+        self.subscription.set_client_ready(true);
         while self.part.is_empty() {
             match self.phase {
                 // Boxed: the future is large, and a stream is seldom in this phase.
@@ -130,7 +130,7 @@ impl FeedStream {
                 StreamPhase::Ended => return None,
             }
         }
-        self.subscription.set_attended(false);
+        self.subscription.set_client_ready(false);
         if self.part.has_id() {
             self.ticks_without_id = 0;
         }
@@ -182,11 +182,11 @@ impl FeedStream {
             _ = self.ticks.tick() => return self.tick(),
         };
         match received {
-            Received::Events(events) => {
+            StreamUpdate::Events(events) => {
                 for event in &events {
-                    let mut step = self.place.advance(&event.event);
+                    let mut step = self.position.advance(&event.event);
                     if step == StreamStep::Unknown && Box::pin(self.find_last()).await {
-                        step = self.place.advance(&event.event);
+                        step = self.position.advance(&event.event);
                     }
                     match step {
                         StreamStep::Seen => {}
@@ -200,20 +200,20 @@ impl FeedStream {
                     }
                 }
             }
-            Received::Behind => self.phase = StreamPhase::CatchingUp,
-            Received::Closed => {
+            StreamUpdate::Behind => self.phase = StreamPhase::CatchingUp,
+            StreamUpdate::Closed => {
                 self.add_bookmark();
                 self.end(StreamEnd::TooSlow);
             }
         }
     }
 
-    /// Finds the last change of the stream up to its place. Returns whether it is known now.
+    /// Finds the last change of the stream up to its position. Returns whether it is known now.
     async fn find_last(&mut self) -> bool {
         let Ok(caller) = self.reader.authenticate_again() else { return false };
-        let (filter, seq) = (&self.query.filter, self.place.cursor().seq);
+        let (filter, seq) = (&self.query.filter, self.position.cursor().seq);
         let found = self.sessions.last_match(&caller, filter, seq).await;
-        found.map(|last| self.place.set_last(last)).is_ok()
+        found.map(|last| self.position.set_last(last)).is_ok()
     }
 
     /// Checks the key, and sends a bookmark from time to time.
@@ -223,7 +223,7 @@ impl FeedStream {
         }
         self.ticks_without_id += 1;
         if self.ticks_without_id >= BOOKMARK_TICKS {
-            self.place.settle(&self.subscription);
+            self.position.settle(&self.subscription);
             self.add_bookmark();
         }
     }
@@ -256,7 +256,7 @@ impl FeedStream {
         self.subscription.count_sent(page.events.len());
         self.query.start = FeedStart::Cursor(page.next);
         self.query.limit = (self.query.limit * 2).min(MAX_LIMIT);
-        self.place = StreamPlace::after(page.next, &self.query.filter);
+        self.position = StreamPosition::after(page.next, &self.query.filter);
         let is_present = page.caught_up && page.snapshot.is_none();
         self.phase = if is_present { StreamPhase::Live } else { StreamPhase::CatchingUp };
     }
@@ -265,22 +265,22 @@ impl FeedStream {
     fn pause_at(&mut self, cursor: FeedCursor, added: usize) {
         self.query.start = FeedStart::Cursor(cursor);
         self.query.limit = added.max(1);
-        self.place = StreamPlace::after(cursor, &self.query.filter);
+        self.position = StreamPosition::after(cursor, &self.query.filter);
         self.phase = StreamPhase::CatchingUp;
     }
 
-    /// Adds a new change, which the place is behind.
+    /// Adds a new change, which the position is behind.
     fn add_change(&mut self, event: &FeedEvent, prev_seq: FeedSeq, tail: &[u8]) {
-        let cursor = self.place.cursor();
+        let cursor = self.position.cursor();
         self.query.start = FeedStart::Cursor(cursor);
         self.part.add_change(&cursor, event.seq, prev_seq, tail);
         self.subscription.count_sent(1);
         self.log.events += 1;
     }
 
-    /// Adds the place of the stream.
+    /// Adds the position of the stream.
     fn add_bookmark(&mut self) {
-        let cursor = self.place.cursor();
+        let cursor = self.position.cursor();
         self.query.start = FeedStart::Cursor(cursor);
         self.part.add_bookmark(&cursor);
     }
@@ -288,7 +288,7 @@ impl FeedStream {
     /// Ends the stream with a problem.
     fn fail(&mut self, problem: &Problem) {
         tracing::warn!(request_id = self.log.request_id, %problem, "a stream ended with a problem");
-        self.part.add_problem(&self.place.cursor(), &problem.body(Some(&self.log.request_id)));
+        self.part.add_problem(&self.position.cursor(), &problem.body(Some(&self.log.request_id)));
         self.end(StreamEnd::Failed);
     }
 

@@ -18,9 +18,9 @@ pub(super) struct StreamPart {
     has_id: bool,
 }
 
-/// A place up to which the client has everything that matches.
+/// A position up to which the client has everything that matches.
 #[derive(Serialize)]
-struct PlaceView {
+struct PositionView {
     cursor: String,
 }
 
@@ -64,13 +64,13 @@ impl StreamPart {
     }
 
     pub(super) fn add_snapshot_end(&mut self, cursor: &FeedCursor) {
-        let place = PlaceView { cursor: cursor.encode() };
-        self.add(cursor, "snapshotEnd", |out| write_json(out, &place));
+        let position = PositionView { cursor: cursor.encode() };
+        self.add(cursor, "snapshotEnd", |out| write_json(out, &position));
     }
 
     pub(super) fn add_bookmark(&mut self, cursor: &FeedCursor) {
-        let place = PlaceView { cursor: cursor.encode() };
-        self.add(cursor, "bookmark", |out| write_json(out, &place));
+        let position = PositionView { cursor: cursor.encode() };
+        self.add(cursor, "bookmark", |out| write_json(out, &position));
     }
 
     pub(super) fn add_problem(&mut self, cursor: &FeedCursor, body: &impl Serialize) {

@@ -27,7 +27,7 @@ pub(in crate::http::v1) fn sample() -> Value {
     })
 }
 
-/// A change of a session, with its place in the feed of the enterprise.
+/// A change of a session, with its position in the feed of the enterprise.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = FeedEvent, example = json!(sample()))]
@@ -41,7 +41,7 @@ pub(crate) struct FeedEventView<'a> {
     #[schema(value_type = i64, minimum = 0, required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     prev_seq: Option<i64>,
-    /// The place after this change, for `after`.
+    /// The position after this change, for `after`.
     #[schema(
         value_type = String, required = true, pattern = "^[A-Za-z0-9_-]+$", max_length = 128
     )]

@@ -1,4 +1,4 @@
-//! Places in the feed of an enterprise: its end, the place of a time, and the check of a place.
+//! Positions in the feed of an enterprise: its end, the position of a time, and the check of a position.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, Row as _};
 use uuid::Uuid;
 
-use super::page::{FeedPlace, row};
+use super::page::{EnterprisePosition, row};
 use crate::domain::{Buin, FeedSeq, SessionId, Version};
 use crate::repository::connections::persistent::Persistent;
 use crate::repository::error::corrupt;
 use crate::repository::{Error, Pool};
 
-/// The change at a place, and the end of the feed, of one snapshot of the database.
+/// The change at a position, and the end of the feed, of one snapshot of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckedPlace {
+pub struct CheckedPosition {
     /// The identity of the line of history.
     pub epoch: Uuid,
-    /// The change at the place, if there is one.
+    /// The change at the position, if there is one.
     pub change: Option<(SessionId, Version)>,
     /// The time at which the change got its number: no change up to it is later.
     pub numbered_at: Option<DateTime<Utc>>,
     /// The last change of the enterprise.
-    pub head: FeedPlace,
-    /// The age of the change after the place.
+    pub head: EnterprisePosition,
+    /// The age of the change after the position.
     pub lag: Duration,
 }
 
@@ -31,7 +31,11 @@ pub struct CheckedPlace {
 ///
 /// # Errors
 /// When the database fails, or holds an invalid value.
-pub async fn check_place(pool: &Pool, buin: Buin, seq: FeedSeq) -> Result<CheckedPlace, Error> {
+pub async fn check_position(
+    pool: &Pool,
+    buin: Buin,
+    seq: FeedSeq,
+) -> Result<CheckedPosition, Error> {
     let statement = sqlx::query!(
         r#"
         select epoch, change.session_id as "session_id?", change.version as "version?",
@@ -65,10 +69,10 @@ pub async fn check_place(pool: &Pool, buin: Buin, seq: FeedSeq) -> Result<Checke
     );
     let found = pool.fetch_one(Persistent(statement)).await?;
     let head: i64 = found.try_get::<Option<i64>, _>(3)?.unwrap_or_default();
-    Ok(CheckedPlace {
+    Ok(CheckedPosition {
         epoch: found.try_get(0)?,
         change: row::change(found.try_get(1)?, found.try_get(2)?)?,
-        head: FeedPlace {
+        head: EnterprisePosition {
             seq: row::seq(head)?,
             change: row::change(found.try_get(4)?, found.try_get(5)?)?,
         },
@@ -82,7 +86,7 @@ pub async fn check_place(pool: &Pool, buin: Buin, seq: FeedSeq) -> Result<Checke
 ///
 /// # Errors
 /// When the database fails.
-pub async fn place_at(pool: &Pool, buin: Buin, at: DateTime<Utc>) -> Result<FeedSeq, Error> {
+pub async fn seq_at(pool: &Pool, buin: Buin, at: DateTime<Utc>) -> Result<FeedSeq, Error> {
     // The times never decrease, so the statement halves the range of numbers until one is left.
     let statement = sqlx::query_scalar!(
         r#"

@@ -1,17 +1,17 @@
-//! The place of a stream among the changes: up to which change its client has everything.
+//! The position of a stream among the changes: up to which change its client has everything.
 
 use super::cursor::{FeedCursor, FilterDigest, LastMatch};
 use super::hub::Subscription;
 use crate::domain::{FeedEvent, FeedFilter, FeedSeq};
 
-/// The place of a stream that reads new changes.
+/// The position of a stream that reads new changes.
 #[derive(Clone, Copy, Debug)]
-pub struct StreamPlace {
+pub struct StreamPosition {
     cursor: FeedCursor,
     filter: FilterDigest,
     /// Whether every change matches the filter.
     is_all: bool,
-    /// The last change of the stream; `None` if the stream began at a place where it is not known.
+    /// The last change of the stream; `None` if the stream began at a position where it is not known.
     last: Option<FeedSeq>,
 }
 
@@ -22,12 +22,12 @@ pub enum StreamStep {
     Seen,
     /// The change follows this one.
     After(FeedSeq),
-    /// The change before it must be found in the database. The place has not moved.
+    /// The change before it must be found in the database. The position has not moved.
     Unknown,
 }
 
-impl StreamPlace {
-    /// The place after a page with this end.
+impl StreamPosition {
+    /// The position after a page with this end.
     #[must_use]
     pub fn after(next: FeedCursor, filter: &FeedFilter) -> Self {
         let (is_all, filter) = (filter.is_empty(), FilterDigest::for_filter(filter));
@@ -35,7 +35,7 @@ impl StreamPlace {
         Self { cursor: next, filter, is_all, last }
     }
 
-    /// The cursor of the place.
+    /// The cursor of the position.
     #[must_use]
     pub fn cursor(&self) -> FeedCursor {
         self.cursor
@@ -53,7 +53,7 @@ impl StreamPlace {
         StreamStep::After(before)
     }
 
-    /// Sets the last change of the stream up to the place; 0 is the beginning of the stream.
+    /// Sets the last change of the stream up to the position; 0 is the beginning of the stream.
     pub fn set_last(&mut self, last: FeedSeq) {
         self.last = Some(last);
     }

@@ -1,4 +1,4 @@
-//! The parts that several statements on consumers share: the place of a consumer, and the last change of
+//! The parts that several statements on consumers share: the position of a consumer, and the last change of
 //! its enterprise.
 
 /// A statement reads all changes of a consumer that are held back if they are as few as this. If they are
@@ -6,9 +6,9 @@
 /// a seek cost more than the whole table, which would be read for each of the changes.
 pub(super) const FEW_HELD_BACK: i64 = 1_000;
 
-/// A statement of `sqlx` with two parts. Between them stands the place of each row of `consumer`, as `last`:
+/// A statement of `sqlx` with two parts. Between them stands the position of each row of `consumer`, as `last`:
 /// its last row of `consumer_position`, which is found first however many earlier ones were deleted.
-macro_rules! with_place {
+macro_rules! with_position {
     (
         $query:ident!($($row:ident,)?),
         [$($before:literal)+],
@@ -40,7 +40,7 @@ macro_rules! with_progress {
         [$($after:literal)+],
         $arguments:tt $(,)?
     ) => {
-        with_place!(
+        with_position!(
             $query!($($row,)?),
             [$($before)+],
             [
@@ -61,5 +61,5 @@ macro_rules! with_progress {
     };
 }
 
-pub(super) use with_place;
+pub(super) use with_position;
 pub(super) use with_progress;
