@@ -87,14 +87,14 @@ async fn fetch_reads_small_tables_not_once_for_each_session() {
             let events = fetched["events"].as_array().unwrap();
             assert_eq!(events.len(), 200);
             println!("{statistics:?}: a fetch of {total} events read {rows} rows");
-            assert!(rows < 6 * MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+            assert!(rows < 6 * MAX_ACTIVE, "{statistics:?}: {rows} rows");
             let before = store::consumer_rows_read(&app).await;
             assert_eq!(acknowledge(&app, "a", events).await, (200, vec![]));
             // All are done, and none is lost.
             assert_eq!(acknowledge(&app, "a", events).await, (200, vec![]));
             let rows = store::consumer_rows_read(&app).await - before;
             println!("{statistics:?}: two acknowledgements read {rows} rows");
-            assert!(rows < 4 * MAX_IN_FLIGHT, "{statistics:?}: {rows} rows");
+            assert!(rows < 4 * MAX_ACTIVE, "{statistics:?}: {rows} rows");
         }
     }
 }
