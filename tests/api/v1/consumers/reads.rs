@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{acknowledge, consumer_from_beginning, fetch, post_to, session_with_versions};
 use crate::harness::store::ConsumerStatistics;
-use crate::harness::{TestApp, spawn_app_with, store};
+use crate::harness::{TestApp, spawn_app_directly_with, store};
 use crate::v1::result;
 
 /// The maximum number of events that members have or may get.
@@ -23,7 +23,7 @@ async fn fetch_reads_few_rows_with_any_statistics() {
     use ConsumerStatistics::{Fresh, Missing, OfEmptyTables};
     for statistics in [Missing, OfEmptyTables, Fresh] {
         // One connection reports the rows that all requests have read.
-        let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
+        let app = spawn_app_directly_with(|settings| settings.database.max_connections = 1).await;
         store::begin_statistics(&app, statistics).await;
         let parked = session_with_versions(&app, &["alice", "bob", "carol"], 1).await;
         let passing = session_with_versions(&app, &["alice", "bob", "carol"], 8).await;
