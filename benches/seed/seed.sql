@@ -22,13 +22,13 @@ select count(*) > 0 as taken from session \gset
     \q
 \endif
 
--- Indexes are created at the end, which is faster.
+-- Indexes are created at the end, which is faster. The events need that of members.
 create temp table later as
 select format('drop index %I', indexname) as drop, indexdef as make
 from pg_indexes
 where schemaname = current_schema()
   and tablename in ('session', 'session_member', 'session_event', 'session_title')
-  and indexname not like '%\_pkey';
+  and indexname not like '%\_pkey' and indexname <> 'session_member_by_session';
 select drop from later \gexec
 
 begin;

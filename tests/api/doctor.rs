@@ -220,7 +220,7 @@ async fn server_of_another_external_database_is_a_failure() {
     }
     // Without tables, the database has no server.
     let empty = owned_database().await;
-    home.set("MUSTER__DATABASE__URL", &store::url(&empty.options));
+    home.use_directly(&store::url(&empty.options));
     assert_eq!(find(&doctor(&home, 1), "port").0, "fail");
 }
 

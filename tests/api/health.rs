@@ -285,7 +285,7 @@ async fn missing_rights_are_reported() {
     let (other, database) = (database().await, owned_database().await);
     let options = other.options.clone().database(&database.name);
     let mut owner = Home::for_database(&other);
-    owner.set("MUSTER__DATABASE__URL", &store::url(&options));
+    owner.use_directly(&store::url(&options));
     owner.json(&["migrate"]);
     owner.json(&["app", "create", "--buin", "7", "--app-id", "mine"]);
     let key = owner.json(&["key", "create", "--buin", "7", "--app-id", "mine"]);

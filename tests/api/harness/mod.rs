@@ -64,6 +64,16 @@ pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     spawn(settings, server::database().await, |options| options).await
 }
 
+/// Starts Muster with changed settings, and without a pooler. PostgreSQL counts what a connection has read, and
+/// a pooler divides the statements of a client among its connections.
+pub async fn spawn_app_directly_with(change: impl FnOnce(&mut Settings)) -> TestApp {
+    let mut settings = settings();
+    change(&mut settings);
+    let database = server::database().await;
+    let pool = connect_directly(&database, &settings);
+    spawn_on_pool(settings, database, pool).await
+}
+
 /// Starts Muster with a clock that no test sets. Changes then have the time of the database.
 pub async fn spawn_app_with_clock(clock: Clock) -> TestApp {
     spawn_with_clock(settings(), server::database().await, |options| options, clock).await
@@ -250,6 +260,11 @@ pub fn settings() -> Settings {
 /// A pool for a database.
 pub fn connect(database: &Database, settings: &Settings) -> Pool {
     connect_with(database, settings, |options| options)
+}
+
+/// The same without a pooler.
+pub fn connect_directly(database: &Database, settings: &Settings) -> Pool {
+    store::open_pool(database.options.clone(), settings)
 }
 
 /// The same with changed options. With these, it goes through no pooler.

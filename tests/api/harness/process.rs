@@ -190,6 +190,13 @@ impl Home {
         self.set("MUSTER__DATABASE__POOLER", "transaction")
     }
 
+    /// Lets all processes that start later use another database, without a pooler.
+    pub fn use_directly(&mut self, url: &str) -> &mut Self {
+        const OF_POOLER: [&str; 2] = ["MUSTER__DATABASE__DIRECT_URL", "MUSTER__DATABASE__POOLER"];
+        self.env.retain(|(name, _)| !OF_POOLER.contains(&name.as_str()));
+        self.set("MUSTER__DATABASE__URL", url)
+    }
+
     /// Sets a variable for all processes that start later.
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.env.push((name.to_owned(), value.to_owned()));

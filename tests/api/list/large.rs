@@ -65,7 +65,7 @@ async fn search_reads_no_title_of_another_enterprise() {
     insert_sessions(&service).await;
     let mut settings = service.app.settings.clone();
     settings.database.max_connections = 1;
-    let pool = harness::connect(&service.app.database, &settings);
+    let pool = harness::connect_directly(&service.app.database, &settings);
     service.use_pool(&pool);
     let filter = titled("rare");
     let expected: BTreeSet<_> = (500..=SESSIONS as usize).step_by(500).collect();
@@ -96,7 +96,7 @@ async fn search_begins_where_its_titles_are() {
     store::insert_sessions_of_two_ages(&service.app, begin, OLD, NEW).await;
     let mut settings = service.app.settings.clone();
     settings.database.max_connections = 1;
-    let pool = harness::connect(&service.app.database, &settings);
+    let pool = harness::connect_directly(&service.app.database, &settings);
     service.use_pool(&pool);
     let [newest_first, oldest_first] = [ORDERS[0], ORDERS[1]];
     for (title, order, first) in [("legacy", newest_first, OLD), ("recent", oldest_first, OLD + 1)]
@@ -140,7 +140,7 @@ async fn changes_since_a_time_are_read_from_that_time_on() {
     store::insert_sessions_of_two_ages(&service.app, begin, 1, SESSIONS).await;
     let mut settings = service.app.settings.clone();
     settings.database.max_connections = 1;
-    let pool = harness::connect(&service.app.database, &settings);
+    let pool = harness::connect_directly(&service.app.database, &settings);
     service.use_pool(&pool);
     let count = 20;
     let since = begin + chrono::TimeDelta::minutes(10) * (SESSIONS + 1 - count + 1);

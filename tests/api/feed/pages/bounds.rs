@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::reader::Reader;
 use super::{append_other_changes, caller, events, id_of, next, seq};
 use crate::feed::complete_feed;
-use crate::harness::{spawn_app, spawn_app_with, store, wait_until};
+use crate::harness::{spawn_app, spawn_app_directly_with, store, wait_until};
 
 const PAGE_BYTES: usize = 1024 * 1024;
 
@@ -46,7 +46,7 @@ async fn removal_of_a_member_is_the_last_change_of_that_member() {
 async fn filter_that_matches_nothing_resumes_in_one_statement() {
     const CHANGES: i64 = 20_000;
     // One connection reports the rows that all requests have read.
-    let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
+    let app = spawn_app_directly_with(|settings| settings.database.max_connections = 1).await;
     let caller = caller(&app);
     let id = caller.create(&["a", "b", "c", "former"]).await;
     caller.change(&id, "a", json!({ "delMember": ["former"] })).await;
@@ -91,7 +91,7 @@ async fn filter_that_matches_nothing_resumes_in_one_statement() {
 async fn change_before_a_page_is_found_without_the_changes_between() {
     const CHANGES: i64 = 20_000;
     // One connection reports what all requests have read.
-    let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
+    let app = spawn_app_directly_with(|settings| settings.database.max_connections = 1).await;
     let caller = caller(&app);
     let id = caller.create(&["a", "b", "c", "former"]).await;
     complete_feed(&app.pool).await;

@@ -4,7 +4,7 @@ use rustix::process::Pid;
 use sqlx::postgres::PgConnection;
 
 use super::{connect, execute};
-use crate::harness::{TestApp, wait_until};
+use crate::harness::{TestApp, pooler, wait_until};
 
 /// Blocks all access to sessions until the connection is dropped.
 pub async fn lock_sessions(app: &TestApp) -> PgConnection {
@@ -104,10 +104,18 @@ pub async fn compute_long(connection: &mut PgConnection) {
 }
 
 /// Waits until a database has no connection but this one, and returns the number of its deadlocks.
-/// Each connection reports its own deadlocks when it ends.
+/// Each connection reports its own deadlocks when it ends. A pooler keeps its connections, so they are ended.
 pub async fn count_deadlocks(connection: &mut PgConnection) -> i64 {
-    let others = "select count(*) from pg_stat_activity
-                  where datname = current_database() and pid <> pg_backend_pid()";
+    let others = match pooler::is_of_run() {
+        true => {
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid()"
+        }
+        false => {
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid()"
+        }
+    };
     wait_until("the end of all other connections", async || {
         sqlx::query_scalar::<_, i64>(others).fetch_one(&mut *connection).await.unwrap() == 0
     })

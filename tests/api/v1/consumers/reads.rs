@@ -7,7 +7,7 @@ use super::{
     acknowledge, consumer_from_beginning, fetch, post_to, session_with_versions, wait_numbered,
 };
 use crate::harness::store::ConsumerStatistics;
-use crate::harness::{TestApp, spawn_app_with, store};
+use crate::harness::{TestApp, spawn_app_directly_with, store};
 use crate::v1::result;
 
 /// The maximum number of events that members have or may get.
@@ -26,7 +26,7 @@ async fn fetch_reads_few_rows_with_any_statistics() {
     use ConsumerStatistics::{Fresh, Missing, OfEmptyTables};
     for statistics in [Missing, OfEmptyTables, Fresh] {
         // One connection reports the rows that all requests have read.
-        let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
+        let app = spawn_app_directly_with(|settings| settings.database.max_connections = 1).await;
         store::begin_statistics(&app, statistics, 11, 9_200).await;
         let parked = session_with_versions(&app, &["alice", "bob", "carol"], 1).await;
         let passing = session_with_versions(&app, &["alice", "bob", "carol"], 8).await;
@@ -71,7 +71,7 @@ async fn fetch_reads_small_tables_not_once_for_each_session() {
     use ConsumerStatistics::{Fresh, Missing, OfEmptyTables};
     for statistics in [Missing, OfEmptyTables, Fresh] {
         // One connection reports the rows that all requests have read.
-        let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
+        let app = spawn_app_directly_with(|settings| settings.database.max_connections = 1).await;
         store::begin_statistics(&app, statistics, 1, 200).await;
         for _ in 0..4 {
             create_many(&app, 100, json!({})).await;
