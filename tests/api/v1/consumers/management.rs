@@ -297,21 +297,22 @@ async fn metrics_have_the_lag_and_warn_of_unused_consumers() {
     let app = spawn().await;
     session_with_versions(&app, &THREE, 3).await;
     consumer_from_beginning(&app).await;
-    let shown = async |expected: [f64; 5]| {
+    let shown = async |expected: [f64; 6]| {
         wait_until("the numbers of consumers", async || {
             let page = scrape(&app).await;
-            let names = ["s", "s_idle", "_max_lag_events", "_events_in_flight", "_events_parked"];
+            let events = ["_events_leased", "_events_ready", "_events_parked"];
+            let names = ["s", "s_idle", "_max_lag_events", events[0], events[1], events[2]];
             names.map(|name| page.has(&format!("muster_consumer{name}"))) == expected
         })
         .await;
     };
-    shown([1.0, 0.0, 3.0, 0.0, 0.0]).await;
+    shown([1.0, 0.0, 3.0, 0.0, 0.0, 0.0]).await;
     let events = fetch(&app, "a", 1).await;
-    shown([1.0, 0.0, 3.0, 3.0, 0.0]).await;
+    shown([1.0, 0.0, 3.0, 1.0, 2.0, 0.0]).await;
     acknowledge(&app, "a", &events).await;
     store::hold_back_events(&app, 2).await;
     store::age_consumers(&app).await;
-    shown([1.0, 1.0, 2.0, 2.0, 2.0]).await;
+    shown([1.0, 1.0, 2.0, 0.0, 2.0, 2.0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
