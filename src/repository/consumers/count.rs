@@ -41,14 +41,6 @@ pub async fn count(pool: &Pool, idle_before: DateTime<Utc>) -> Result<ConsumerCo
         from consumer"#],
         [r#"
         cross join lateral (
-            select count(*) filter (where lease_until > clock_timestamp()) as leased,
-                   count(*) filter (where lease_until > clock_timestamp() is not true) as ready,
-                   min(seq) as oldest
-            from consumer_event
-            where consumer_event.consumer_id = consumer.consumer_id
-              and seq > last.ready_after
-        ) as active
-        cross join lateral (
             select count(parked_at) as parked, min(seq) as oldest
             from consumer_held_event
             where consumer_held_event.consumer_id = consumer.consumer_id

@@ -1,9 +1,9 @@
 //! The parts that several statements on consumers share: the position of a consumer, and the last change of
 //! its enterprise.
 
-/// A statement reads all changes of a consumer that are held back if they are as few as this. If they are
-/// more, it seeks some of them, each by its key. The table then has so many pages that no statistics make
-/// a seek cost more than the whole table, which would be read for each of the changes.
+/// The largest number of held-back changes of a consumer that a statement reads all at once. Of a larger
+/// number, the statement seeks single changes by their keys. The table then has so many pages that a seek
+/// is cheaper than the whole table, with any statistics.
 pub(super) const FEW_HELD_BACK: i64 = 1_000;
 
 /// A statement of `sqlx` with two parts. Between them stands the position of each row of `consumer`, as `last`:
@@ -32,7 +32,8 @@ macro_rules! with_position {
     };
 }
 
-/// The same with the number of the last change of the enterprise, as `head`.
+/// The same with the number of the last change of the enterprise, as `head`, and the leased and ready events
+/// of the consumer, as `active`.
 macro_rules! with_progress {
     (
         $query:ident!($($row:ident,)?),
@@ -53,6 +54,14 @@ macro_rules! with_progress {
                     limit 1
                 ), 0) as seq
             ) as head
+            cross join lateral (
+                select count(*) filter (where lease_until > clock_timestamp()) as leased,
+                       count(*) filter (where lease_until > clock_timestamp() is not true) as ready,
+                       min(seq) as oldest
+                from consumer_event
+                where consumer_event.consumer_id = consumer.consumer_id
+                  and seq > last.ready_after
+            ) as active
             "#
                 $($after)+
             ],

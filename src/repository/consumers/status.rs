@@ -88,14 +88,6 @@ async fn read(
         cross join feed_state"#],
         [r#"
         cross join lateral (
-            select count(*) filter (where lease_until > clock_timestamp()) as leased,
-                   count(*) filter (where lease_until > clock_timestamp() is not true) as ready,
-                   min(seq) as oldest
-            from consumer_event
-            where consumer_event.consumer_id = consumer.consumer_id
-              and seq > last.ready_after
-        ) as active
-        cross join lateral (
             select count(parked_at) as parked, count(*) - count(parked_at) as waiting,
                    min(seq) as oldest
             from consumer_held_event
