@@ -6,7 +6,9 @@ use std::fmt::Display;
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
 
+use crate::domain::quoted;
 use crate::http::v1::problem::{Code, Problem};
+use crate::service::FeedCursor;
 
 /// The text of a header; `None` if the request does not have the header. Bytes that are not UTF-8 are
 /// replaced, so that a problem can show the text. `name` is the name in problems.
@@ -24,6 +26,15 @@ pub(super) fn single<'r>(
         None => Ok(Some(String::from_utf8_lossy(value.as_bytes()))),
         Some(_) => Err(invalid(name, "appears more than once")),
     }
+}
+
+/// The cursor of the feed that a header has as its text. `expected` describes it in the problem.
+///
+/// # Errors
+/// If the text is no cursor.
+pub(super) fn cursor(name: &str, text: &str, expected: &str) -> Result<FeedCursor, Problem> {
+    FeedCursor::decode(text)
+        .map_err(|_| invalid(name, format!("must be {expected}, got {}", quoted(text))))
 }
 
 /// The problem of a header with an invalid value.

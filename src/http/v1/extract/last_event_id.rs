@@ -7,7 +7,6 @@ use utoipa::openapi::path::Parameter;
 use super::header;
 use super::parameter::{in_header, text};
 use super::part::RequestPart;
-use crate::domain::quoted;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::service::FeedCursor;
 
@@ -32,11 +31,7 @@ impl RequestPart for LastEventId {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let cursor = FeedCursor::decode(&text).map_err(|_| {
-            let reason = format!("must be the id of an event of a stream, got {}", quoted(&text));
-            header::invalid(NAME, reason)
-        })?;
-        Ok(Self(Some(cursor)))
+        Ok(Self(Some(header::cursor(NAME, &text, "the id of an event of a stream")?)))
     }
 
     fn parameters() -> Vec<Parameter> {

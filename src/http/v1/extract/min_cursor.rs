@@ -8,7 +8,6 @@ use utoipa::openapi::path::Parameter;
 use super::header;
 use super::parameter::{in_header, text};
 use super::part::RequestPart;
-use crate::domain::quoted;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::service::{Error, FeedCursor};
 
@@ -36,11 +35,7 @@ impl ErrorCodes for MinCursor {
 impl RequestPart for MinCursor {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         let Some(text) = header::single(request, HEADER, NAME)? else { return Ok(Self(None)) };
-        let cursor = FeedCursor::decode(&text).map_err(|_| {
-            let reason = format!("must be a cursor of GET /v1/events, got {}", quoted(&text));
-            header::invalid(NAME, reason)
-        })?;
-        Ok(Self(Some(cursor)))
+        Ok(Self(Some(header::cursor(NAME, &text, "a cursor of GET /v1/events")?)))
     }
 
     fn parameters() -> Vec<Parameter> {
