@@ -166,7 +166,7 @@ fn blanked(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The length of the comment or literal at the position; 0 if there is none.
+/// The length of the comment or literal at the position; 0 if another token is there.
 pub fn token(text: &str, at: usize) -> usize {
     let bytes = text.as_bytes();
     let rest = &bytes[at..];

@@ -50,7 +50,7 @@ pub async fn drop_earlier_title_index(app: &TestApp) {
     execute(&app.pool, "drop index session_title_by_buin_grams").await;
 }
 
-/// The numbers by which the previous release finds the title of a session; `None` if there are none. The
+/// The numbers by which the previous release finds the title of a session; `None` if the row has none. The
 /// second list has the expected ones: each character, and each pair of adjacent characters.
 pub async fn title_grams(app: &TestApp, id: SessionId) -> (Option<Vec<i64>>, Vec<i64>) {
     let sql = "select grams, folded from session_title where session_id = $1";

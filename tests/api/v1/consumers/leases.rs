@@ -82,7 +82,7 @@ async fn share_of_a_dead_member_moves_when_its_lease_ends() {
     let of_b = fetch_from(&app, other, "b", 50).await;
     assert_eq!(changes(&of_b), changes(&of_a));
     assert_eq!(of_b[0]["attempt"], 2);
-    // The late member is told that the events are not its own any more.
+    // The response tells the late member that it has lost these events.
     let (done, lost) = acknowledge(&app, "a", &of_a).await;
     assert_eq!((done, lost), (0, of_a.iter().map(|event| event["cursor"].clone()).collect()));
     assert_eq!(acknowledge(&app, "b", &of_b).await, (2, vec![]));

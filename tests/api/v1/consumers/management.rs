@@ -300,8 +300,14 @@ async fn metrics_have_the_lag_and_warn_of_unused_consumers() {
     let shown = async |expected: [f64; 6]| {
         wait_until("the numbers of consumers", async || {
             let page = scrape(&app).await;
-            let events = ["_events_leased", "_events_ready", "_events_parked"];
-            let names = ["s", "s_idle", "_max_lag_events", events[0], events[1], events[2]];
+            let names = [
+                "s",
+                "s_idle",
+                "_max_lag_events",
+                "_events_leased",
+                "_events_ready",
+                "_events_parked",
+            ];
             names.map(|name| page.has(&format!("muster_consumer{name}"))) == expected
         })
         .await;
