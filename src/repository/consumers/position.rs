@@ -1,9 +1,9 @@
 //! The parts that several statements on consumers share: the position of a consumer, and the last change of
 //! its enterprise.
 
-/// The largest number of held-back changes of a consumer that a statement reads all at once. Of a larger
-/// number, the statement seeks single changes by their keys. The table then has so many pages that a seek
-/// is cheaper than the whole table, with any statistics.
+/// The largest number of held-back changes of a consumer that a statement reads all at once. A statement seeks
+/// a larger number one by one, by their keys. A seek in so large a table is cheaper than a read of the whole
+/// table, with any statistics.
 pub(super) const FEW_HELD_BACK: i64 = 1_000;
 
 /// A statement of `sqlx` with two parts. Between them stands the position of each row of `consumer`, as `last`:
