@@ -102,6 +102,7 @@ pub fn json(results: &[RowResult]) -> Value {
             "ratio": rounded(median(row.ratios.iter().copied())),
             "min": rounded(row.lowest()),
             "max": rounded(row.highest()),
+            "smaller_is_better": (row.definition.row)().smaller_is_better(),
             "rate": rounded(row.subject_median(|figures| figures.rate)),
             "reference_rate": rounded(row.reference_median(|figures| figures.rate)),
             "p50_ms": rounded(row.p50()),

@@ -117,6 +117,10 @@ impl Row for FeedLatency {
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         subject.latencies.percentile(50) / reference.latencies.percentile(50)
     }
+
+    fn smaller_is_better(&self) -> bool {
+        true
+    }
 }
 
 fn describe(latencies: &Latencies) -> String {

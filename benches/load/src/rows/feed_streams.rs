@@ -139,6 +139,10 @@ impl Row for IdleStreams {
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         subject.latencies.percentile(99) / reference.latencies.percentile(99)
     }
+
+    fn smaller_is_better(&self) -> bool {
+        true
+    }
 }
 
 fn raise_file_limit() -> anyhow::Result<()> {

@@ -106,6 +106,11 @@ pub trait Row {
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         subject.rate / reference.rate
     }
+
+    /// Whether a small ratio is good, as for latencies.
+    fn smaller_is_better(&self) -> bool {
+        false
+    }
 }
 
 /// The digits of ids of this moment, so that new rows are inserted at the same place as those of

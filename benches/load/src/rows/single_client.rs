@@ -134,6 +134,10 @@ impl Row for SingleClient {
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         subject.latencies.percentile(50) / reference.latencies.percentile(50)
     }
+
+    fn smaller_is_better(&self) -> bool {
+        true
+    }
 }
 
 /// Sends the requests of a script to a server, or to Muster if no server is given.

@@ -97,6 +97,10 @@ impl<S: Script> Row for Sizes<S> {
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         self.clients.growth(subject, reference)
     }
+
+    fn smaller_is_better(&self) -> bool {
+        true
+    }
 }
 
 fn creates(env: &Environment, threads: usize, members: u64) -> anyhow::Result<Vec<Creates>> {
