@@ -470,6 +470,10 @@ const BEYOND: &[(&str, &str)] = &[
         "EXCERPT_CHARS src/delivery/sender.rs",
         "callbacks/acknowledgement.rs::only_explicit_acknowledgement_counts",
     ),
+    (
+        "RECEIVE_BUFFER src/http/transport/listener.rs",
+        "src/http/transport/listener.rs::system_buffers_a_bounded_part_of_a_request_that_is_not_read",
+    ),
     ("BATCH src/service/pruner.rs", "callbacks/retention.rs::pruning_works_in_batches"),
     (
         "MAX_COUNT src/repository/deliveries/count.rs",

@@ -27,6 +27,11 @@ const BACKLOG: i32 = 1024;
 #[cfg(target_os = "linux")]
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
+/// Memory of the system for bytes of a request that the server has not read. About half of it can be on the way
+/// in one round trip, so a body of 1 MiB takes up to sixteen of them. Without this limit, the system would let
+/// the buffer grow to several MiB.
+const RECEIVE_BUFFER: usize = 128 * 1024;
+
 /// The time for the accepting thread to pause. The thread does not confirm the pause. If it needs
 /// longer, it logs an error about the closed socket, which is harmless.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
@@ -79,7 +84,7 @@ impl Listener {
     /// # Errors
     /// If the system refuses an option of the socket.
     pub fn from_shared(socket: TcpListener) -> io::Result<Self> {
-        limit_unsent_bytes(&socket2::SockRef::from(&socket))?;
+        limit_buffers(&socket2::SockRef::from(&socket))?;
         Ok(Self { socket, is_shared: true })
     }
 
@@ -268,21 +273,65 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     // On Unix, a restarted server can bind its port again at once, but not a port in use.
     socket.set_reuse_address(cfg!(unix))?;
-    limit_unsent_bytes(&socket)?;
+    limit_buffers(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Limits the bytes of a response that the system buffers. Connections inherit this option. Responses to
-/// a slow reader wait in the server then, not in the system, so the server notices early that the client
-/// reads.
-#[cfg(target_os = "linux")]
-fn limit_unsent_bytes(socket: &socket2::Socket) -> io::Result<()> {
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+/// Limits the bytes that the system buffers for a connection. Connections inherit both options. Responses to a
+/// slow reader wait in the server then, not in the system, so the server notices early that the client
+/// reads. Requests that the server does not read yet wait at the client.
+fn limit_buffers(socket: &socket2::Socket) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    // Linux doubles the value, because it counts its own data too.
+    socket.set_recv_buffer_size(if cfg!(target_os = "linux") {
+        RECEIVE_BUFFER / 2
+    } else {
+        RECEIVE_BUFFER
+    })
 }
 
-#[cfg(not(target_os = "linux"))]
-fn limit_unsent_bytes(_socket: &socket2::Socket) -> io::Result<()> {
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// Connects, and writes until the system takes no more. Returns the written bytes and the accepted
+    /// connection.
+    fn fill(listener: &Listener) -> (usize, TcpStream) {
+        let client = TcpStream::connect(listener.address().unwrap()).unwrap();
+        // The buffer of the client counts too, so it is small.
+        socket2::SockRef::from(&client).set_send_buffer_size(4 * 1024).unwrap();
+        let (accepted, _) = listener.socket.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let piece = [b'x'; 16 * 1024];
+        let mut written = 0;
+        loop {
+            match (&client).write(&piece) {
+                Ok(bytes) => written += bytes,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            // The buffer of the client has room again as soon as the system of the server has taken its bytes.
+            let mut watched = [PollFd::new(&client, PollFlags::OUT)];
+            let timeout = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+            if rustix::event::poll(&mut watched, Some(&timeout)).unwrap() == 0 {
+                return (written, accepted);
+            }
+        }
+    }
+
+    #[test]
+    fn system_buffers_a_bounded_part_of_a_request_that_is_not_read() {
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let shared = Listener::from_shared(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
+        for listener in [listener, shared] {
+            let (written, accepted) = fill(&listener);
+            assert!(written <= RECEIVE_BUFFER + 32 * 1024, "{written} bytes were taken");
+            drop(accepted);
+        }
+    }
 }
