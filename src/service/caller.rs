@@ -97,8 +97,9 @@ impl Caller {
         self.app_context().open(sealed, self.accepts_previous)
     }
 
-    /// The time at which the request arrived.
-    pub(super) fn authenticated_at(&self) -> Instant {
+    /// The time at which the request arrived, with its body.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Instant {
         self.authenticated_at
     }
 

@@ -437,6 +437,57 @@ async fn errors_of_the_sealed_form_echo_nothing() {
     assert!(plain["errmsg"].as_str().unwrap().contains(SECRET), "{plain}");
 }
 
+/// Texts of the same length that are refused for different reasons. `half` is a message without its end.
+fn refused_kinds<'a>(
+    client: &'a Client,
+    half: &'a str,
+) -> [(&'static str, Box<dyn Fn() -> String + 'a>); 8] {
+    let mut wrong_key = client.clone();
+    wrong_key.key[0] ^= 1;
+    let again = wrong_key.clone();
+    let mut other_app = client.clone();
+    other_app.app_id.replace_range(..1, "_");
+    [
+        ("another key", Box::new(move || wrong_key.seal(half))),
+        ("another key, again", Box::new(move || again.seal(half))),
+        ("another app", Box::new(move || other_app.seal(half))),
+        (
+            "noise",
+            Box::new(|| {
+                let length = STANDARD.decode(client.seal(half)).unwrap().len();
+                STANDARD.encode((0..length).map(|_| rand::random()).collect::<Vec<u8>>())
+            }),
+        ),
+        ("no JSON, from the first byte", Box::new(|| client.seal(&"x".repeat(half.len())))),
+        ("no JSON, at the last byte", Box::new(|| client.seal(half))),
+        ("an array", Box::new(|| client.seal(&format!("[{}1]", "1,".repeat(half.len() / 2 - 1))))),
+        (
+            "a byte after the object",
+            Box::new(|| client.seal(&format!("{}}}x", &half[..half.len() - 1]))),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_every_kind_wait_for_the_same_time() {
+    let app = spawn_app_with(|settings| settings.limits.max_failed_attempts = 0).await;
+    let token = app.client.token().await;
+    for call in CALLS {
+        for (kind, text) in refused_kinds(&app.client, r#"{"title":"t","creator":"a""#) {
+            let began = Instant::now();
+            let response = send(&app.client, call, &token, &text()).await;
+            assert!(began.elapsed() >= Duration::from_millis(2), "{call}: {kind}");
+            assert_eq!(read_response(response).await["errmsg"], CANNOT_OPEN, "{call}: {kind}");
+        }
+    }
+    // The proof of a token request.
+    let began = Instant::now();
+    let mut wrong_key = app.client.clone();
+    wrong_key.key[0] ^= 1;
+    assert_ne!(wrong_key.gettoken().await["errcode"], 0);
+    assert!(began.elapsed() >= Duration::from_millis(2));
+}
+
 /// The interquartile range, and the noise of the median that follows from it: about the 95 % interval
 /// of a median of this number of samples.
 fn spread(sorted: &[Duration]) -> (Duration, Duration) {
@@ -457,27 +508,9 @@ async fn print_durations_of_refused_texts() {
     let message =
         json!({ "title": TITLE, "creator": "hr", "member": ["boss", "lawyer"] }).to_string();
     let half = message[..message.len() - 1].to_owned();
-    let mut wrong_key = app.client.clone();
-    wrong_key.key[0] ^= 1;
-    let mut other_app = app.client.clone();
-    other_app.app_id.replace_range(..1, "_");
-    // Each kind has the same length.
-    let kinds: [(&str, &dyn Fn() -> String); 8] = [
-        ("another key", &|| wrong_key.seal(&half)),
-        ("another key, again", &|| wrong_key.seal(&half)),
-        ("another app", &|| other_app.seal(&half)),
-        ("noise", &|| {
-            let length = STANDARD.decode(app.client.seal(&half)).unwrap().len();
-            STANDARD.encode((0..length).map(|_| rand::random()).collect::<Vec<u8>>())
-        }),
-        ("no JSON, from the first byte", &|| app.client.seal(&"x".repeat(half.len()))),
-        ("no JSON, at the last byte", &|| app.client.seal(&half)),
-        ("an array", &|| app.client.seal(&format!("[{}1]", "1,".repeat(half.len() / 2 - 1)))),
-        ("a byte after the object", &|| {
-            app.client.seal(&format!("{}}}x", &half[..half.len() - 1]))
-        }),
-    ];
-    let mut durations = kinds.map(|_| Vec::with_capacity(SAMPLES));
+    // The kinds have the same length.
+    let kinds = refused_kinds(&app.client, &half);
+    let mut durations: [Vec<Duration>; 8] = Default::default();
     for round in 0..SAMPLES {
         // The kinds alternate, and begin with another one each time, so that a busy moment of the
         // machine and the order hit all of them.

@@ -39,6 +39,8 @@ enum PostMessage {
     /// The content of the envelope. Whether the envelope could be opened is not known yet.
     Sealed {
         opened: Opened,
+        /// The length of the sealed text.
+        sealed_len: usize,
         /// Known if the server refuses a text that was accepted before.
         fingerprint: Option<SealedFingerprint>,
     },
@@ -59,21 +61,23 @@ impl<N> PostRequest<N> {
     /// The message, of which `fields` are kept. A handler calls this once, before anything else: only
     /// here it turns out whether the envelope could be opened. If the message names a session, the
     /// request context knows it then.
-    pub(super) fn object(&self, fields: &[&str]) -> Result<JsonObject<'_>, CgiError> {
-        let object = self.open(fields)?;
+    pub(super) async fn object(&self, fields: &[&str]) -> Result<JsonObject<'_>, CgiError> {
+        let object = self.open(fields).await?;
         if let Ok(Some(text)) = object.text(SESSION_ID) {
             self.base.named_session(Some(text)).ok();
         }
         Ok(object)
     }
 
-    fn open(&self, fields: &[&str]) -> Result<JsonObject<'_>, CgiError> {
-        let (opened, fingerprint) = match &self.message {
+    async fn open(&self, fields: &[&str]) -> Result<JsonObject<'_>, CgiError> {
+        let (opened, sealed_len, fingerprint) = match &self.message {
             PostMessage::Plain(body) => {
                 let error = |error| CgiError::malformed("body", &error);
                 return JsonObject::parse(body, fields).map_err(error);
             }
-            PostMessage::Sealed { opened, fingerprint } => (opened, *fingerprint),
+            PostMessage::Sealed { opened, sealed_len, fingerprint } => {
+                (opened, *sealed_len, *fingerprint)
+            }
         };
         let request = &self.base.request;
         let fault = match (opened.object(fields), fingerprint) {
@@ -83,7 +87,10 @@ impl<N> PostRequest<N> {
             }
             (Ok(object), _) => return Ok(object),
         };
-        sealed_texts::record_fault(request, self.base.caller.app(), fault)?;
+        let caller = &self.base.caller;
+        let recorded = sealed_texts::record_fault(request, caller.app(), fault);
+        sealed_texts::wait_to_refuse(caller.authenticated_at(), sealed_len).await;
+        recorded?;
         Err(OpenError.into())
     }
 
@@ -199,7 +206,8 @@ async fn read_post_request<N: RequiredPermission>(
     sealed_texts::check(&request, app)?;
     let fingerprint = sealed_texts::write_fingerprint(&request, envelope.encrypt)?;
     let (opened, key) = caller.open(envelope.encrypt);
-    let message = PostMessage::Sealed { opened, fingerprint };
+    let sealed_len = envelope.encrypt.len();
+    let message = PostMessage::Sealed { opened, sealed_len, fingerprint };
     drop(object);
     let (_, in_flight) = body.into_parts();
     let base = BaseRequest { caller, sealed: Some(key), request };

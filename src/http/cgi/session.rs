@@ -48,7 +48,7 @@ async fn create_session(
 ) -> Result<WriteOutcome, CgiError> {
     let max_members = sessions.rules().max_members;
     // The parsed message is dropped here: it must not wait for the database.
-    let new = parse_create(&post.object(&CREATE_FIELDS)?, max_members)?;
+    let new = parse_create(&post.object(&CREATE_FIELDS).await?, max_members)?;
     let options = post.write_options()?;
     Ok(sessions.create(post.caller(), new, &options).await?)
 }
@@ -60,7 +60,7 @@ async fn update_session(
     let max_members = sessions.rules().max_members;
     let (id, request) = {
         // The parsed message is dropped here: it must not wait for the database.
-        let message = post.object(&UPDATE_FIELDS)?;
+        let message = post.object(&UPDATE_FIELDS).await?;
         (post.session_id(&message)?, parse_update(&message, max_members)?)
     };
     let options = post.write_options()?;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::call::refuse_conditions;
 use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::sealed_response;
 use crate::domain::MessageForm;
-use crate::http::auth::{authenticate, caller_body};
+use crate::http::auth::{authenticate, caller_body, sealed_texts};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::uri;
 use crate::service::{AppContext, AuthError, Authenticator, Error};
@@ -23,6 +24,8 @@ const MAX_TOKEN_REQUEST_BYTES: usize = 4_096;
 pub(super) struct TokenRequest {
     app_context: Arc<AppContext>,
     encrypt: String,
+    /// The time at which the whole request had arrived.
+    arrived_at: Instant,
 }
 
 async fn read_token_request(
@@ -31,6 +34,7 @@ async fn read_token_request(
 ) -> Result<TokenRequest, CgiError> {
     uri::check_len(request)?;
     let body = caller_body::read_proof(request, payload, MAX_TOKEN_REQUEST_BYTES).await?;
+    let arrived_at = Instant::now();
     refuse_conditions(request)?;
     let body = RequestBody::new(request, body);
     let object = body.object()?;
@@ -40,7 +44,7 @@ async fn read_token_request(
     let app_context =
         authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
     app_context.require_form(MessageForm::Sealed)?;
-    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
+    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned(), arrived_at })
 }
 
 impl FromRequest for TokenRequest {
@@ -67,8 +71,11 @@ pub(super) async fn get(
     authenticator: web::Data<Authenticator>,
     token_request: TokenRequest,
 ) -> Result<HttpResponse, CgiError> {
-    let TokenRequest { app_context, encrypt } = token_request;
+    let TokenRequest { app_context, encrypt, arrived_at } = token_request;
     let issued = authenticator.issue_token(&app_context, &encrypt);
+    if issued.is_err() {
+        sealed_texts::wait_to_refuse(arrived_at, encrypt.len()).await;
+    }
     let issued = authenticate::verify_key_proof(&request, issued)?;
     authenticate::record_success(&request)?;
     let token = TokenResponse { access_token: &issued.access_token, expire_in: issued.expire_in };
