@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::actor;
 use super::callbacks::worker;
 use super::certificate::Certificate;
 use super::crypto::install_crypto_provider;
@@ -135,6 +136,7 @@ impl Application {
             pool: pool.clone(),
             clock: clock.clone(),
             max_age: settings.audit.retention,
+            actor: actor::current(),
         };
         let worker = match settings.delivery.enabled {
             true => {

@@ -12,7 +12,7 @@ use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AppId, AuditEntry, AuditFilter, Buin, parse_time};
+use crate::domain::{AppId, AuditChainFault, AuditEntry, AuditFilter, Buin, parse_time};
 use crate::service::admin::{AdminContext, audit};
 
 #[derive(Subcommand)]
@@ -40,6 +40,27 @@ pub(super) enum AuditCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Check that no line was changed, removed or inserted
+    ///
+    /// Each line has a hash of itself and of the line before. The command prints the hash of the last
+    /// line, the head. Keep it outside of the database, and give it to a later check.
+    Verify {
+        /// The head that an earlier check printed: 64 hexadecimal digits. The check fails if no line has it
+        #[arg(long, value_name = "HASH", value_parser = hash)]
+        expect: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// A SHA-256 as hexadecimal digits.
+fn hash(text: &str) -> Result<String, String> {
+    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => {
+            Err(format!("must be 64 hexadecimal digits, got {} characters", text.chars().count()))
+        }
+    }
 }
 
 /// The values of `--action`: every action, and before the actions of a noun the noun itself.
@@ -52,12 +73,68 @@ pub(super) async fn run(
     command: AuditCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let AuditCommand::List { since, until, action, app_id, buin, limit, output } = command;
     let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
-    let filter = AuditFilter { since, until, action, app_id, buin };
-    let result = list(&database.admin(clock), &filter, limit, output).await;
+    let admin = database.admin(clock);
+    let result = match command {
+        AuditCommand::List { since, until, action, app_id, buin, limit, output } => {
+            let filter = AuditFilter { since, until, action, app_id, buin };
+            list(&admin, &filter, limit, output).await
+        }
+        AuditCommand::Verify { expect, output } => verify(&admin, expect.as_deref(), output).await,
+    };
     database.close().await;
     result
+}
+
+async fn verify(
+    admin: &AdminContext,
+    expected: Option<&str>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let chain = audit::verify(admin, expected).await.map_err(explain)?;
+    let fault = chain.fault.as_ref().map(describe);
+    let missing = expected.filter(|_| !chain.has_expected).map(|hash| {
+        format!("no line has the hash {hash}: lines were removed, or all were written again")
+    });
+    if output.json {
+        output::json(&ChainOutput {
+            intact: fault.is_none() && missing.is_none(),
+            lines: chain.records,
+            first_at: chain.first_at,
+            head: chain.head.as_deref(),
+        })?;
+    } else if fault.is_none() && missing.is_none() {
+        let since =
+            chain.first_at.map_or_else(String::new, |at| format!(" since {}", output::time(at)));
+        let head = chain.head.as_deref().unwrap_or("none");
+        output::text(&format!("{} lines in one chain{since}; head {head}", chain.records))?;
+    }
+    match fault.or(missing) {
+        None => Ok(()),
+        Some(fault) => anyhow::bail!("the audit was altered: {fault}"),
+    }
+}
+
+/// The first line that breaks the chain, in words.
+fn describe(fault: &AuditChainFault) -> String {
+    let AuditChainFault { audit_id, at, action, is_altered } = fault;
+    let line = format!("line {audit_id}, {action} at {} UTC,", output::time(*at));
+    match is_altered {
+        true => format!("{line} has another content than when it was written"),
+        false => format!(
+            "{line} does not follow the line before it: lines were removed, inserted or moved"
+        ),
+    }
+}
+
+/// The result of a check in the output.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChainOutput<'a> {
+    intact: bool,
+    lines: u64,
+    first_at: Option<DateTime<Utc>>,
+    head: Option<&'a str>,
 }
 
 async fn list(

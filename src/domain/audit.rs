@@ -56,3 +56,33 @@ pub struct AuditFilter {
     /// The act was on an app of this enterprise.
     pub buin: Option<Buin>,
 }
+
+/// The result of a check of the whole chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditChain {
+    /// The number of entries.
+    pub records: u64,
+    /// The time of the first entry.
+    pub first_at: Option<DateTime<Utc>>,
+    /// The hash of the last entry, as hexadecimal digits. It depends on all entries before.
+    pub head: Option<String>,
+    /// The first entry that does not fit.
+    pub fault: Option<AuditChainFault>,
+    /// Whether the hash that the caller expects belongs to an entry, or to the last one of a deletion of
+    /// old entries.
+    pub has_expected: bool,
+}
+
+/// The first entry that breaks the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditChainFault {
+    /// The number of the entry.
+    pub audit_id: i64,
+    /// The time of its act.
+    pub at: DateTime<Utc>,
+    /// Its action.
+    pub action: String,
+    /// Whether the content of the entry is not that of its hash. Otherwise the entry before is missing, or
+    /// another one.
+    pub is_altered: bool,
+}

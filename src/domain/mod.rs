@@ -31,7 +31,7 @@ pub use app::{
     App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission, url_origin,
 };
 pub use attributes::{Attributes, AttributesPatch};
-pub use audit::{Actor, AuditEntry, AuditFilter};
+pub use audit::{Actor, AuditChain, AuditChainFault, AuditEntry, AuditFilter};
 pub use comparison::{Difference, DifferingSession, SessionVersion, compare_ranges, difference};
 pub use consumer::{
     Consumer, ConsumerLease, ConsumerLimits, ConsumerMember, ConsumerName, ConsumerState,

@@ -7,7 +7,7 @@ const RIGHTS: [(&str, &[&str]); 21] = [
     ("_sqlx_migrations", &["SELECT"]),
     ("api_key", &["SELECT", "UPDATE"]),
     ("app", &["SELECT"]),
-    ("audit", &["SELECT", "UPDATE", "DELETE"]),
+    ("audit", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("consumer", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("consumer_event", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("consumer_held_event", &["SELECT", "INSERT", "DELETE"]),

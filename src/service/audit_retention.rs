@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Pruner;
 use crate::clock::Clock;
-use crate::repository::{self, Pool, audit};
+use crate::domain::Actor;
+use crate::repository::audit::{self, AuditContext};
+use crate::repository::{self, Pool};
 
 /// The interval between two deletions.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -17,6 +19,8 @@ pub struct AuditRetention {
     pub clock: Clock,
     /// The maximum age of an entry.
     pub max_age: Duration,
+    /// The user and the process that delete, for the audit.
+    pub actor: Actor,
 }
 
 impl AuditRetention {
@@ -26,12 +30,14 @@ impl AuditRetention {
         pruner.run(|| self.prune()).await;
     }
 
-    /// Deletes the entries that are too old now. Returns their number.
+    /// Deletes the entries that are too old now, and writes an entry of each batch. Returns the number of
+    /// deleted ones.
     ///
     /// # Errors
     /// The database fails.
     pub async fn prune(&self) -> Result<u64, repository::Error> {
-        let before = self.clock.now() - self.max_age;
-        Pruner::delete_all(|limit| audit::prune(&self.pool, before, limit)).await
+        let context = AuditContext { actor: &self.actor, at: self.clock.now() };
+        let before = context.at - self.max_age;
+        Pruner::delete_all(|limit| audit::prune(&self.pool, before, limit, context)).await
     }
 }

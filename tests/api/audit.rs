@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use muster::service::AuditRetention;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::process::Home;
-use crate::harness::server::database;
+use crate::harness::server::{database, owned_database};
+use crate::harness::store::{MigrationList, MigrationScope, SHORT_WAITS};
 use crate::harness::{change, new_app, spawn_app, store};
 
 /// The audit entries of a home, the oldest first.
@@ -208,13 +210,188 @@ async fn old_entries_are_deleted() {
     let day = Duration::from_secs(86_400);
     app.clock.advance(10 * day);
     change(&app, &stored, |stored| stored.app.disabled = true).await;
-    let max_age = 30 * day;
-    let retention = AuditRetention { pool: app.pool.clone(), clock: app.clock.clone(), max_age };
+    let retention = AuditRetention {
+        pool: app.pool.clone(),
+        clock: app.clock.clone(),
+        max_age: 30 * day,
+        actor: store::actor(),
+    };
     app.clock.advance(20 * day);
     assert_eq!(retention.prune().await.unwrap(), 0, "the entry is as old as the limit");
     app.clock.advance(day);
     // Seals of the template database, apps and keys of the harness and of this test.
     assert_eq!(retention.prune().await.unwrap(), 5);
     assert_eq!(retention.prune().await.unwrap(), 0);
-    assert_eq!(store::audit_actions(&app.pool).await, ["app.disable"]);
+    let mut actions = store::audit_actions(&app.pool).await;
+    actions.sort();
+    assert_eq!(actions, ["app.disable", "audit.prune"]);
+
+    let home = Home::for_database(&app.database);
+    let pruned = &entries(&home, &["--action", "audit"])[0]["details"];
+    assert_eq!(pruned["records"], 5);
+    let last = pruned["lastHash"].as_str().unwrap();
+    home.run(&["audit", "verify", "--expect", last]).ok();
+    // One more entry that is removed by hand is missed.
+    let mut connection = store::connect_to(&app.database).await;
+    store::tamper_with_audit(&mut connection, "delete from audit where action = 'app.disable'")
+        .await;
+    home.run(&["audit", "verify"]).fails(1, &["audit.prune", "does not follow the line before it"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entry_after_a_younger_one_is_kept_with_it() {
+    let app = spawn_app().await;
+    let mut connection = store::connect_to(&app.database).await;
+    // A server whose clock is years behind wrote the second entry.
+    store::insert_audit_entry(&mut connection, "late").await;
+    let retention = AuditRetention {
+        pool: app.pool.clone(),
+        clock: app.clock.clone(),
+        max_age: Duration::from_secs(86_400),
+        actor: store::actor(),
+    };
+    assert_eq!(retention.prune().await.unwrap(), 0);
+    Home::for_database(&app.database).run(&["audit", "verify"]).ok();
+}
+
+/// Checks the chain of a home, which must be intact. Returns the result.
+fn verified(home: &Home) -> Value {
+    let chain = home.json(&["audit", "verify"]);
+    assert_eq!(chain["intact"], true, "{chain}");
+    chain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chain_covers_every_entry_and_its_head_stays_known() {
+    let database = database().await;
+    let home = Home::for_database(&database);
+    let first = verified(&home);
+    assert_eq!(first["lines"], 1);
+    home.json(&for_app(&["app", "create"], &["--name", "\u{201c}A\\\"\u{201d}"]));
+    home.json(&for_app(&["app", "disable"], &[]));
+    let second = verified(&home);
+    assert_eq!(second["lines"], 3);
+    assert_ne!(first["head"], second["head"]);
+    for chain in [&first, &second] {
+        let head = chain["head"].as_str().unwrap();
+        home.run(&["audit", "verify", "--expect", &head.to_uppercase()]).ok();
+    }
+    let printed = home.run(&["audit", "verify"]).ok();
+    assert!(printed.stdout.contains("3 lines in one chain since "), "{printed:?}");
+    assert!(printed.stdout.contains(second["head"].as_str().unwrap()), "{printed:?}");
+    let unknown = "0".repeat(64);
+    home.run(&["audit", "verify", "--expect", &unknown])
+        .fails(1, &["no line has the hash", &unknown]);
+    for invalid in ["", "abc", &"g".repeat(64)] {
+        home.run(&["audit", "verify", "--expect", invalid])
+            .fails(2, &["--expect", "64 hexadecimal"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn altered_removed_and_inserted_entries_are_found() {
+    const ALTERED: &str = "has another content";
+    const UNLINKED: &str = "does not follow the line before it";
+    // The hash of a line that a forger computes in the same way.
+    let forged = "sha256(coalesce(previous_hash, '') || convert_to(jsonb_build_array(
+        (extract(epoch from at) * 1000000)::bigint, action, actor, sudo_user, host, pid, buin, app_id,
+        details)::text, 'UTF8'))";
+    let second = "audit_id = (select audit_id from audit order by audit_id offset 1 limit 1)";
+    for (sql, text) in [
+        (format!("update audit set actor = 'nobody' where {second}"), ALTERED),
+        (format!("update audit set details = details || '{{\"x\": 1}}' where {second}"), ALTERED),
+        (format!("update audit set at = at + interval '1 microsecond' where {second}"), ALTERED),
+        (format!("update audit set sudo_user = 'ann' where {second}"), ALTERED),
+        (
+            format!(
+                "update audit set actor = 'nobody' where {second};
+                 update audit set hash = {forged} where {second}"
+            ),
+            UNLINKED,
+        ),
+        (format!("delete from audit where {second}"), UNLINKED),
+        ("delete from audit where previous_hash is null".to_owned(), UNLINKED),
+        (
+            "update audit set audit_id = default where audit_id = (select min(audit_id) from audit)"
+                .to_owned(),
+            UNLINKED,
+        ),
+        (
+            format!(
+                "insert into audit (
+                     at, action, actor, sudo_user, host, pid, buin, app_id, details, previous_hash, hash
+                 )
+                 select at, action, actor, sudo_user, host, pid, buin, app_id, details, previous_hash, hash
+                 from audit where {second}"
+            ),
+            UNLINKED,
+        ),
+    ] {
+        let database = database().await;
+        let home = Home::for_database(&database);
+        home.json(&for_app(&["app", "create"], &[]));
+        home.json(&for_app(&["app", "disable"], &[]));
+        home.json(&for_app(&["app", "enable"], &[]));
+        let mut connection = store::connect_to(&database).await;
+        store::tamper_with_audit(&mut connection, &sql).await;
+        home.run(&["audit", "verify"]).fails(1, &["the audit was altered: line ", text]);
+        let output = home.run(&["audit", "verify", "--json"]);
+        assert_eq!((output.status.code(), &output.json()["intact"]), (Some(1), &json!(false)), "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_of_the_last_entries_is_found_with_an_earlier_head() {
+    let database = database().await;
+    let home = Home::for_database(&database);
+    home.json(&for_app(&["app", "create"], &[]));
+    home.json(&for_app(&["app", "disable"], &[]));
+    let head = verified(&home)["head"].as_str().unwrap().to_owned();
+    let mut connection = store::connect_to(&database).await;
+    store::tamper_with_audit(&mut connection, "delete from audit where action = 'app.disable'")
+        .await;
+    verified(&home);
+    home.run(&["audit", "verify", "--expect", &head]).fails(1, &["no line has the hash", &head]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_acts_make_one_chain() {
+    let app = spawn_app().await;
+    let mut acts = JoinSet::new();
+    for _ in 0..24 {
+        let (pool, stored) = (app.pool.clone(), new_app(5, &[]));
+        acts.spawn(async move { store::insert(&pool, &stored).await });
+    }
+    while let Some(act) = acts.join_next().await {
+        act.unwrap();
+    }
+    let chain = verified(&Home::for_database(&app.database));
+    assert!(chain["lines"].as_u64().unwrap() > 24, "{chain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_an_earlier_release_are_in_the_chain() {
+    /// The migration that makes the chain.
+    const CHAIN: i64 = 18;
+    let database = owned_database().await;
+    let own = MigrationList::own();
+    let migrate = async |known: &MigrationList| {
+        store::migrate(&database.options, known, MigrationScope::All, SHORT_WAITS).await.unwrap()
+    };
+    migrate(&own.until(CHAIN - 1)).await;
+    let mut connection = store::connect_to(&database).await;
+    store::insert_audit_entry(&mut connection, "before").await;
+    store::insert_audit_entry(&mut connection, "also before").await;
+    assert_eq!(migrate(&own).await.first(), Some(&CHAIN));
+    // A server of the earlier release still runs.
+    store::insert_audit_entry(&mut connection, "after").await;
+    for error in store::audit_change_errors(&mut connection).await {
+        assert!(error.contains("never changed"), "{error}");
+    }
+    let home = Home::for_database(&database);
+    let chain = verified(&home);
+    assert!(chain["lines"].as_u64().unwrap() >= 3, "{chain}");
+    store::tamper_with_audit(&mut connection, "update audit set host = 'x' where actor = 'before'")
+        .await;
+    home.run(&["audit", "verify"]).fails(1, &["has another content"]);
 }

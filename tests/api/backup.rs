@@ -244,6 +244,7 @@ async fn restore_into_external_database_is_complete() {
     // Sequences continue after their last values.
     fresh.json(&["app", "create", "--buin", "8"]);
     server.stop();
+    assert_eq!(fresh.json(&["audit", "verify"])["intact"], true);
     let lines = home.json(&["audit", "list", "--action", "database.backup"]);
     assert_eq!(lines[0]["details"]["sessions"], 6, "{lines}");
 }

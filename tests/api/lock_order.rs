@@ -13,6 +13,7 @@ use muster::domain::{
     Account, Action, AppId, AttemptRecord, Attributes, Buin, Change, DeliveryFilter, DeliveryState,
     IdempotencyKey, NewSession, RemovePolicy, Request, Rules, Session, SessionId, Title, Update,
 };
+use muster::repository::audit::AuditContext;
 use muster::repository::deliveries::{
     self, AppCapacity, CompletedAttempt, Lease, NextState, ReleasedDelivery,
 };
@@ -299,7 +300,9 @@ async fn records_and_keys_are_locked_in_one_order() {
                 let mut hashes = hashes.to_vec();
                 hashes.shuffle(&mut rand::rng());
                 keys::update_last_used(&pool, &hashes, clock.now()).await.unwrap();
-                audit::prune(&pool, clock.now() - TimeDelta::hours(1), 20).await.unwrap();
+                let (at, actor) = (clock.now(), store::actor());
+                let context = AuditContext { actor: &actor, at };
+                audit::prune(&pool, at - TimeDelta::hours(1), 20, context).await.unwrap();
             }
             pool.close().await;
         });

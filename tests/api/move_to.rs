@@ -57,6 +57,7 @@ async fn move_copies_everything_and_keeps_the_source() {
     postgres.stop().await.unwrap();
 
     let new = home_after_move(&home, &target);
+    assert_eq!(new.json(&["audit", "verify"])["intact"], true);
     let lines = new.json(&["audit", "list", "--action", "database.move"]);
     assert_eq!(lines[0]["details"]["sessions"], 6, "{lines}");
     let server = new.serve();

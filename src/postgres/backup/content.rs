@@ -41,7 +41,8 @@ pub(super) const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// The sequences whose state is copied.
 pub(super) const SEQUENCES: [&str; 1] = ["audit_audit_id_seq"];
 /// The functions that migrations create.
-pub(super) const FUNCTIONS: [&str; 2] = ["notify_apps_changed()", "refuse_audit_change()"];
+pub(super) const FUNCTIONS: [&str; 3] =
+    ["chain_audit_line()", "notify_apps_changed()", "refuse_audit_change()"];
 
 /// The summary of a table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]

@@ -23,8 +23,12 @@ const STORAGE_KINDS: [&str; 10] = [
     "COMMENT - EXTENSION ",
 ];
 /// The triggers of Muster: the table and the name.
-const TRIGGERS: [[&str; 2]; 3] =
-    [["app", "app_changed"], ["api_key", "api_key_changed"], ["audit", "audit_unchanged"]];
+const TRIGGERS: [[&str; 2]; 4] = [
+    ["app", "app_changed"],
+    ["api_key", "api_key_changed"],
+    ["audit", "audit_chained"],
+    ["audit", "audit_unchanged"],
+];
 /// The maximum number of foreign entries that an error names.
 const MAX_NAMED: usize = 5;
 

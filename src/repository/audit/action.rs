@@ -47,11 +47,13 @@ pub enum AuditAction {
     DatabaseMove,
     /// The feed began another epoch.
     DatabaseNewEpoch,
+    /// Old records of the audit were deleted.
+    AuditPrune,
 }
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AppCreate,
         Self::AppUpdate,
         Self::AppDisable,
@@ -74,6 +76,7 @@ impl AuditAction {
         Self::DatabaseRestore,
         Self::DatabaseMove,
         Self::DatabaseNewEpoch,
+        Self::AuditPrune,
     ];
 
     /// The name of the action: its noun, a dot, and its verb.
@@ -102,6 +105,7 @@ impl AuditAction {
             Self::DatabaseRestore => "database.restore",
             Self::DatabaseMove => "database.move",
             Self::DatabaseNewEpoch => "database.new_epoch",
+            Self::AuditPrune => "audit.prune",
         }
     }
 

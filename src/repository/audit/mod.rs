@@ -4,12 +4,14 @@
 //! exists without the other. Details name secrets, but never contain them.
 
 mod action;
+mod chain;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 pub use self::action::AuditAction;
+pub use self::chain::verify;
 
 use super::{Error, Pool};
 use crate::domain::{Actor, AppId, AuditEntry, AuditFilter, Buin};
@@ -98,29 +100,50 @@ pub async fn list(pool: &Pool, filter: &AuditFilter, limit: i64) -> Result<Vec<A
     Ok(entries)
 }
 
-/// Deletes up to `limit` records of acts before `before`, the oldest first. Returns the number.
+/// Deletes up to `limit` records of acts before `before`, the oldest first, and writes a record of it.
+/// Returns the number. A record stays as long as an older one stays, so the rest remains one chain.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prune(pool: &Pool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
-    let done = sqlx::query!(
+pub async fn prune(
+    pool: &Pool,
+    before: DateTime<Utc>,
+    limit: i64,
+    context: AuditContext<'_>,
+) -> Result<u64, Error> {
+    let mut transaction = pool.begin().await?;
+    // Another server must not delete at the same time: both records would name the same last hash.
+    chain::lock(&mut transaction).await?;
+    let deleted = sqlx::query!(
         r#"
-        with expired as (
-            -- Rows that another server is deleting are skipped.
-            select audit_id from audit
-            where at < $1
-            order by at, audit_id
-            limit $2
-            for update skip locked
+        with oldest as (
+            select audit_id, at, hash from audit order by audit_id limit $2
+        ), expired as (
+            select audit_id, hash from oldest
+            where audit_id < coalesce(
+                (select min(kept.audit_id) from oldest as kept where kept.at >= $1), 9223372036854775807
+            )
+        ), deleted as (
+            delete from audit using expired where audit.audit_id = expired.audit_id
         )
-        delete from audit using expired where audit.audit_id = expired.audit_id
+        select count(*) as "records!", (array_agg(hash order by audit_id desc))[1] as last_hash
+        from expired
         "#,
         before,
         limit,
     )
-    .execute(pool)
+    .fetch_one(&mut *transaction)
     .await?;
-    Ok(done.rows_affected())
+    let (records, Some(last_hash)) = (deleted.records, deleted.last_hash) else { return Ok(0) };
+    let details = json!({
+        "records": records,
+        "before": before,
+        (chain::LAST_HASH): chain::hex(&last_hash),
+    });
+    let record = AuditRecord { action: AuditAction::AuditPrune, buin: None, app_id: None, details };
+    write(&mut transaction, context, record).await?;
+    transaction.commit().await?;
+    Ok(records.unsigned_abs())
 }
 
 /// Whether the next record would get an id that exists. Logical replication copies rows, but not the

@@ -110,6 +110,13 @@ impl MigrationList {
         Self::new(files.collect())
     }
 
+    /// The migrations of an earlier program, of which `last` is the last one.
+    #[must_use]
+    pub fn until(&self, last: i64) -> Self {
+        let files = self.0.iter().map(|known| known.file.clone());
+        Self::new(files.filter(|file| file.version <= last).collect())
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &KnownMigration> {
         self.0.iter()
     }

@@ -29,7 +29,8 @@ use sqlx::postgres::PgSslMode;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgExecutor};
 
 pub use self::audit::{
-    audit_actions, audit_change_errors, insert_old_audit_entries, refuse_audit_entries,
+    audit_actions, audit_change_errors, insert_audit_entry, insert_old_audit_entries,
+    refuse_audit_entries, tamper_with_audit,
 };
 pub use self::consumers::{
     ConsumerStatistics, age_consumers, begin_release, begin_statistics, consumer_rows_read,

@@ -1,7 +1,7 @@
 //! The audit as it is stored.
 
-use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, PgExecutor};
 
 use super::{TestApp, execute};
 
@@ -33,4 +33,22 @@ pub async fn audit_change_errors(connection: &mut PgConnection) -> Vec<String> {
         errors.push(error.to_string());
     }
     errors
+}
+
+/// Executes SQL that the audit refuses by itself, as the owner of the database can.
+pub async fn tamper_with_audit(connection: &mut PgConnection, sql: &str) {
+    let sql = format!(
+        "begin; alter table audit disable trigger audit_unchanged; {sql};
+         alter table audit enable trigger audit_unchanged; commit"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
+}
+
+/// Writes an entry as a program of an earlier release does, which knows no hashes.
+pub async fn insert_audit_entry(connection: &mut PgConnection, actor: &str) {
+    let sql = format!(
+        "insert into audit (at, action, actor, host, pid, details)
+         values ('2024-01-01T00:00:00.123456Z', 'app.create', '{actor}', 'h', 1, '{{\"b\": [1.50], \"a\": \"张\"}}')"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.unwrap();
 }
