@@ -63,8 +63,8 @@ pub use self::histories::{
 };
 pub use self::locks::{
     commit, compute_long, count_connections, count_deadlocks, count_statements_like,
-    lock_all_sessions, lock_credentials, lock_session, lock_sessions, lock_snapshots,
-    max_connections, process_id, running_statements, unlock, unlock_all_sessions,
+    lock_all_sessions, lock_consumers, lock_credentials, lock_session, lock_sessions,
+    lock_snapshots, max_connections, process_id, running_statements, unlock, unlock_all_sessions,
     wait_for_blocked_statement,
 };
 pub use self::migrations::{
