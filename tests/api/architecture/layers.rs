@@ -258,8 +258,7 @@ fn the_composition_root_uses_only_the_listed_paths() {
         ("repository/connections/pool.rs", "pub fn connect() {}"),
     ]);
     let found: Vec<String> = in_files(upward(&tree));
-    let expected =
-        "src/cli/external_database.rs:1: `cli` may not use `repository::apps` of src/repository/apps.rs";
+    let expected = "src/cli/external_database.rs:1: `cli` may not use `repository::apps` of src/repository/apps.rs";
     assert_eq!(found, [expected]);
 }
 

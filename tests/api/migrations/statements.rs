@@ -194,7 +194,7 @@ async fn row_in_use_delays_a_batch() {
 }
 
 #[tokio::test]
-async fn only_one_program_migrates_at_a_time_and_none_waits_in_a_statement() {
+async fn only_one_program_migrates_at_a_time_and_the_others_wait_without_a_statement() {
     let app = spawn_app().await;
     let mut other = store::connect(&app).await;
     store::lock_migrations(&mut other).await;
