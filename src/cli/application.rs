@@ -10,11 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::actor;
-use super::callbacks::worker;
 use super::certificate::Certificate;
 use super::crypto::install_crypto_provider;
 use super::listeners::Listeners;
-use super::options::{auth_options, server_options, session_options};
+use super::options::{auth_options, server_options};
 use super::shutdown_signal::ShutdownSignal;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -30,7 +29,7 @@ use crate::repository::app_notifications::AppListener;
 use crate::repository::migrations::MigrationList;
 use crate::service::{
     AppDirectory, AuditRetention, Authenticator, BackgroundThreads, ChangeNotifier, MetricsInputs,
-    MetricsSource, Readiness, Sessions, TokenOptions,
+    MetricsSource, Readiness, SessionOptions, Sessions, TokenOptions,
 };
 use crate::telemetry::Traces;
 
@@ -113,7 +112,7 @@ impl Application {
             sessions: Sessions::new(
                 pool.clone(),
                 clock.clone(),
-                session_options(settings),
+                SessionOptions::from_settings(settings),
                 metrics.clone(),
                 BackgroundThreads::start().context("cannot start the threads of large reads")?,
             ),
@@ -142,7 +141,8 @@ impl Application {
             true => {
                 let (pool, directory) = (pool.clone(), directory.clone());
                 let (clock, metrics) = (clock.clone(), metrics.clone());
-                let worker = worker(settings, pool, directory, clock, metrics)?;
+                let worker = Worker::from_settings(settings, pool, directory, clock, metrics)
+                    .context("cannot send callbacks")?;
                 Some(worker.with_traces(traces.clone()))
             }
             false => None,

@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::keyring::Keyring;
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, StartupTimeouts};
-use crate::repository::{Pool, connections::pool};
+use crate::repository::Pool;
+use crate::repository::connections::pool::{self, PoolLimits};
 use crate::service::admin::{AdminContext, schema};
 use crate::telemetry::cause_chain;
 
@@ -83,8 +84,11 @@ impl Database {
 
     /// A database that is not asked for anything yet, for a diagnosis of its servers.
     pub(super) fn unchecked(settings: &Settings, url: &DatabaseUrl) -> anyhow::Result<Self> {
-        let pool =
-            external_database::configured_pool(&settings.database, url, pool_limits(settings))?;
+        let pool = external_database::configured_pool(
+            &settings.database,
+            url,
+            PoolLimits::from_settings(settings),
+        )?;
         let keyring = Arc::new(master_keys::keyring(settings));
         Ok(Self { pool, keyring, embedded: None })
     }
@@ -104,8 +108,11 @@ impl Database {
     ) -> anyhow::Result<Self> {
         if let Some(url) = &settings.database.url {
             let timeout = settings.database.acquire_timeout.min(timeouts.ready);
-            let pool =
-                external_database::configured_pool(&settings.database, url, pool_limits(settings))?;
+            let pool = external_database::configured_pool(
+                &settings.database,
+                url,
+                PoolLimits::from_settings(settings),
+            )?;
             return Self::checked(pool, None, settings, timeout).await;
         }
         let options = embedded::Options { timeouts, ..embedded_options(settings) };
@@ -118,7 +125,7 @@ impl Database {
         settings: &Settings,
         timeouts: StartupTimeouts,
     ) -> anyhow::Result<Self> {
-        let pool = pool::connect(embedded.connect_options(), pool_limits(settings));
+        let pool = pool::connect(embedded.connect_options(), PoolLimits::from_settings(settings));
         let server = EmbeddedServer::Unsupervised(Box::new(embedded));
         Self::checked(pool, Some(server), settings, timeouts.ready).await
     }
@@ -255,19 +262,7 @@ impl UnsupportedEncoding {
 
 /// A pool for a database other than the configured one. It connects on first use.
 pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Result<Pool> {
-    Ok(pool::connect(external_database::servers(url)?, pool_limits(settings)))
-}
-
-/// The limits of the pool, from the configuration. A request must get a connection and its
-/// statement must end while there is still time to send the response.
-#[must_use]
-pub fn pool_limits(settings: &Settings) -> pool::PoolLimits {
-    let (database, request_timeout) = (&settings.database, settings.server.request_timeout);
-    pool::PoolLimits {
-        max_connections: database.max_connections,
-        acquire_timeout: database.acquire_timeout.min(request_timeout / 2),
-        statement_timeout: database.statement_timeout.min(request_timeout * 2 / 5),
-    }
+    Ok(pool::connect(external_database::servers(url)?, PoolLimits::from_settings(settings)))
 }
 
 /// The options of the embedded PostgreSQL, from the configuration.

@@ -79,7 +79,7 @@ pub(super) fn rekey(data_dir: &Path, stored: &RegisteredApp) -> anyhow::Result<(
 
 /// Removes the file if it is about this app, whose credentials have ended. The next start would
 /// otherwise create the app again.
-pub(super) fn forget(data_dir: &Path, removed: &RegisteredApp) -> anyhow::Result<()> {
+pub(super) fn delete_credentials(data_dir: &Path, removed: &RegisteredApp) -> anyhow::Result<()> {
     let path = data_dir.join(FILE_NAME);
     match read(&path)? {
         Some(saved) if saved.belongs_to(removed) => fs::remove_file(&path)

@@ -12,7 +12,7 @@ use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin::AdminContext;
-use crate::service::admin::schema::{self, SchemaChanges, SchemaState};
+use crate::service::admin::schema::{self, SchemaChanges, SchemaOverview, SchemaState};
 use crate::service::admin::schema_plan::{self, PlannedMigration, PlannedStatement};
 
 #[derive(Subcommand)]
@@ -63,23 +63,16 @@ pub(super) async fn run(
 }
 
 async fn apply(admin: &AdminContext, with_contracts: bool, output: Output) -> anyhow::Result<()> {
-    let changes = match with_contracts {
-        true => schema::migrate_all(admin).await,
-        false => schema::migrate(admin).await,
-    };
-    let SchemaChanges { applied, is_repaired } = changes.map_err(explain)?;
-    let waiting = match schema::state(admin).await.map_err(explain)? {
-        SchemaState::ContractsPending(waiting) => waiting,
-        _ => 0,
-    };
+    let changes = schema::migrate(admin, with_contracts).await.map_err(explain)?;
+    let SchemaChanges { applied, is_repaired, pending_contracts } = changes;
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
         let mut printed = json!({ "applied": applied });
         if is_repaired {
             printed["repaired"] = json!(true);
         }
-        if waiting > 0 {
-            printed["contractsPending"] = json!(waiting);
+        if pending_contracts > 0 {
+            printed["contractsPending"] = json!(pending_contracts);
         }
         return Ok(output::json(&printed)?);
     }
@@ -89,9 +82,9 @@ async fn apply(admin: &AdminContext, with_contracts: bool, output: Output) -> an
     if is_repaired {
         output::text("repaired the sequences, which a copy of the database had left out")?;
     }
-    if waiting > 0 {
+    if pending_contracts > 0 {
         output::text(&format!(
-            "{waiting} of the kind contract pending: run `muster migrate --contract` after the last \
+            "{pending_contracts} of the kind contract pending: run `muster migrate --contract` after the last \
              server of the previous release has stopped"
         ))?;
     }
@@ -180,10 +173,9 @@ fn seconds(duration: Duration) -> String {
 
 async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     // The list shows no unknown or broken migrations, so the error below reports them.
-    let found = schema::state(admin).await.map_err(explain)?;
-    let list = schema::list(admin).await.map_err(explain)?;
+    let SchemaOverview { state, migrations } = schema::overview(admin).await.map_err(explain)?;
     if output.json {
-        let list: Vec<_> = list
+        let list: Vec<_> = migrations
             .iter()
             .map(|migration| {
                 json!({
@@ -196,15 +188,18 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
             .collect();
         output::json(&list)?;
     } else {
-        for migration in &list {
-            let state = match migration.applied_at {
+        for migration in &migrations {
+            let applied = match migration.applied_at {
                 Some(at) => format!("applied {} UTC", output::time(at)),
                 None => "pending".to_owned(),
             };
-            output::text(&format!("{:04} {}: {state}", migration.version, migration.description))?;
+            output::text(&format!(
+                "{:04} {}: {applied}",
+                migration.version, migration.description
+            ))?;
         }
     }
-    match found {
+    match state {
         SchemaState::Current | SchemaState::ContractsPending(_) | SchemaState::Pending(_) => Ok(()),
         SchemaState::Extended(found) => {
             if !output.json {

@@ -10,7 +10,6 @@ mod application;
 mod args;
 mod audit;
 mod backup;
-mod callbacks;
 mod certificate;
 mod config;
 mod crypto;
@@ -55,10 +54,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use application::Application;
-pub use callbacks::worker;
-pub use database::pool_limits;
 pub use listeners::Listeners;
-pub use options::session_options;
 pub use shutdown_signal::{STOP_ALLOWANCE, ShutdownSignal};
 
 use self::args::Output;

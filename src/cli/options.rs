@@ -1,10 +1,7 @@
-//! The options of the rooms below, from the configuration.
+//! The options of the HTTP server, from the configuration.
 
-use super::database::pool_limits;
-use crate::config::{RemovalLimit, RemoveMembers, Settings};
-use crate::domain::{RemovePolicy, Rules};
+use crate::config::Settings;
 use crate::http::{AuthOptions, Options};
-use crate::service::{CacheOptions, SessionOptions, StreamLimits};
 
 /// The options of authentication and of rate limits.
 pub(super) fn auth_options(Settings { server, limits, policy, .. }: &Settings) -> AuthOptions {
@@ -35,38 +32,5 @@ pub(super) fn server_options(Settings { server, limits, .. }: &Settings) -> Opti
         request_timeout: server.request_timeout,
         shutdown_timeout: server.shutdown_timeout,
         hsts_max_age: server.tls.as_ref().and(server.hsts_max_age),
-    }
-}
-
-/// The options of the session use cases.
-#[must_use]
-pub fn session_options(settings: &Settings) -> SessionOptions {
-    let Settings { limits, database, cache, .. } = settings;
-    SessionOptions {
-        rules: Rules {
-            min_members: limits.min_members,
-            min_remaining: match settings.policy.remaining_members {
-                RemovalLimit::KeepMinimum => limits.min_members,
-                RemovalLimit::DownToOne => 1,
-            },
-            max_members: limits.max_members,
-            remove_members: match settings.policy.remove_members {
-                RemoveMembers::Owner => RemovePolicy::Owner,
-                RemoveMembers::Member => RemovePolicy::Member,
-            },
-        },
-        limits: pool_limits(settings),
-        request_timeout: settings.server.request_timeout,
-        max_queued: limits.max_queued,
-        max_batch: database.max_batch,
-        cache: CacheOptions {
-            enabled: cache.enabled,
-            max_bytes: cache.max_bytes,
-            follow_interval: cache.follow_interval,
-        },
-        streams: StreamLimits {
-            max_per_app: limits.max_streams_per_app,
-            max_per_enterprise: limits.max_streams_per_enterprise,
-        },
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn substitute_is_told_from_other_outputs() {
+    fn substitute_of_a_closed_output_is_recognized() {
         let open = |path, read| OpenOptions::new().read(read).write(true).open(path).unwrap();
         assert!(is_substitute(open("/dev/null", true)).unwrap());
         assert!(!is_substitute(open("/dev/null", false)).unwrap());

@@ -97,7 +97,7 @@ async fn start(
 ) -> anyhow::Result<Application> {
     let admin = database.admin(&clock);
     if settings.database.migrate {
-        schema::migrate(&admin).await.map_err(explain)?;
+        schema::migrate(&admin, false).await.map_err(explain)?;
     }
     match schema::state(&admin).await.map_err(explain)? {
         SchemaState::Current => {}

@@ -1,12 +1,13 @@
 //! `muster app test-callback`.
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::args::Output;
-use super::{callbacks, output};
+use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::delivery::{self, TestCallback};
+use crate::delivery::{self, CallbackSender, TestCallback};
 use crate::domain::CallbacksBlocked;
 use crate::service::admin::apps::RegisteredApp;
 
@@ -18,7 +19,7 @@ pub(super) async fn run(
     clock: &Clock,
     output: Output,
 ) -> anyhow::Result<()> {
-    let sender = callbacks::sender(settings)?;
+    let sender = CallbackSender::from_settings(settings).context("cannot send callbacks")?;
     let sent = delivery::send_test_callback(&sender, registered, clock).await;
     let result = sent.map_err(|error| {
         anyhow::anyhow!(

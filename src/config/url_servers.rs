@@ -10,7 +10,7 @@ use reqwest::Url;
 /// The largest number of hosts.
 const MAX_HOSTS: usize = 16;
 /// The form of a URL, for messages.
-const FORM: &str = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \
+const URL_SYNTAX: &str = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \
                     percent-encoded, or nothing for the embedded database";
 /// Parameters that are passed on. Names with a hyphen are those of sqlx.
 const PASSED: [&str; 14] = [
@@ -67,7 +67,7 @@ struct Parameters {
 
 /// Splits a URL. The error is the expected form; it holds no value of the URL.
 pub(super) fn split(text: &str) -> Result<UrlServers, String> {
-    let form = || FORM.to_owned();
+    let form = || URL_SYNTAX.to_owned();
     let (scheme, rest) = text.split_once("://").ok_or_else(form)?;
     if scheme != "postgres" && scheme != "postgresql" {
         return Err(form());

@@ -21,6 +21,7 @@ mod prune;
 mod result_buffer;
 mod retry;
 mod sender;
+mod settings;
 mod single_flight;
 mod special_addresses;
 mod test_callback;

@@ -27,7 +27,7 @@ pub enum RuleViolation {
         act: OwnerOnlyAction,
     },
     /// An administrator must give a reason.
-    #[error("required when acting as administrator")]
+    #[error("required for a change with the rights of an administrator, got none")]
     MissingReason,
     /// The new owner is not a member of the session, or leaves it with the same request.
     #[error("{owner} is not a member of the session")]
@@ -95,7 +95,9 @@ impl RuleViolation {
             }
             Self::RemovalNotAllowed { .. } => "only the owner may remove other members".into(),
             Self::OwnerOnly { act } => format!("only the owner may {act}").into(),
-            Self::MissingReason => "required when acting as administrator".into(),
+            Self::MissingReason => {
+                "required for a change with the rights of an administrator, got none".into()
+            }
             Self::AttributesTooLarge { max, .. } => {
                 format!("at most {max} bytes as compact JSON").into()
             }

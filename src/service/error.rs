@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{MessageForm, Permission, RuleViolation, Version};
+use crate::domain::{Account, MessageForm, Permission, RuleViolation, Version};
 use crate::repository;
 
 /// The reason why a use case failed.
@@ -47,8 +47,11 @@ pub enum Error {
     #[error("the changes up to the cursor are not there yet")]
     CursorNotReached,
     /// The account is not a member of the session.
-    #[error("the account is not a member of the session")]
-    MemberNotFound,
+    #[error("{account} is not a member of the session")]
+    MemberNotFound {
+        /// The account that the request names.
+        account: Account,
+    },
     /// The app has used this idempotency key for another request. Nothing was changed.
     #[error("the idempotency key was used for another request")]
     IdempotencyKeyReused,

@@ -146,7 +146,7 @@ impl Sessions {
             };
             let deadline = self.shared.deadline_for(caller);
             match self.queues.creates.submit(creating, caller.app().buin, deadline).await? {
-                CreateOutcome::Written(session) => return Ok(WriteOutcome::new(session)),
+                CreateOutcome::Created(session) => return Ok(WriteOutcome::new(session)),
                 CreateOutcome::DuplicateKey(_) if options.idempotency_key.is_none() => {
                     return Err(Error::Contention);
                 }
@@ -252,7 +252,7 @@ impl Sessions {
             let changing = UpdateCommand { affinity, app, id, request, key };
             let deadline = self.shared.deadline_for(caller);
             match sender.submit(changing, caller.app().buin, deadline).await? {
-                UpdateOutcome::Written(session) => {
+                UpdateOutcome::Updated(session) => {
                     return Ok(WriteOutcome::new(session).for_caller(caller));
                 }
                 UpdateOutcome::Unchanged(session) => {

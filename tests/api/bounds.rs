@@ -424,7 +424,7 @@ const BEYOND: &[(&str, &str)] = &[
     ),
     (
         "MAX_BATCH_WEIGHT src/service/batching/queue_state.rs",
-        "src/service/batching/queue.rs::large_commands_share_a_batch_with_few_others_or_none",
+        "src/service/batching/queue.rs::large_commands_share_a_batch_with_few_others",
     ),
     ("database.max_connections", "connection_pool.rs::stalled_connections_release_their_permits"),
     (

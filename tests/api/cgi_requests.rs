@@ -10,7 +10,7 @@ use crate::harness::client::{Client, read_response};
 use crate::harness::raw::{self, exchange, send_until_closed};
 use crate::harness::{TestApp, refusal, spawn_app};
 
-const FORM: &str = "application/x-www-form-urlencoded";
+const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 const GETTOKEN: &str = "/cgi/gettoken";
 
 async fn post_as(client: &Client, path: &str, kind: Option<&str>, body: String) -> Value {
@@ -48,7 +48,7 @@ async fn json_is_accepted_with_any_content_type() {
         Some("nonsense"),
         Some(""),
         // `curl -d '{…}'`
-        Some(FORM),
+        Some(FORM_MEDIA_TYPE),
         Some("application/x-www-form-urlencoded; charset=UTF-8"),
         Some("Application/X-WWW-Form-URLEncoded"),
     ] {
@@ -67,7 +67,7 @@ async fn form_requires_its_content_type() {
     let message = json!({ "title": "a+b &=%", "creator": "a", "member": ["b", "c"] }).to_string();
     let path = format!("/cgi/session/create?accessToken={}", app.client.token().await);
     for kind in [
-        FORM,
+        FORM_MEDIA_TYPE,
         "application/x-www-form-urlencoded; charset=UTF-8",
         "application/x-www-form-urlencoded;charset=gbk",
         "Application/X-WWW-Form-URLEncoded",
@@ -98,12 +98,12 @@ async fn plus_in_a_form_must_be_escaped() {
     let start = format!("appId={}&buin={}&more=x", client.app_id, client.buin);
     let escaped = encrypt().replace('+', "%2B").replace('=', "%3D");
     let escaped = format!("{start}&encrypt={escaped}");
-    assert_eq!(post_as(client, GETTOKEN, Some(FORM), escaped).await["errcode"], 0);
+    assert_eq!(post_as(client, GETTOKEN, Some(FORM_MEDIA_TYPE), escaped).await["errcode"], 0);
     let lower = format!("{start}&encrypt={}", encrypt().replace('+', "%2b"));
-    assert_eq!(post_as(client, GETTOKEN, Some(FORM), lower).await["errcode"], 0);
+    assert_eq!(post_as(client, GETTOKEN, Some(FORM_MEDIA_TYPE), lower).await["errcode"], 0);
     // An unescaped plus is a space in a form, which is not valid in base64.
     let bare = format!("{start}&encrypt={}", encrypt());
-    assert_eq!(post_as(client, GETTOKEN, Some(FORM), bare).await["errcode"], 100_006);
+    assert_eq!(post_as(client, GETTOKEN, Some(FORM_MEDIA_TYPE), bare).await["errcode"], 100_006);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +119,7 @@ async fn a_byte_order_mark_is_skipped() {
             assert_eq!(post_as(&app.client, GETTOKEN, None, body).await["errcode"], 0);
         }
         let body = marked(&form(&app.client, &inner));
-        assert_eq!(post_as(&app.client, GETTOKEN, Some(FORM), body).await["errcode"], 0);
+        assert_eq!(post_as(&app.client, GETTOKEN, Some(FORM_MEDIA_TYPE), body).await["errcode"], 0);
     }
     let token = app.client.token().await;
     let path = format!("/cgi/session/create?accessToken={token}");

@@ -117,7 +117,7 @@ async fn number_of_statements_does_not_depend_on_the_number_of_probes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probe_whose_client_is_gone_keeps_no_other_waiting() {
+async fn probe_of_a_disconnected_client_delays_no_other_probe() {
     let app = spawn_app_with(|settings| settings.database.max_connections = 1).await;
     let acquired = app.pool.acquire().await.unwrap();
     for _ in 0..20 {

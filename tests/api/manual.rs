@@ -110,6 +110,16 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The README leads to the pages, and repeats no page.
+const MAX_README_LINES: usize = 150;
+
+#[test]
+fn readme_is_short() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let lines = text.lines().count();
+    assert!(lines <= MAX_README_LINES, "README.md: at most {MAX_README_LINES} lines, got {lines}");
+}
+
 /// The pages of the documentation, with their texts.
 pub fn pages() -> Vec<(PathBuf, String)> {
     let mut directories = vec![root().join("docs")];

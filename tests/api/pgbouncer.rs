@@ -60,7 +60,7 @@ const SETTINGS: [&str; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_statement_has_its_settings_and_leaves_none_behind() {
+async fn settings_of_a_statement_end_with_its_transaction() {
     let Some(behind) = behind(&[("default_pool_size = 20", "default_pool_size = 1")]).await else {
         return;
     };

@@ -94,7 +94,7 @@ async fn files_of_the_documentation_may_be_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn browsers_are_told_to_use_only_https_if_configured() {
+async fn hsts_header_is_sent_if_configured() {
     let certificate = CertificateFiles::new();
     for (max_age, expected) in
         [(Some(Duration::from_secs(86_400)), Some("max-age=86400")), (None, None)]

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partial_response_is_none() {
+    fn partial_response_is_not_parsed() {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         let response = parse(bytes).unwrap().unwrap();
         assert_eq!(response.status, 200);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::super::{callbacks, output};
+use super::super::output;
 use crate::config::Settings;
 use crate::delivery::NetworkPolicy;
 
@@ -38,7 +38,7 @@ pub(super) async fn warn_if_denied(settings: &Settings, url: &str) {
         Some(address) => vec![address],
         None => resolve(&url).await,
     };
-    let policy = callbacks::network_policy(settings);
+    let policy = NetworkPolicy::from_settings(settings);
     let denied: Option<Vec<_>> =
         addresses.into_iter().map(|address| policy.check(address).err()).collect();
     if let Some(first) = denied.as_deref().and_then(<[_]>::first) {

@@ -201,7 +201,7 @@ async fn dispatch(
         AppCommand::Delete { which: AppSelector { buin, app_id }, output } => {
             let deleted = removal::delete(admin, buin, &app_id).await.map_err(explain)?;
             if database.is_embedded() {
-                first_app::forget(&settings.data_dir, &deleted)?;
+                first_app::delete_credentials(&settings.data_dir, &deleted)?;
             }
             show_deleted(&deleted.app, output)?;
             return Ok(());
@@ -209,7 +209,7 @@ async fn dispatch(
         AppCommand::Archive { which: AppSelector { buin, app_id }, output } => {
             let archived = removal::archive(admin, buin, &app_id).await.map_err(explain)?;
             if database.is_embedded() {
-                first_app::forget(&settings.data_dir, &archived)?;
+                first_app::delete_credentials(&settings.data_dir, &archived)?;
             }
             (Ok(archived), output)
         }

@@ -14,7 +14,7 @@ use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 /// The fields of an envelope. A body that is the bare message has none of them.
 const ENVELOPE_FIELDS: [&str; 3] = ["buin", "appId", "encrypt"];
 /// The content type of a form.
-const FORM: &str = "application/x-www-form-urlencoded";
+const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// The whole body of a request.
 pub(super) struct RequestBody {
@@ -39,8 +39,8 @@ impl RequestBody {
         // Old clients send forms. `curl -d '{…}'` sends JSON with the content type of a form.
         let is_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             kind.as_bytes()
-                .get(..FORM.len())
-                .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM.as_bytes()))
+                .get(..FORM_MEDIA_TYPE.len())
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(FORM_MEDIA_TYPE.as_bytes()))
         });
         let is_form = is_form && !bytes.trim_ascii_start().starts_with(b"{");
         Self { bytes, is_form, in_flight }

@@ -215,14 +215,20 @@ mod tests {
     #[test]
     fn error_text_says_whether_the_outcome_is_known() {
         for (error, text) in [
-            (NoResponse::TimedOut { timeout: TIMEOUT, reads: true }, "within 10s; try again"),
+            (
+                NoResponse::TimedOut { timeout: TIMEOUT, reads: true },
+                "no response within 10s; try again",
+            ),
             (
                 NoResponse::TimedOut { timeout: TIMEOUT, reads: false },
-                "within 10s; the outcome is unknown",
+                "no response within 10s; the outcome is unknown",
             ),
-            (NoResponse::ClientClosed { reads: false }, "the outcome is unknown"),
+            (
+                NoResponse::ClientClosed { reads: false },
+                "the client closed the connection before the response; the outcome is unknown",
+            ),
         ] {
-            assert!(error.to_string().ends_with(text), "{error}");
+            assert_eq!(error.to_string(), text);
         }
     }
 }

@@ -15,10 +15,10 @@ use memchr::memchr;
 
 use super::h1_line_start::{LineStart, hide_offers};
 
-/// The position of a connection in its requests.
+/// The state of a connection between its first and its last request.
 #[derive(Debug, Default)]
 pub(super) struct MessageTracker {
-    position: Position,
+    state: ParserState,
     /// Whether the current line is the first one of its header section.
     is_first_line: bool,
     body: BodyFraming,
@@ -32,7 +32,7 @@ pub(super) struct MessageTracker {
 
 /// The part of a request that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Position {
+enum ParserState {
     /// No request has begun. Some clients send a line end after a body.
     #[default]
     BetweenRequests,
@@ -82,7 +82,7 @@ impl MessageTracker {
 
     /// Whether another request has begun after the last whole one.
     pub(super) fn next_request_started(&self) -> bool {
-        matches!(self.position, Position::Header | Position::Refused)
+        matches!(self.state, ParserState::Header | ParserState::Refused)
     }
 
     /// The bytes of the header sections of requests that have not started.
@@ -99,11 +99,11 @@ impl MessageTracker {
 
     /// Reads some of the bytes, at least one, and returns their number.
     fn step(&mut self, bytes: &mut [u8]) -> usize {
-        match self.position {
-            Position::BetweenRequests => {
+        match self.state {
+            ParserState::BetweenRequests => {
                 let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
                 if start.is_some() {
-                    (self.position, self.is_first_line) = (Position::Header, true);
+                    (self.state, self.is_first_line) = (ParserState::Header, true);
                     self.body = BodyFraming::None;
                     self.pending_headers += 1;
                 }
@@ -114,32 +114,34 @@ impl MessageTracker {
                     None => bytes.len(),
                 }
             }
-            Position::Header => self.header_line(bytes),
-            Position::Trailer => self.trailer_line(bytes),
-            Position::ChunkSize { size, is_complete } => self.chunk_size(bytes, size, is_complete),
-            Position::Data { remaining, then } => {
+            ParserState::Header => self.header_line(bytes),
+            ParserState::Trailer => self.trailer_line(bytes),
+            ParserState::ChunkSize { size, is_complete } => {
+                self.chunk_size(bytes, size, is_complete)
+            }
+            ParserState::Data { remaining, then } => {
                 let read = usize::try_from(remaining).map_or(bytes.len(), |n| n.min(bytes.len()));
                 self.expect_data(remaining - read as u64, then);
                 read
             }
-            Position::AfterTrailerLine => {
+            ParserState::AfterTrailerLine => {
                 // With the spoiled byte before it, an LF would be a valid line end.
                 if bytes[0] == b'\n' {
                     bytes[0] = b'\r';
                 }
-                self.position = Position::Refused;
+                self.state = ParserState::Refused;
                 1
             }
-            Position::Refused => bytes.len(),
+            ParserState::Refused => bytes.len(),
         }
     }
 
     /// Awaits a number of bytes, if it is not 0.
     fn expect_data(&mut self, remaining: u64, then: AfterData) {
-        self.position = match (remaining, then) {
-            (0, AfterData::NextRequest) => Position::BetweenRequests,
-            (0, AfterData::NextChunk) => Position::ChunkSize { size: 0, is_complete: false },
-            _ => Position::Data { remaining, then },
+        self.state = match (remaining, then) {
+            (0, AfterData::NextRequest) => ParserState::BetweenRequests,
+            (0, AfterData::NextChunk) => ParserState::ChunkSize { size: 0, is_complete: false },
+            _ => ParserState::Data { remaining, then },
         };
     }
 
@@ -163,7 +165,7 @@ impl MessageTracker {
         if !has_cr || !self.end_header_line(line, &mut bytes[..end]) {
             // No request line and no header field may contain this byte.
             bytes[end] = 0;
-            self.position = Position::Refused;
+            self.state = ParserState::Refused;
         }
         end + 1
     }
@@ -193,7 +195,7 @@ impl MessageTracker {
 
     fn end_header(&mut self) -> bool {
         match self.body {
-            BodyFraming::None => self.position = Position::BetweenRequests,
+            BodyFraming::None => self.state = ParserState::BetweenRequests,
             BodyFraming::Length(length) => self.expect_data(length, AfterData::NextRequest),
             BodyFraming::Chunked => self.expect_data(0, AfterData::NextChunk),
         }
@@ -228,14 +230,14 @@ impl MessageTracker {
             }
             if *byte == b'\n' {
                 match size {
-                    0 => self.position = Position::Trailer,
+                    0 => self.state = ParserState::Trailer,
                     // The line end after a chunk is two bytes.
                     _ => self.expect_data(size.saturating_add(2), AfterData::NextChunk),
                 }
                 return at + 1;
             }
         }
-        self.position = Position::ChunkSize { size, is_complete };
+        self.state = ParserState::ChunkSize { size, is_complete };
         bytes.len()
     }
 
@@ -250,9 +252,9 @@ impl MessageTracker {
         if !has_cr {
             // The framework reads nothing of a trailer but its line ends, and refuses this one.
             bytes[end] = b'\r';
-            self.position = Position::AfterTrailerLine;
+            self.state = ParserState::AfterTrailerLine;
         } else if line.bytes() == b"\r" {
-            self.position = Position::BetweenRequests;
+            self.state = ParserState::BetweenRequests;
         }
         end + 1
     }
@@ -291,10 +293,10 @@ mod tests {
     }
 
     /// Whether another request has begun. No byte is spoiled.
-    fn has_begun(all: &str) -> bool {
-        let (received, has_begun) = tracked(all);
+    fn has_next_request(all: &str) -> bool {
+        let (received, has_next_request) = tracked(all);
         assert_eq!(received, all);
-        has_begun
+        has_next_request
     }
 
     #[test]
@@ -321,7 +323,7 @@ mod tests {
             POST.to_owned(),
             POST.replace('5', "18446744073709551615") + "hello\r\n",
         ] {
-            assert!(!has_begun(&all), "{all:?}");
+            assert!(!has_next_request(&all), "{all:?}");
         }
     }
 
@@ -338,7 +340,7 @@ mod tests {
             // An empty line in the body hides nothing.
             format!("{POST}\r\n\r\nxG"),
         ] {
-            assert!(has_begun(&all), "{all:?}");
+            assert!(has_next_request(&all), "{all:?}");
         }
     }
 
@@ -380,10 +382,10 @@ mod tests {
             assert_eq!(received, request(expected));
         }
         for fields in ["X-Upgrade: upgrade", "Connection: x-upgrade", "C: upgrade", "U: Upgrade"] {
-            assert!(!has_begun(&request(fields)));
+            assert!(!has_next_request(&request(fields)));
         }
         // The request line is no header field.
-        assert!(!has_begun("upgrade: / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(!has_next_request("upgrade: / HTTP/1.1\r\nHost: a\r\n\r\n"));
         // An offer with a body ends where the body ends.
         let post = POST.replace("Host: a", "Upgrade: websocket");
         assert!(tracked(&format!("{post}hello")).0.ends_with("hello"));

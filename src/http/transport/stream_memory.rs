@@ -39,13 +39,13 @@ const MAX_ENTERPRISE_STREAMS: u64 = 128 * 1024 * 1024;
 
 /// The memory for the open requests of all connections.
 pub(super) struct StreamBudget {
-    anonymous: Part,
-    enterprises: Part,
+    anonymous: MemoryPool,
+    enterprises: MemoryPool,
     metrics: Arc<Metrics>,
 }
 
 /// A part of the memory.
-struct Part {
+struct MemoryPool {
     shares: FairBudget,
     held: AtomicU64,
 }
@@ -85,7 +85,7 @@ enum StreamOwner {
     Enterprise(usize),
 }
 
-impl Part {
+impl MemoryPool {
     fn new(max: u64) -> Self {
         Self { shares: FairBudget::new(max), held: AtomicU64::new(0) }
     }
@@ -98,7 +98,7 @@ impl StreamBudget {
     }
 
     fn with_max(anonymous: u64, enterprises: u64, metrics: Arc<Metrics>) -> Arc<Self> {
-        let (anonymous, enterprises) = (Part::new(anonymous), Part::new(enterprises));
+        let (anonymous, enterprises) = (MemoryPool::new(anonymous), MemoryPool::new(enterprises));
         Arc::new(Self { anonymous, enterprises, metrics })
     }
 
@@ -114,16 +114,17 @@ impl StreamBudget {
     }
 
     fn add(&self, owner: StreamOwner, bytes: u64) -> bool {
-        self.part(owner).is_none_or(|(Part { shares, held }, slot)| shares.add(held, slot, bytes))
+        self.pool(owner)
+            .is_none_or(|(MemoryPool { shares, held }, slot)| shares.add(held, slot, bytes))
     }
 
     fn remove(&self, Charge { owner, bytes }: Charge) {
-        if let Some((Part { shares, held }, slot)) = self.part(owner) {
+        if let Some((MemoryPool { shares, held }, slot)) = self.pool(owner) {
             shares.remove(held, slot, bytes);
         }
     }
 
-    fn part(&self, owner: StreamOwner) -> Option<(&Part, usize)> {
+    fn pool(&self, owner: StreamOwner) -> Option<(&MemoryPool, usize)> {
         match owner {
             StreamOwner::Uncounted => None,
             StreamOwner::Address(slot) => Some((&self.anonymous, slot)),
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     fn held(budget: &StreamBudget) -> [u64; 2] {
-        [&budget.anonymous, &budget.enterprises].map(|part| part.held.load(Ordering::Relaxed))
+        [&budget.anonymous, &budget.enterprises].map(|pool| pool.held.load(Ordering::Relaxed))
     }
 
     /// Opens as many requests as fit.

@@ -28,9 +28,9 @@ use crate::repository::error::{ends_connection, is_read_only_refusal};
 
 /// A pool of connections. A clone shares the same pool.
 #[derive(Clone)]
-pub struct Pool(pub(super) Arc<Shared>);
+pub struct Pool(pub(super) Arc<PoolInner>);
 
-pub(super) struct Shared {
+pub(super) struct PoolInner {
     pub(super) connector: Connector,
     pub(super) limits: PoolLimits,
     pub(super) permits: Arc<Semaphore>,
@@ -66,7 +66,7 @@ impl Pool {
         limits: PoolLimits,
     ) -> Self {
         let permits = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
-        Self(Arc::new(Shared {
+        Self(Arc::new(PoolInner {
             connector: Connector::new(servers),
             limits,
             permits: Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS))),

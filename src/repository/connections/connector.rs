@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connection_settings;
 use super::database_servers::DatabaseServers;
 use super::given_up::{Backend, Canceler};
-use super::no_server::{NoServer, Refusal};
+use super::no_server::{ConnectError, NoServer};
 use super::outage::Outage;
 use super::pooler_check;
 use super::server_connection::{PooledSession, ServerConnection};
@@ -144,7 +144,7 @@ impl Connector {
         // As soon as one search has found a server, the others need not wait for each other.
         let _search_guard = turn.filter(|_| self.state.has_failed());
         let (count, start) = (self.servers.len(), self.state.start.load(Ordering::Acquire));
-        let mut refusals = Vec::new();
+        let mut errors = Vec::new();
         for step in 0..count {
             let index = (start + step) % count;
             match self.attempt(index, deadline, count - step).await {
@@ -163,15 +163,16 @@ impl Connector {
                     return Ok(connection);
                 }
                 // The only server has the most precise error.
-                Err(Refusal::Failed(error)) if count == 1 => return Err(error),
-                Err(refusal) => refusals.push((index, refusal)),
+                Err(ConnectError::Failed(error)) if count == 1 => return Err(error),
+                Err(error) => errors.push((index, error)),
             }
         }
-        let standby = |(_, refusal): &&(usize, Refusal)| matches!(refusal, Refusal::ReadOnly(_));
-        if let Some((index, _)) = refusals.iter().find(standby) {
+        let standby =
+            |(_, error): &&(usize, ConnectError)| matches!(error, ConnectError::ReadOnly(_));
+        if let Some((index, _)) = errors.iter().find(standby) {
             self.state.start.store(*index, Ordering::Release);
         }
-        let reason = NoServer::new(&self.servers, &refusals);
+        let reason = NoServer::new(&self.servers, &errors);
         *self.state.lock_failed() =
             Some(FailedSearch { at: Instant::now(), reason: reason.clone() });
         Err(reason.into())
@@ -184,7 +185,7 @@ impl Connector {
         index: usize,
         deadline: Instant,
         remaining_servers: usize,
-    ) -> Result<(PgConnection, Option<Backend>), Refusal> {
+    ) -> Result<(PgConnection, Option<Backend>), ConnectError> {
         let share = deadline.saturating_duration_since(Instant::now())
             / u32::try_from(remaining_servers).unwrap_or(u32::MAX);
         let limit = self.servers.connect_timeout().map_or(share, |limit| limit.min(share));
@@ -210,12 +211,13 @@ impl Connector {
             Ok::<_, Error>((connection, backend, row.try_get(2)?, row.try_get(3)?))
         };
         let attempted = timeout(limit, attempt).await.unwrap_or(Err(Error::PoolTimedOut));
-        let (connection, backend, is_standby, is_read_only) = attempted.map_err(Refusal::Failed)?;
+        let (connection, backend, is_standby, is_read_only) =
+            attempted.map_err(ConnectError::Failed)?;
         match (self.servers.target(), is_standby, is_read_only) {
             (TargetServer::ReadWrite | TargetServer::Primary, true, _) => {
-                Err(Refusal::ReadOnly("a standby"))
+                Err(ConnectError::ReadOnly("a standby"))
             }
-            (TargetServer::ReadWrite, false, true) => Err(Refusal::ReadOnly("read-only")),
+            (TargetServer::ReadWrite, false, true) => Err(ConnectError::ReadOnly("read-only")),
             (TargetServer::Any, ..)
             | (TargetServer::ReadWrite, false, false)
             | (TargetServer::Primary, false, _) => Ok((connection, backend)),

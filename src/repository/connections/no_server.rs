@@ -16,8 +16,8 @@ pub(in crate::repository) struct NoServer {
     pub(in crate::repository) is_read_only: bool,
 }
 
-/// The reason against a server.
-pub(in crate::repository) enum Refusal {
+/// The error of an attempt to connect to a server of the database.
+pub(in crate::repository) enum ConnectError {
     Failed(Error),
     ReadOnly(&'static str),
 }
@@ -25,24 +25,24 @@ pub(in crate::repository) enum Refusal {
 impl NoServer {
     pub(in crate::repository) fn new(
         servers: &DatabaseServers,
-        refusals: &[(usize, Refusal)],
+        errors: &[(usize, ConnectError)],
     ) -> Self {
-        let reason = |(index, refusal): &(usize, Refusal)| {
-            let reason = match refusal {
-                Refusal::Failed(Error::PoolTimedOut) => "no answer in time".to_owned(),
-                Refusal::Failed(error) => cause_chain(error),
-                Refusal::ReadOnly(role) => (*role).to_owned(),
+        let reason = |(index, error): &(usize, ConnectError)| {
+            let reason = match error {
+                ConnectError::Failed(Error::PoolTimedOut) => "no answer in time".to_owned(),
+                ConnectError::Failed(error) => cause_chain(error),
+                ConnectError::ReadOnly(role) => (*role).to_owned(),
             };
             (servers.name(*index), reason)
         };
         let is_read_only =
-            refusals.iter().any(|(_, refusal)| matches!(refusal, Refusal::ReadOnly(_)));
-        Self { reasons: refusals.iter().map(reason).collect(), is_read_only }
+            errors.iter().any(|(_, error)| matches!(error, ConnectError::ReadOnly(_)));
+        Self { reasons: errors.iter().map(reason).collect(), is_read_only }
     }
 
     /// The error of a database whose only server is a standby.
     pub(in crate::repository) fn standby(servers: &DatabaseServers) -> Self {
-        Self::new(servers, &[(0, Refusal::ReadOnly("a standby"))])
+        Self::new(servers, &[(0, ConnectError::ReadOnly("a standby"))])
     }
 
     /// The error of a server that has become read-only while it was used.

@@ -139,7 +139,7 @@ pub async fn reset(
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let Some(consumer_id) = lock(connection, buin, app_id, name).await? else { return Ok(false) };
-    forget(connection, &[consumer_id]).await?;
+    delete_contents(connection, &[consumer_id]).await?;
     let consumer_id = sqlx::query_scalar!(
         r#"
         update consumer
@@ -206,7 +206,10 @@ async fn begin(
 
 /// Deletes the positions and the events of locked consumers. The order is that of a claim, which locks events
 /// before it counts those that it holds back.
-pub(super) async fn forget(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), Error> {
+pub(super) async fn delete_contents(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<(), Error> {
     sqlx::query!(
         r#"
         with locked as materialized (

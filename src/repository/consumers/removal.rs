@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::manage::{forget, lock};
+use super::manage::{delete_contents, lock};
 use crate::domain::{App, AppId, Buin, ConsumerName};
 use crate::repository::{Error, Pool};
 
@@ -81,7 +81,7 @@ pub async fn prune(
 
 /// Removes locked consumers with their events.
 async fn remove_locked(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), Error> {
-    forget(connection, ids).await?;
+    delete_contents(connection, ids).await?;
     sqlx::query!("delete from consumer where consumer_id = any($1)", ids)
         .execute(connection)
         .await?;

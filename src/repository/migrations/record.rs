@@ -31,13 +31,13 @@ pub(super) struct AppliedMigration {
     pub(super) statements_done: Option<usize>,
 }
 
-/// The place at which a migration goes on.
+/// The point at which a migration goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct MigrationProgress {
     /// The number of statements that are done.
     pub(super) statements: usize,
-    /// The place that the next batch begins at, if the next statement runs in batches.
-    pub(super) place: Option<String>,
+    /// The position at which the next batch begins, if the next statement runs in batches.
+    pub(super) position: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -96,19 +96,31 @@ pub(super) async fn lacks_columns(connection: &mut PgConnection) -> Result<bool,
     sqlx::query_scalar(
         "select count(*) < 3 from pg_attribute
          where attrelid = to_regclass('_sqlx_migrations') and not attisdropped
-           and attname in ('kind', 'statements_done', 'place')",
+           and attname in ('kind', 'statements_done', 'position')",
     )
     .fetch_one(connection)
     .await
 }
 
-/// Adds the columns of Muster.
+/// Adds the columns of Muster. An earlier program called `position` `place`: its column is renamed, so that
+/// a statement in batches goes on where that program stopped.
 pub(super) async fn add_columns(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let is_old: bool = sqlx::query_scalar(
+        "select coalesce(bool_or(attname = 'place') and not bool_or(attname = 'position'), false)
+         from pg_attribute
+         where attrelid = to_regclass('_sqlx_migrations') and not attisdropped",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_old {
+        let sql = "alter table _sqlx_migrations rename column place to position";
+        sqlx::query(sql).execute(&mut *connection).await?;
+    }
     sqlx::query(
         "alter table _sqlx_migrations
              add column if not exists kind text,
              add column if not exists statements_done integer,
-             add column if not exists place text",
+             add column if not exists position text",
     )
     .execute(connection)
     .await?;
@@ -150,12 +162,12 @@ pub(super) async fn begin(
     .bind(kind.as_str())
     .execute(&mut *connection)
     .await?;
-    let (statements, place): (i32, Option<String>) =
-        sqlx::query_as("select statements_done, place from _sqlx_migrations where version = $1")
+    let (statements, position): (i32, Option<String>) =
+        sqlx::query_as("select statements_done, position from _sqlx_migrations where version = $1")
             .bind(file.version)
             .fetch_one(connection)
             .await?;
-    Ok(MigrationProgress { statements: usize::try_from(statements).unwrap_or_default(), place })
+    Ok(MigrationProgress { statements: usize::try_from(statements).unwrap_or_default(), position })
 }
 
 /// Records where a migration goes on.
@@ -164,11 +176,11 @@ pub(super) async fn advance(
     version: i64,
     to: &MigrationProgress,
 ) -> Result<(), sqlx::Error> {
-    let sql = "update _sqlx_migrations set statements_done = $2, place = $3 where version = $1";
+    let sql = "update _sqlx_migrations set statements_done = $2, position = $3 where version = $1";
     sqlx::query(sql)
         .bind(version)
         .bind(i32::try_from(to.statements).unwrap_or(i32::MAX))
-        .bind(&to.place)
+        .bind(&to.position)
         .execute(connection)
         .await?;
     Ok(())

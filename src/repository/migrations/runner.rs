@@ -28,7 +28,7 @@ const MAX_BATCH_PAUSE: Duration = Duration::from_secs(1);
 enum Advance {
     /// The statement is done.
     Done,
-    /// The statement has more rows to change, after this place.
+    /// The statement has more rows to change, after this position.
     More(Option<String>),
 }
 
@@ -92,7 +92,7 @@ async fn apply_by_statement(
     waits: LockWaits,
 ) -> Result<(), MigrationError> {
     let version = known.file.version;
-    let MigrationProgress { statements, mut place } =
+    let MigrationProgress { statements, mut position } =
         record::begin(connection, &known.file, kind).await?;
     for (index, step) in known.script.steps.iter().enumerate().skip(statements) {
         let mut retries = Retries::new(waits, version, index + 1);
@@ -100,10 +100,10 @@ async fn apply_by_statement(
         let (mut batches, mut reported_at) = (0_u64, started_at);
         loop {
             let batch_started_at = Instant::now();
-            match run_once(connection, version, index, step, place.clone(), waits).await {
+            match run_once(connection, version, index, step, position.clone(), waits).await {
                 Ok(Advance::Done) => break,
                 Ok(Advance::More(next)) => {
-                    (place, batches) = (next, batches + 1);
+                    (position, batches) = (next, batches + 1);
                     retries = Retries::new(waits, version, index + 1);
                     if reported_at.elapsed() >= REPORT_INTERVAL {
                         tracing::info!(version, statement = index + 1, batches, "migrating");
@@ -115,7 +115,7 @@ async fn apply_by_statement(
                 Err(error) => retries.wait_after(error).await?,
             }
         }
-        place = None;
+        position = None;
         let duration_ms = started_at.elapsed().as_millis();
         let statement = index + 1;
         tracing::debug!(version, statement, batches, duration_ms, "migrated a statement");
@@ -129,10 +129,10 @@ async fn run_once(
     version: i64,
     index: usize,
     step: &MigrationStep,
-    place: Option<String>,
+    position: Option<String>,
     waits: LockWaits,
 ) -> Result<Advance, sqlx::Error> {
-    let done = MigrationProgress { statements: index + 1, place: None };
+    let done = MigrationProgress { statements: index + 1, position: None };
     if step.mode == StepMode::Alone {
         if !has_index(connection, step).await? {
             execute(connection, step).await?;
@@ -144,11 +144,12 @@ async fn run_once(
     let advance = async {
         set_lock_timeout(&mut transaction, waits).await?;
         let (advance, progress) = match step.mode {
-            StepMode::Batches => match run_batch(&mut transaction, step, place).await? {
+            StepMode::Batches => match run_batch(&mut transaction, step, position).await? {
                 Advance::Done => (Advance::Done, done),
-                Advance::More(place) => {
-                    (Advance::More(place.clone()), MigrationProgress { statements: index, place })
-                }
+                Advance::More(position) => (
+                    Advance::More(position.clone()),
+                    MigrationProgress { statements: index, position },
+                ),
             },
             StepMode::Transaction | StepMode::Alone => {
                 execute(&mut transaction, step).await?;
@@ -172,19 +173,19 @@ async fn run_once(
     }
 }
 
-/// Changes the next rows. A statement with a place is done when it returns no place, another one when
-/// it changes no row.
+/// Changes the next rows. A statement with a position is done when it returns no position, another one
+/// when it changes no row.
 async fn run_batch(
     connection: &mut PgConnection,
     step: &MigrationStep,
-    place: Option<String>,
+    position: Option<String>,
 ) -> Result<Advance, sqlx::Error> {
-    if step.has_place {
+    if step.has_position {
         let next: Option<Option<String>> = sqlx::query_scalar(AssertSqlSafe(step.sql.clone()))
-            .bind(place)
+            .bind(position)
             .fetch_optional(connection)
             .await?;
-        return Ok(next.flatten().map_or(Advance::Done, |place| Advance::More(Some(place))));
+        return Ok(next.flatten().map_or(Advance::Done, |position| Advance::More(Some(position))));
     }
     match execute(connection, step).await? {
         0 => Ok(Advance::Done),

@@ -57,8 +57,8 @@ pub(super) struct MigrationStep {
     /// Its words in lower case, without quoted texts, comments and signs.
     pub(super) words: Vec<String>,
     pub(super) mode: StepMode,
-    /// Whether the statement continues at a place: its parameter and its result.
-    pub(super) has_place: bool,
+    /// Whether the statement continues at a position: its parameter and its result.
+    pub(super) has_position: bool,
 }
 
 /// The contents of a migration.
@@ -113,10 +113,10 @@ impl MigrationStep {
             _ => StepMode::Transaction,
         };
         let sql = text[begins_at..].to_owned();
-        let has_place = statements::tokens(&sql).zip(statements::tokens(&sql).skip(1)).any(
+        let has_position = statements::tokens(&sql).zip(statements::tokens(&sql).skip(1)).any(
             |((_, sign), (token, number))| sign == "$" && token == SqlToken::Word && number == "1",
         );
-        Self { sql, words, mode, has_place }
+        Self { sql, words, mode, has_position }
     }
 
     /// The name of the index that the statement builds while its table is in use.
@@ -161,7 +161,7 @@ mod tests {
                    -- batched\nupdate a set c = '$1';";
         let steps = Script::read(14, sql).steps;
         let found: Vec<_> =
-            steps.iter().map(|step| (step.sql.as_str(), step.mode, step.has_place)).collect();
+            steps.iter().map(|step| (step.sql.as_str(), step.mode, step.has_position)).collect();
         assert_eq!(
             found,
             [

@@ -125,7 +125,7 @@ pub async fn restore(
     if let Some(IncludedKey { keyring, id, target }) = &checked.included_key {
         keyring.save(target, *id)?;
     }
-    let migrated = schema::migrate_all(admin).await?.applied.len();
+    let migrated = schema::migrate(admin, true).await?.applied.len();
     let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
     let CheckedBackup { backup, is_authenticated, .. } = checked;
     backup::audit_restore(&admin.pool, backup, *is_authenticated, admin.audit_context()).await?;

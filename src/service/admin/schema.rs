@@ -46,6 +46,17 @@ pub struct SchemaChanges {
     pub applied: Vec<SchemaStep>,
     /// Whether the database was copied from another PostgreSQL, and its sequences were repaired.
     pub is_repaired: bool,
+    /// The number of contracts that are still pending.
+    pub pending_contracts: usize,
+}
+
+/// The schema of a database, with each migration of this version of Muster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaOverview {
+    /// The schema as a whole.
+    pub state: SchemaState,
+    /// The migrations in their order. Those that only a newer version has are not among them.
+    pub migrations: Vec<SchemaStep>,
 }
 
 /// Compares the schema with this version of Muster.
@@ -58,40 +69,29 @@ pub async fn state(admin: &AdminContext) -> Result<SchemaState, Error> {
     Ok(status.into())
 }
 
-/// Lists the migrations that this version of Muster has.
+/// Compares the schema with this version of Muster, and lists the migrations of this version.
 ///
 /// # Errors
-/// The database fails.
-pub async fn list(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
+/// [`Error::Unreachable`], or the database fails.
+pub async fn overview(admin: &AdminContext) -> Result<SchemaOverview, Error> {
+    let state = state(admin).await?;
     let steps = migrations::list(&admin.pool, &admin.migrations).await?;
-    Ok(steps.into_iter().map(SchemaStep::from).collect())
+    Ok(SchemaOverview { state, migrations: steps.into_iter().map(SchemaStep::from).collect() })
 }
 
-/// Applies the pending migrations but the contracts, which wait for [`migrate_all`] if the database has
-/// tables, and seals the secrets if no master key is active yet. Nothing is
-/// changed if the active master key is missing. A database that was copied from another PostgreSQL is
-/// repaired.
+/// Applies the pending migrations, the contracts only if `with_contracts` is set or the database has no
+/// tables, and seals the secrets if no master key is active yet. Programs of the previous release cannot
+/// use the database after a contract. Nothing is changed if the active master key is missing. A database
+/// that was copied from another PostgreSQL is repaired.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Migration`], [`Error::MasterKeyMissing`], or the keyring or the
 /// database fails.
-pub async fn migrate(admin: &AdminContext) -> Result<SchemaChanges, Error> {
-    migrate_within(admin, MigrationScope::WithoutContracts).await
-}
-
-/// Like [`migrate`], with the contracts. Programs of the previous release cannot use the database
-/// afterwards.
-///
-/// # Errors
-/// Those of [`migrate`].
-pub async fn migrate_all(admin: &AdminContext) -> Result<SchemaChanges, Error> {
-    migrate_within(admin, MigrationScope::All).await
-}
-
-async fn migrate_within(
-    admin: &AdminContext,
-    scope: MigrationScope,
-) -> Result<SchemaChanges, Error> {
+pub async fn migrate(admin: &AdminContext, with_contracts: bool) -> Result<SchemaChanges, Error> {
+    let scope = match with_contracts {
+        true => MigrationScope::All,
+        false => MigrationScope::WithoutContracts,
+    };
     let applied = apply(admin, scope).await?;
     let is_repaired = migrations::repair_copy(&admin.pool).await?;
     if is_repaired {
@@ -99,7 +99,11 @@ async fn migrate_within(
             "the database is a copy from another PostgreSQL: its sequences were repaired"
         );
     }
-    Ok(SchemaChanges { applied, is_repaired })
+    let pending_contracts = match state(admin).await? {
+        SchemaState::ContractsPending(pending) => pending,
+        _ => 0,
+    };
+    Ok(SchemaChanges { applied, is_repaired, pending_contracts })
 }
 
 async fn apply(admin: &AdminContext, scope: MigrationScope) -> Result<Vec<SchemaStep>, Error> {
@@ -124,7 +128,7 @@ async fn apply(admin: &AdminContext, scope: MigrationScope) -> Result<Vec<Schema
 /// [`Error::MigrationsPending`], and those of [`migrate`].
 pub async fn prepare(admin: &AdminContext, may_migrate: bool) -> Result<(), Error> {
     if may_migrate {
-        migrate(admin).await?;
+        migrate(admin, false).await?;
         return Ok(());
     }
     if let SchemaState::Pending(pending) = state(admin).await? {

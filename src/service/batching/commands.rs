@@ -46,7 +46,7 @@ pub(in crate::service) struct CreateCommand {
 /// The outcome of a create.
 pub(in crate::service) enum CreateOutcome {
     /// The session as it was written.
-    Written(Arc<CachedSession>),
+    Created(Arc<CachedSession>),
     /// The idempotency key was used before. Nothing was written. The session is that of the command.
     DuplicateKey(Box<Session>),
 }
@@ -65,7 +65,7 @@ pub(in crate::service) struct UpdateCommand {
 /// The outcome of an update.
 pub(in crate::service) enum UpdateOutcome {
     /// The session after the written change.
-    Written(Arc<CachedSession>),
+    Updated(Arc<CachedSession>),
     /// The session without a change, because it already had the requested state.
     Unchanged(Arc<CachedSession>),
     /// The idempotency key was used before. Nothing was written.

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::commands::SessionAffinity;
 use crate::clock::Clock;
-use crate::domain::Rules;
+use crate::config::{RemovalLimit, RemoveMembers, Settings};
+use crate::domain::{RemovePolicy, Rules};
 use crate::metrics::Metrics;
 use crate::repository::Pool;
 use crate::repository::connections::dedicated_connection::DedicatedConnection;
@@ -38,6 +39,41 @@ pub struct SessionOptions {
     pub cache: CacheOptions,
     /// The limits of streams and of requests that wait for changes.
     pub streams: StreamLimits,
+}
+
+impl SessionOptions {
+    /// The options of the configuration.
+    #[must_use]
+    pub fn from_settings(settings: &Settings) -> Self {
+        let Settings { limits, database, cache, policy, .. } = settings;
+        Self {
+            rules: Rules {
+                min_members: limits.min_members,
+                min_remaining: match policy.remaining_members {
+                    RemovalLimit::KeepMinimum => limits.min_members,
+                    RemovalLimit::DownToOne => 1,
+                },
+                max_members: limits.max_members,
+                remove_members: match policy.remove_members {
+                    RemoveMembers::Owner => RemovePolicy::Owner,
+                    RemoveMembers::Member => RemovePolicy::Member,
+                },
+            },
+            limits: PoolLimits::from_settings(settings),
+            request_timeout: settings.server.request_timeout,
+            max_queued: limits.max_queued,
+            max_batch: database.max_batch,
+            cache: CacheOptions {
+                enabled: cache.enabled,
+                max_bytes: cache.max_bytes,
+                follow_interval: cache.follow_interval,
+            },
+            streams: StreamLimits {
+                max_per_app: limits.max_streams_per_app,
+                max_per_enterprise: limits.max_streams_per_enterprise,
+            },
+        }
+    }
 }
 
 /// The state that the batchers of all threads share.
@@ -118,7 +154,6 @@ impl Context {
 impl Context {
     /// A context that never connects to a database.
     pub(in crate::service) fn for_tests() -> Arc<Self> {
-        use crate::domain::RemovePolicy;
         use crate::repository::connections::pool;
 
         let second = std::time::Duration::from_secs(1);

@@ -95,7 +95,7 @@ impl Executor for CreateExecutor {
                     let session = Arc::new(CachedSession::from(session));
                     self.context.cache.publish(fill_token, &session);
                     self.context.change_notifier.notify(session.buin);
-                    Ok(CreateOutcome::Written(session))
+                    Ok(CreateOutcome::Created(session))
                 }
                 Err(error) if matches!(**error, repository::Error::DuplicateIdempotencyKey) => {
                     Ok(CreateOutcome::DuplicateKey(Box::new(session)))

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_commands_share_a_batch_with_few_others_or_none() {
+    async fn large_commands_share_a_batch_with_few_others() {
         let (queue, mut receiver) = new(64);
         let deadline = Instant::now() + Duration::from_secs(60);
         for number in [4_000, 90, 7, 5, 9_999, 1] {

@@ -255,7 +255,7 @@ impl SessionBatch {
                     after.updated_at = at.unwrap_or(after.updated_at);
                     let after = Arc::new(CachedSession::from(after));
                     (current, changed) = (Some(after.clone()), true);
-                    Ok(UpdateOutcome::Written(after))
+                    Ok(UpdateOutcome::Updated(after))
                 }
                 Decision::Unchanged => match &current {
                     Some(session) => Ok(UpdateOutcome::Unchanged(session.clone())),

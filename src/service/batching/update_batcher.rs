@@ -28,7 +28,7 @@ use crate::service::Error;
 use crate::telemetry::trace_statement;
 
 /// The written sessions, each with the time of its change.
-type Written = Vec<(SessionId, DateTime<Utc>)>;
+type UpdatedSessions = Vec<(SessionId, DateTime<Utc>)>;
 
 /// Executes updates.
 pub(super) struct UpdateExecutor {
@@ -46,7 +46,7 @@ impl Executor for UpdateExecutor {
     type Command = UpdateCommand;
     type Outcome = UpdateOutcome;
     type Batch = Vec<SessionBatch>;
-    type Done = Written;
+    type Done = UpdatedSessions;
 
     const MAX_DEADLOCK_RETRIES: u32 = 5;
 
@@ -73,7 +73,7 @@ impl Executor for UpdateExecutor {
         &mut self,
         groups: &mut Vec<SessionBatch>,
         attempt: Attempt,
-    ) -> Result<Written, repository::Error> {
+    ) -> Result<UpdatedSessions, repository::Error> {
         let Self { context, dedicated } = self;
         match attempt {
             Attempt::First => write(context, dedicated, groups).await,
@@ -85,7 +85,7 @@ impl Executor for UpdateExecutor {
     fn reply(
         &mut self,
         groups: Vec<SessionBatch>,
-        result: Result<Written, repository::Error>,
+        result: Result<UpdatedSessions, repository::Error>,
         attempt: Attempt,
     ) -> Option<Vec<SessionBatch>> {
         match result {
@@ -168,7 +168,7 @@ async fn write(
     context: &Context,
     dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
-) -> Result<Written, repository::Error> {
+) -> Result<UpdatedSessions, repository::Error> {
     let connection = loop {
         decide_and_reply(context, dedicated, groups).await;
         if groups.is_empty() {
@@ -201,7 +201,7 @@ async fn write(
 fn report_written(
     context: &Context,
     groups: &[SessionBatch],
-    done: &Result<Written, repository::Error>,
+    done: &Result<UpdatedSessions, repository::Error>,
 ) {
     let Ok(written) = done else { return };
     if !written.is_empty() {
@@ -216,7 +216,7 @@ async fn write_locked(
     context: &Context,
     dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
-) -> Result<Written, repository::Error> {
+) -> Result<UpdatedSessions, repository::Error> {
     let connection = waiters::acquire_for(dedicated, groups, &context.metrics.updates).await?;
     let Some(connection) = connection else { return Ok(Vec::new()) };
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();

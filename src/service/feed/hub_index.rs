@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_named_until_their_last_subscriber_is_gone() {
+    fn accounts_are_named_until_their_last_subscriber_leaves() {
         let mut index = SubscriberIndex::default();
         let both = FeedFilter { owner: Some(account("bob")), ..member("alice") };
         subscribe(&mut index, 1, both);

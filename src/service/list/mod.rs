@@ -126,6 +126,6 @@ impl Sessions {
         let found = trace_single_statement("sessions.member", reading).await?;
         let found = found.ok_or(Error::SessionNotFound)?;
         ensure_reached(min_version, found.version)?;
-        found.member.ok_or(Error::MemberNotFound)
+        found.member.ok_or_else(|| Error::MemberNotFound { account: account.clone() })
     }
 }

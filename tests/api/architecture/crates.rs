@@ -162,7 +162,7 @@ fn misplaced_crates_are_found() {
         ("repository/mod.rs", "use sqlx::PgPool;"),
         ("postgres/mod.rs", "use sqlx::PgPool;"),
         ("cli/external_database.rs", "use sqlx::postgres::PgConnectOptions;"),
-        ("cli/callbacks.rs", "use sqlx::postgres::PgConnectOptions;"),
+        ("cli/database.rs", "use sqlx::postgres::PgConnectOptions;"),
         ("cli/app.rs", "use sqlx;"),
     ]);
     let found: Vec<String> = misplaced(&tree).into_iter().map(|(file, _)| file).collect();
@@ -177,7 +177,7 @@ fn misplaced_crates_are_found() {
             "src/service/branch.rs",
             "src/service/part.rs",
             "src/service/literal.rs",
-            "src/cli/callbacks.rs",
+            "src/cli/database.rs",
             "src/cli/app.rs",
         ]
     );

@@ -55,14 +55,41 @@ fn imports_inside_http_point_down() {
     fail_on(&in_files(upward(&Tree::read("src"))));
 }
 
+/// The files of the crate that call a method, once for each call.
+fn callers<'a>(tree: &'a Tree, call: &'a str) -> Vec<&'a str> {
+    let sources = tree.sources.iter();
+    sources.flat_map(|source| source.all(call).map(|_| source.name.as_str())).collect()
+}
+
 #[test]
-fn session_of_a_cgi_request_reaches_its_context_in_one_place() {
+fn session_and_app_reach_the_context_in_one_place_of_each_api() {
     let tree = Tree::read("src");
-    let sources = tree.sources.iter().filter(|source| source.module.starts_with(&cgi()));
-    let found: Vec<&str> = sources
-        .flat_map(|source| source.all("set_session(").map(|_| source.name.as_str()))
-        .collect();
-    assert_eq!(found, ["src/http/cgi/base_request.rs"]);
+    // `request_context.rs` declares the methods.
+    assert_eq!(
+        callers(&tree, "set_session("),
+        [
+            "src/http/cgi/base_request.rs",
+            "src/http/middleware/request_context.rs",
+            "src/http/v1/extract/request_record.rs",
+        ]
+    );
+    // Both APIs authenticate in the same file.
+    for call in ["set_app(", "set_enterprise("] {
+        let expected = ["src/http/auth/authenticate.rs", "src/http/middleware/request_context.rs"];
+        assert_eq!(callers(&tree, call), expected);
+    }
+    // An extractor knows the session that a path names, and a response that of a create.
+    let mut files = callers(&tree, "record_session(");
+    files.retain(|file| file.starts_with("src/http/v1/"));
+    files.dedup();
+    assert_eq!(
+        files,
+        [
+            "src/http/v1/extract/path.rs",
+            "src/http/v1/extract/request_record.rs",
+            "src/http/v1/render/response.rs",
+        ]
+    );
     // The type of a response about a session has a private field, and the routes ask for the type.
     let routes =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/cgi/mod.rs"))
@@ -73,10 +100,6 @@ fn session_of_a_cgi_request_reaches_its_context_in_one_place() {
     for line in about_sessions {
         assert!(line.trim().starts_with(".service(session_endpoint("), "{line}");
     }
-}
-
-fn cgi() -> [String; 2] {
-    ["http", "cgi"].map(str::to_owned)
 }
 
 /// Each file of the room that is not allowed its import.

@@ -14,7 +14,7 @@ pub const PURE: [&str; 2] = ["wire", "domain"];
 const NEVER: [(&str, &str); 2] = [("cli", "repository"), ("http", "repository")];
 /// The composition root opens the pool and hands it down. Each of its files may use these paths of
 /// `repository` and `sqlx`, and no others.
-const COMPOSITION_ROOT: [(&str, &[&str]); 4] = [
+const COMPOSITION_ROOT: [(&str, &[&str]); 3] = [
     (
         "src/cli/application.rs",
         &[
@@ -28,7 +28,6 @@ const COMPOSITION_ROOT: [(&str, &[&str]); 4] = [
         "src/cli/external_database.rs",
         &["repository::Pool", "repository::connections::pool", "sqlx::postgres::PgConnectOptions"],
     ),
-    ("src/cli/callbacks.rs", &["repository::Pool"]),
 ];
 
 /// Whether the composition root needs this path in this file.
@@ -252,15 +251,14 @@ fn the_composition_root_uses_only_the_listed_paths() {
             "cli/database.rs",
             "use crate::repository::{Pool, connections::pool};\nfn f() { pool::connect() }",
         ),
-        ("cli/callbacks.rs", "use crate::repository::{Pool, apps};"),
+        ("cli/external_database.rs", "use crate::repository::{Pool, apps};"),
         ("repository/mod.rs", "mod apps;\nmod connections;\npub struct Pool;"),
         ("repository/apps.rs", ""),
         ("repository/connections/mod.rs", "pub mod pool;"),
         ("repository/connections/pool.rs", "pub fn connect() {}"),
     ]);
     let found: Vec<String> = in_files(upward(&tree));
-    let expected =
-        "src/cli/callbacks.rs:1: `cli` may not use `repository::apps` of src/repository/apps.rs";
+    let expected = "src/cli/external_database.rs:1: `cli` may not use `repository::apps` of src/repository/apps.rs";
     assert_eq!(found, [expected]);
 }
 

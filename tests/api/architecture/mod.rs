@@ -18,6 +18,7 @@ mod names;
 mod printing;
 mod prose;
 mod pure;
+mod service_layers;
 mod source;
 mod storage;
 mod tables;

@@ -1,8 +1,8 @@
 //! The subject of a sentence is a noun: no sentence begins with a word such as *what* or *nobody*.
 //!
-//! The rule of `docs/development/style.md` holds for comments, Markdown, alerts, and the literals of
-//! `src`, which have the error texts. A sentence begins with its text, and after a full stop, a colon
-//! or a semicolon. Questions are allowed, and so is text in code font.
+//! The rule of `docs/development/style.md` holds for comments, Markdown, alerts, dashboards, units of
+//! systemd, and the literals of `src`, which have the error texts. A sentence begins with its text, and
+//! after a full stop, a colon or a semicolon. Questions are allowed, and so is text in code font.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -183,15 +183,30 @@ fn blocks(name: &str, text: &str) -> Vec<Block> {
             }
             return blocks;
         }
-        "sql" | "toml" | "yml" | "yaml" | "py" | "" => {
+        // A dashboard: each text is a line of its own.
+        "json" if name.starts_with("config/") => {
+            for (number, line) in lines() {
+                let text = ["\"title\": \"", "\"description\": \""]
+                    .into_iter()
+                    .find_map(|field| line.trim_start().strip_prefix(field));
+                paragraphs.end();
+                if let Some(text) = text {
+                    paragraphs.current.push(number, text.trim_end_matches(['"', ',']));
+                }
+            }
+        }
+        "sql" | "toml" | "yml" | "yaml" | "py" | "service" | "socket" | "timer" | "conf" | "" => {
             let mark = if extension == "sql" { "--" } else { "#" };
             for (number, line) in lines() {
                 match line.trim_start().strip_prefix(mark) {
                     Some(comment) => paragraphs.line(number, comment.trim_start()),
                     None => {
                         paragraphs.end();
-                        let value = line.split_once(": \"").map(|(_, value)| value);
-                        if let Some(value) = value.filter(|_| extension == "yml") {
+                        let value = match extension {
+                            "yml" => line.split_once(": \"").map(|(_, value)| value),
+                            _ => line.strip_prefix("Description="),
+                        };
+                        if let Some(value) = value {
                             paragraphs.current.push(number, value.trim_end_matches('"'));
                             paragraphs.end();
                         }
@@ -293,6 +308,13 @@ fn sentences_without_a_noun_are_found() {
         ("tests/a.rs", "f(\"what is it\", r#\"who\"#); g(\"for everyone\")", vec![]),
         ("migrations/1.sql", "-- The key.\n-- What it is.\nselect 'nobody knows'", vec![2]),
         ("config/a.yml", "a: \"Somebody sends\"\n# Text; what is it", vec![1, 2]),
+        ("config/a.service", "# Who is it.\n[Unit]\nDescription=What it is", vec![1, 3]),
+        (
+            "config/a.json",
+            "{\n  \"title\": \"Text\",\n  \"description\": \"Text. How it is.\"\n}",
+            vec![3],
+        ),
+        ("a.json", "{\n  \"title\": \"What it is\"\n}", vec![]),
         (
             "config/a.toml",
             "# How long it lasts.\n# It asks how long.\n\n# Whether it is on.",

@@ -23,7 +23,6 @@ mod subscribers;
 
 use std::sync::Arc;
 
-use muster::cli;
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::delivery::Worker;
@@ -88,8 +87,14 @@ async fn worker_with_clock(app: &TestApp, clock: &Clock) -> Worker {
 
 async fn new_worker(app: &TestApp, settings: &Settings, clock: &Clock) -> Worker {
     let directory = AppDirectory::open(app.pool.clone(), keyring(), clock.clone()).await.unwrap();
-    cli::worker(settings, app.pool.clone(), Arc::new(directory), clock.clone(), Arc::default())
-        .unwrap()
+    Worker::from_settings(
+        settings,
+        app.pool.clone(),
+        Arc::new(directory),
+        clock.clone(),
+        Arc::default(),
+    )
+    .unwrap()
 }
 
 /// Creates a session of `a`, `b` and `c`, and returns its id.

@@ -23,6 +23,7 @@ use muster::domain::{Actor, AllowedForms, App, AppId, Permission, Permissions};
 use muster::keyring::Keyring;
 use muster::repository::audit::AuditContext;
 use muster::repository::connections::dedicated_connection::DedicatedConnection;
+use muster::repository::connections::pool::PoolLimits;
 use muster::repository::{apps, keys};
 use muster::wire::{AesKey, ApiKey, MasterKey};
 use sqlx::postgres::PgSslMode;
@@ -64,8 +65,8 @@ pub use self::histories::{
 };
 pub use self::locks::{
     commit, compute_long, count_connections, count_deadlocks, count_statements_like,
-    lock_all_sessions, lock_credentials, lock_session, lock_sessions, lock_snapshots,
-    max_connections, process_id, running_statements, unlock, unlock_all_sessions,
+    lock_all_sessions, lock_consumers, lock_credentials, lock_session, lock_sessions,
+    lock_snapshots, max_connections, process_id, running_statements, unlock, unlock_all_sessions,
     wait_for_blocked_statement,
 };
 pub use self::migrations::{
@@ -429,7 +430,7 @@ pub async fn values_for_callbacks(pool: &Pool) -> Vec<(String, String)> {
         "statement_timeout",
         "synchronous_commit",
     ];
-    let limits = muster::cli::pool_limits(&super::settings());
+    let limits = PoolLimits::from_settings(&super::settings());
     let metrics = Arc::default();
     let mut dedicated = DedicatedConnection::for_callbacks(pool, limits, metrics);
     let deadline = tokio::time::Instant::now() + super::process::WAIT_TIMEOUT;

@@ -68,7 +68,7 @@ async fn one_member_is_found_by_account() {
         assert_eq!((member.joined_version.get(), member.is_owner), (joined_version, is_owner));
     }
     let missing = service.sessions.member(&service.caller, session.id, &account("x"), None).await;
-    assert!(matches!(missing, Err(Error::MemberNotFound)), "{missing:?}");
+    assert!(matches!(missing, Err(Error::MemberNotFound { .. })), "{missing:?}");
 
     let (_, key) = service.app.another_app(BUIN + 1, &[]).await;
     let other_app = authenticated(&service.app, &key).await;

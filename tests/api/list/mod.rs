@@ -7,15 +7,14 @@ mod model;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster::cli::session_options;
 use muster::clock::Clock;
 use muster::domain::{
     Account, Action, Attributes, NewSession, Request, Session, SessionFilter, SessionId, Sort,
     SortKey, State, Title, TitlePart, Update,
 };
 use muster::service::{
-    AppDirectory, Authenticator, BackgroundThreads, Caller, Error, ListQuery, PageSize, Sessions,
-    TokenOptions, WriteOptions,
+    AppDirectory, Authenticator, BackgroundThreads, Caller, Error, ListQuery, PageSize,
+    SessionOptions, Sessions, TokenOptions, WriteOptions,
 };
 
 use crate::harness::{BUIN, TestApp, keyring, spawn_app, spawn_app_with_clock, store};
@@ -128,7 +127,7 @@ fn sessions_of(app: &TestApp, pool: &store::Pool) -> Sessions {
     // The caller is authenticated once, and the timeout of each request counts from then.
     let mut settings = app.settings.clone();
     settings.server.request_timeout = Duration::from_secs(3_600);
-    let options = session_options(&settings);
+    let options = SessionOptions::from_settings(&settings);
     let background = BackgroundThreads::start().unwrap();
     Sessions::new(pool.clone(), app.clock.clone(), options, Arc::default(), background)
 }

@@ -96,7 +96,7 @@ async fn program_refuses_a_database_after_a_contract_that_it_does_not_know() {
 
 /// A contract is recorded before its first statement, so no program starts in the middle of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn contract_that_has_begun_is_refused_and_an_expand_is_not() {
+async fn unfinished_contract_is_refused_and_an_unfinished_expand_is_accepted() {
     for (sql, is_usable) in [(EXPAND, true), (CONTRACT, false)] {
         let app = spawn_app().await;
         let sql = sql.replace('\n', "\nselect 1 / (select count(*) from session);\n");

@@ -12,7 +12,7 @@ use crate::harness::store::{
 };
 use crate::harness::{TestApp, spawn_app, store, test_start_time, wait_until};
 
-/// Two ways to change all rows in batches: after the place of the batch before, and by the rows that are
+/// Two ways to change all rows in batches: after the position of the batch before, and by the rows that are
 /// left. Both count the changes of each row.
 const BACKFILLS: [&str; 2] = [
     "-- kind: expand
@@ -95,6 +95,30 @@ async fn index_that_was_built_before_a_kill_is_not_built_again() {
     assert_eq!(store::number(&app.pool, index).await, built);
 }
 
+/// Earlier programs recorded the position in a column `place`.
+#[tokio::test]
+async fn backfill_goes_on_at_the_position_that_an_earlier_program_recorded() {
+    let app = spawn_app().await;
+    add_sessions(&app, 60).await;
+    let known = planted(BACKFILLS[0]);
+    migrate(&app, &known, MigrationScope::All).await;
+    store::execute_all(
+        &app.pool,
+        "alter table _sqlx_migrations rename column position to place;
+         update _sqlx_migrations
+         set success = false, statements_done = 1,
+             place = (select session_id from session order by session_id offset 39 limit 1)
+         where version = 9001",
+    )
+    .await;
+    assert_eq!(migrate(&app, &known, MigrationScope::All).await, [PLANTED]);
+    let repeated = "select count(*) from session where (to_jsonb(session) ->> 'counted')::int8 = 2";
+    assert_eq!(store::number(&app.pool, repeated).await, 20);
+    let old = "select count(*) from pg_attribute
+               where attrelid = '_sqlx_migrations'::regclass and attname = 'place'";
+    assert_eq!(store::number(&app.pool, old).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn table_in_use_delays_a_migration_and_no_request() {
     let app = spawn_app().await;
@@ -170,7 +194,7 @@ async fn row_in_use_delays_a_batch() {
 }
 
 #[tokio::test]
-async fn only_one_program_migrates_at_a_time_and_none_waits_in_a_statement() {
+async fn only_one_program_migrates_at_a_time_and_the_others_wait_without_a_statement() {
     let app = spawn_app().await;
     let mut other = store::connect(&app).await;
     store::lock_migrations(&mut other).await;

@@ -13,7 +13,9 @@ use tokio::time::timeout;
 use super::{Reply, cgi, new_rest_session, new_session, rest, until_locked, until_queued};
 use crate::harness::process::WAIT_TIMEOUT;
 use crate::harness::proxy::Proxy;
-use crate::harness::store::{count_sessions, lock_sessions, overwrite_session, running_statements};
+use crate::harness::store::{
+    count_sessions, lock_consumers, lock_sessions, overwrite_session, running_statements,
+};
 use crate::harness::{TestApp, refusal, server, settings, spawn, spawn_app_with, wait_until};
 use crate::metrics::scrape;
 
@@ -270,5 +272,25 @@ async fn every_hang_ends_with_a_response() {
     assert_eq!(reply.body["code"], "timed_out");
     assert_eq!(reply.body["detail"], "no response within 3s; try again");
     assert!(reply.body["requestId"].is_string(), "{reply:?}");
+    drop(locked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_that_hangs_ends_with_a_response_that_calls_its_outcome_unknown() {
+    let (app, proxy) = spawn_behind_a_proxy(|settings| {
+        with_short_deadline(settings);
+        // The timeout of the pool is longer.
+        settings.server.request_timeout = Duration::from_secs(3);
+    })
+    .await;
+    let locked = lock_consumers(&app).await;
+    // Only the task of this request waits for this statement.
+    let put = rest(&app, Method::PUT, "/v1/consumers/mirror", Some(json!({})));
+    let (reply, ()) = within_limit(join(put, stall(&app, &proxy))).await;
+    assert_eq!((reply.status, reply.retry_after), (504, Some(1)), "{reply:?}");
+    assert_eq!(
+        (&reply.body["code"], &reply.body["detail"]),
+        (&json!("timed_out"), &json!("no response within 3s; the outcome is unknown"))
+    );
     drop(locked);
 }

@@ -40,6 +40,8 @@ async fn administrator_needs_a_reason_but_no_membership() {
         let (status, code, rest) = problem(send(method, &call, body).await).await;
         let found = (status, code.as_str(), &rest["field"]);
         assert_eq!(found, (422, "missing_reason", &json!("reason")), "{call}");
+        let detail = "reason: required for a change with the rights of an administrator, got none";
+        assert_eq!(rest["detail"], detail, "{call}");
     }
     assert_eq!(get(&app, &path).await["version"], 1);
     for (place, (method, call, body)) in calls(Some("cleaning")).into_iter().enumerate() {

@@ -537,7 +537,7 @@ async fn stop_of_the_server_ends_a_comparison_without_a_summary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stop_of_the_server_refuses_a_comparison_whose_response_has_not_begun() {
+async fn stop_of_the_server_refuses_a_comparison_whose_response_has_not_started() {
     let app = spawn_app().await;
     let mut running = Vec::new();
     for _ in 0..2 {

@@ -32,13 +32,11 @@ impl From<Error> for CgiError {
             | Error::TimeNotSettled { .. }
             | Error::CursorExpired
             | Error::CursorNotReached
+            | Error::MemberNotFound { .. }
             | Error::ConsumerNotFound
             | Error::ConsumerExpired
             | Error::TooManyConsumers { .. }
             | Error::TooManyWaits { .. } => Self::new(Errcode::BadRequest, error.to_string()),
-            Error::MemberNotFound => {
-                Self::new(Errcode::BadRequest, "member: not a member of the session")
-            }
             Error::IdempotencyKeyReused => {
                 let errmsg = format!("{}: used for another request", idempotency::HEADER_NAME);
                 Self::without_values(Errcode::BadRequest, errmsg)

@@ -12,9 +12,9 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder};
 use super::parameter::{in_path, text};
 use super::part::RequestPart;
 use super::percent;
+use super::request_record::record_session;
 use super::text::AccountText;
 use crate::domain::{Account, ConsumerName, SessionId};
-use crate::http::middleware::request_context::RequestContext;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// The accepted forms of a session id.
@@ -55,7 +55,7 @@ impl RequestPart for SessionPath {
         let text = text.map_err(|error| Problem::for_field(Code::InvalidSessionId, NAME, error))?;
         let id = text.parse();
         let id = id.map_err(|error| Problem::invalid(Code::InvalidSessionId, NAME, &error))?;
-        RequestContext::with(request, |context| context.set_session(id));
+        record_session(request, id);
         Ok(Self(id))
     }
 

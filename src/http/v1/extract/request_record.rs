@@ -1,4 +1,7 @@
-//! The record of a request, for facts that only the handler learns: its session, and the number of its items.
+//! The record of a request: its session, and the number of its items.
+//!
+//! The request context gets the session here only: when a path that names it is read, and when a
+//! response tells the id of a new session. A handler has no other way to the one or the other.
 
 use actix_web::HttpRequest;
 use tokio::time::Instant;
@@ -18,9 +21,9 @@ impl RequestRecord {
         Self(request)
     }
 
-    /// Records the session of the request.
-    pub(crate) fn set_session(&self, id: SessionId) {
-        RequestContext::with(&self.0, |context| context.set_session(id));
+    /// Records the session that the request has created.
+    pub(crate) fn record_session(&self, id: SessionId) {
+        record_session(&self.0, id);
     }
 
     /// The request itself.
@@ -49,4 +52,9 @@ impl RequestRecord {
     pub(crate) fn charge_page(&self, caller: &Caller, sessions: usize) {
         authenticate::charge_requests(&self.0, caller.app(), sessions.saturating_sub(1));
     }
+}
+
+/// The only place of this API at which the request context gets a session.
+pub(super) fn record_session(request: &HttpRequest, id: SessionId) {
+    RequestContext::with(request, |context| context.set_session(id));
 }

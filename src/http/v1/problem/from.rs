@@ -57,8 +57,8 @@ impl From<Error> for Problem {
                 let reason = "the server does not have the changes up to it yet";
                 Self::for_field(Code::CursorNotReached, MIN_CURSOR, reason).with_retry_after(1)
             }
-            Error::MemberNotFound => {
-                Self::for_field(Code::MemberNotFound, "account", "not a member of the session")
+            Error::MemberNotFound { .. } => {
+                Self::for_field(Code::MemberNotFound, "account", &error)
             }
             Error::IdempotencyKeyReused => {
                 Self::for_field(Code::IdempotencyKeyReused, "Idempotency-Key", &error)

@@ -35,7 +35,7 @@ pub(crate) struct LineWriter {
     lines: BytesMut,
     parts: mpsc::Sender<Result<Bytes, Problem>>,
     /// Whether the status was sent.
-    has_begun: bool,
+    headers_sent: bool,
 }
 
 impl LineWriter {
@@ -55,7 +55,7 @@ impl LineWriter {
 
     async fn hand_over(&mut self) {
         let part = self.lines.split().freeze();
-        self.has_begun = true;
+        self.headers_sent = true;
         // The task of a client that is gone is about to be aborted.
         let _ = self.parts.send(Ok(part)).await;
     }
@@ -63,7 +63,7 @@ impl LineWriter {
     /// Ends the response: with the lines that remain, or with a problem.
     async fn finish(mut self, result: Result<(), Problem>, request: &HttpRequest) {
         if let Err(problem) = result {
-            if !self.has_begun {
+            if !self.headers_sent {
                 let _ = self.parts.send(Err(problem)).await;
                 return;
             }
@@ -115,7 +115,7 @@ pub(crate) async fn respond(
     let request = request.clone();
     task.spawn_local(async move {
         let mut writer =
-            LineWriter { lines: BytesMut::new(), parts: sender, has_begun: false };
+            LineWriter { lines: BytesMut::new(), parts: sender, headers_sent: false };
         let result = tokio::select! {
             result = produce(&mut writer) => result,
             () = stopping(&request) => Err(Problem::new(Code::Unavailable, error_text::UNAVAILABLE)),

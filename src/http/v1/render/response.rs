@@ -32,7 +32,7 @@ pub(crate) fn created(
     outcome: &WriteOutcome,
     options: &WriteOptions,
 ) -> HttpResponse {
-    record.set_session(outcome.session_id);
+    record.record_session(outcome.session_id);
     if options.dry_run {
         return updated(outcome, options);
     }

@@ -32,13 +32,13 @@ pub type Acknowledged = HashMap<String, i64>;
 
 /// Running writers.
 pub struct Changes {
-    shared: Arc<Written>,
+    shared: Arc<WriteTally>,
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Written {
+struct WriteTally {
     acknowledged: Mutex<Acknowledged>,
     count: AtomicUsize,
 }
@@ -46,7 +46,7 @@ struct Written {
 impl Changes {
     /// Starts writers with the keys of two apps. All of them change the sessions `shared`, too.
     pub fn start(urls: &[String; 2], keys: &[String; 2], shared: &[String], seed: u64) -> Self {
-        let (written, stop) = (Arc::<Written>::default(), Arc::<AtomicBool>::default());
+        let (written, stop) = (Arc::<WriteTally>::default(), Arc::<AtomicBool>::default());
         let start = |number: usize| {
             let callers = Callers::new(urls.clone(), &keys[number % 2], &stop);
             let rng = StdRng::seed_from_u64(seed + number as u64);
@@ -97,7 +97,7 @@ fn item(rng: &mut StdRng, ids: &[String]) -> Value {
     json!({ "update": fields })
 }
 
-impl Written {
+impl WriteTally {
     async fn write(self: Arc<Self>, callers: Callers, mut rng: StdRng, shared: Vec<String>) {
         let mut ids = shared;
         while !callers.is_stopped() {

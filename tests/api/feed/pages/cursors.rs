@@ -35,7 +35,7 @@ async fn five_changes(app: &TestApp) -> Caller {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_starts_at_the_end_unless_it_is_told_otherwise() {
+async fn page_starts_at_the_end_by_default() {
     let app = spawn_app().await;
     let caller = caller(&app);
     let empty = caller.page("").await;

@@ -82,7 +82,7 @@ async fn stream_of_another_history_ends_with_a_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_that_is_gone_frees_its_stream() {
+async fn disconnected_client_frees_its_stream() {
     let app = spawn().await;
     let mut http1 = EventReader::open(&app, EVENTS).await;
     let mut http2 = open_http2(&app, EVENTS).await;

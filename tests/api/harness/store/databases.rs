@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use muster::cli::pool_limits;
 use muster::config::Settings;
 use muster::repository::audit::AuditContext;
 use muster::repository::connections::pool::{self, DatabaseServers, PoolLimits};
@@ -127,7 +126,7 @@ pub async fn reload_server_settings(server: &PgConnectOptions) {
 
 /// A pool with the limits of the service.
 pub fn open_pool(options: PgConnectOptions, settings: &Settings) -> Pool {
-    pool::connect(options, pool_limits(settings))
+    pool::connect(options, PoolLimits::from_settings(settings))
 }
 
 /// A pool through a pooler, with the limits of the service.
@@ -137,7 +136,11 @@ pub fn open_pooled(
     settings: &Settings,
 ) -> Pool {
     let servers = DatabaseServers::from(pooled).behind_pooler(Vec::new());
-    pool::connect_pooled(&servers, direct.map(DatabaseServers::from), pool_limits(settings))
+    pool::connect_pooled(
+        &servers,
+        direct.map(DatabaseServers::from),
+        PoolLimits::from_settings(settings),
+    )
 }
 
 async fn execute(connection: &mut PgConnection, sql: String) {

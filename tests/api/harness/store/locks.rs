@@ -20,6 +20,13 @@ pub async fn lock_snapshots(app: &TestApp) -> PgConnection {
     connection
 }
 
+/// Blocks all access to named consumers until the connection is dropped.
+pub async fn lock_consumers(app: &TestApp) -> PgConnection {
+    let mut connection = connect(app).await;
+    execute(&mut connection, "begin; lock table consumer").await;
+    connection
+}
+
 /// Blocks all access to apps and API keys until the connection is dropped.
 pub async fn lock_credentials(app: &TestApp) -> PgConnection {
     let mut connection = connect(app).await;

@@ -64,13 +64,14 @@ pub async fn lock_migrations(connection: &mut PgConnection) {
     connection.lock().await.unwrap();
 }
 
-/// How far the record says that a migration has come: the number of its statements, and the place in the
+/// How far the record says that a migration has come: the number of its statements, and the position in the
 /// next one. `None` if it has not begun.
 pub async fn migration_progress(
     executor: impl PgExecutor<'_>,
     version: i64,
 ) -> Option<(i32, Option<String>)> {
-    let sql = "select (to_jsonb(record) ->> 'statements_done')::int, to_jsonb(record) ->> 'place'
+    let sql =
+        "select (to_jsonb(record) ->> 'statements_done')::int, to_jsonb(record) ->> 'position'
                from _sqlx_migrations as record where version = $1";
     sqlx::query_as(sql).bind(version).fetch_optional(executor).await.unwrap()
 }

@@ -110,14 +110,14 @@ async fn change_that_waits_for_a_lock_is_not_lost() {
 
 /// The last state of a session that was written.
 #[derive(Debug)]
-struct Written {
+struct LastWrite {
     id: String,
     version: i64,
     updated_at: String,
 }
 
 /// Creates and changes sessions through a server.
-async fn write(app: std::sync::Arc<TestApp>, server: SocketAddr, task: usize) -> Vec<Written> {
+async fn write(app: std::sync::Arc<TestApp>, server: SocketAddr, task: usize) -> Vec<LastWrite> {
     let mut written = Vec::new();
     for round in 0..8 {
         let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
@@ -130,7 +130,7 @@ async fn write(app: std::sync::Arc<TestApp>, server: SocketAddr, task: usize) ->
             let changed = call(&app, server, Method::PATCH, &path).json(&body).send().await;
             session = result(changed.unwrap()).await;
         }
-        written.push(Written {
+        written.push(LastWrite {
             id: session["sessionId"].as_str().unwrap().to_owned(),
             version: session["version"].as_i64().unwrap(),
             updated_at: session["updatedAt"].as_str().unwrap().to_owned(),
@@ -157,7 +157,7 @@ async fn follower_sees_the_changes_of_servers_with_wrong_clocks() {
         writers.spawn(write(app.clone(), servers[task % servers.len()], task));
     }
     let mut seen: BTreeMap<String, i64> = BTreeMap::new();
-    let mut written: Vec<Written> = Vec::new();
+    let mut written: Vec<LastWrite> = Vec::new();
     let mut since = "2000-01-01T00:00:00Z".to_owned();
     for round in 0.. {
         let order = ORDERS[round % ORDERS.len()];

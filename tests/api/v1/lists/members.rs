@@ -26,8 +26,9 @@ fn shown(account: &str, joined_version: i64, owner: bool) -> Value {
     json!({ "account": account, "joinedVersion": joined_version, "owner": owner })
 }
 
-fn member_not_found() -> (u16, String, Value) {
-    let rest = json!({ "detail": "account: not a member of the session", "field": "account" });
+fn member_not_found(account: &str) -> (u16, String, Value) {
+    let detail = format!("account: {account} is not a member of the session");
+    let rest = json!({ "detail": detail, "field": "account" });
     (404, "member_not_found".to_owned(), rest)
 }
 
@@ -109,7 +110,11 @@ async fn member_is_found_by_any_account_name() {
     // `+` need not be encoded in a path.
     assert_eq!(found(&service.app, &format!("{}/a+b", members(id))).await, shown("a+b", 1, false));
     for name in ["a", "b", "A/B", "a  b", "张"] {
-        assert_eq!(refused(&service.app, &member(id, name)).await, member_not_found(), "{name}");
+        assert_eq!(
+            refused(&service.app, &member(id, name)).await,
+            member_not_found(name),
+            "{name}"
+        );
     }
     service.act(id, Action::Dissolve).await.unwrap();
     assert_eq!(found(&service.app, &member(id, "a b")).await, shown("a b", 1, false));

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use actix_web::{HttpResponse, web};
 use futures_util::FutureExt as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::{Array, ArrayBuilder};
 
 use crate::domain::SessionId;
 use crate::http::shared::permission::CanRead;
+use crate::http::shared::render::as_texts;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::bounded_list::BoundedList;
 use crate::http::v1::extract::json::Json;
@@ -89,10 +90,6 @@ impl<'a> BatchGetResponse<'a> {
         let missing = requested.iter().copied().filter(|id| !existing.contains(id)).collect();
         Self { items: sessions.iter().map(SessionView::from).collect(), missing, remaining }
     }
-}
-
-fn as_texts<S: Serializer>(ids: &[SessionId], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(ids.iter().map(ToString::to_string))
 }
 
 fn request_ids() -> Array {
