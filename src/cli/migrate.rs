@@ -64,13 +64,10 @@ pub(super) async fn run(
 
 async fn apply(admin: &AdminContext, with_contracts: bool, output: Output) -> anyhow::Result<()> {
     let changes = schema::migrate(admin, with_contracts).await.map_err(explain)?;
-    let SchemaChanges { applied, is_repaired, pending_contracts } = changes;
+    let SchemaChanges { applied, pending_contracts } = changes;
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
         let mut printed = json!({ "applied": applied });
-        if is_repaired {
-            printed["repaired"] = json!(true);
-        }
         if pending_contracts > 0 {
             printed["contractsPending"] = json!(pending_contracts);
         }
@@ -79,17 +76,13 @@ async fn apply(admin: &AdminContext, with_contracts: bool, output: Output) -> an
     for migration in &applied {
         output::text(&format!("applied {:04} {}", migration.version, migration.description))?;
     }
-    if is_repaired {
-        output::text("repaired the sequences, which a copy of the database had left out")?;
-    }
     if pending_contracts > 0 {
         output::text(&format!(
             "{pending_contracts} of the kind contract pending: run `muster migrate --contract` after the last \
              server of the previous release has stopped"
         ))?;
     }
-    let is_changed = is_repaired || !applied.is_empty();
-    output::text(if is_changed { "the database is up to date" } else { "nothing to do" })?;
+    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" })?;
     Ok(())
 }
 

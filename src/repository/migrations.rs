@@ -23,7 +23,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use self::earlier_texts::has_earlier_text;
-use super::{Error, audit, connections::connection_settings, own_schema};
+use super::{Error, connections::connection_settings, own_schema};
 use crate::repository::Pool;
 
 pub use self::error::MigrationError;
@@ -105,27 +105,6 @@ pub async fn run_to(pool: &Pool, versions: &[i64]) -> Result<(), MigrationError>
     }
     connection.close().await?;
     Ok(())
-}
-
-/// Repairs a database that was copied from another PostgreSQL by logical replication, which does not
-/// copy the sequence of the audit. Migrations wait meanwhile, and so do other calls of this function.
-/// Returns whether a repair was necessary.
-///
-/// # Errors
-/// [`MigrationError`].
-pub async fn repair_copy(pool: &Pool) -> Result<bool, MigrationError> {
-    let mut transaction = pool.begin().await.map_err(Error::from)?;
-    let is_stale = audit::has_stale_sequence(&mut transaction).await?;
-    transaction.commit().await.map_err(Error::from)?;
-    if !is_stale {
-        return Ok(false);
-    }
-    let mut connection = connect(pool).await?;
-    lock::acquire(&mut connection).await?;
-    let advanced = audit::advance_sequence(&mut connection).await?;
-    // The end of the connection also ends the lock.
-    connection.close().await?;
-    Ok(advanced)
 }
 
 /// A connection without a timeout, because a migration may take longer than a request.

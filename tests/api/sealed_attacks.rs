@@ -437,11 +437,11 @@ async fn errors_of_the_sealed_form_echo_nothing() {
     assert!(plain["errmsg"].as_str().unwrap().contains(SECRET), "{plain}");
 }
 
+/// A kind of refused texts: its name, and a function that makes such a text.
+type RefusedKind<'a> = (&'static str, Box<dyn Fn() -> String + 'a>);
+
 /// Texts of the same length that are refused for different reasons. `half` is a message without its end.
-fn refused_kinds<'a>(
-    client: &'a Client,
-    half: &'a str,
-) -> [(&'static str, Box<dyn Fn() -> String + 'a>); 8] {
+fn refused_kinds<'a>(client: &'a Client, half: &'a str) -> [RefusedKind<'a>; 8] {
     let mut wrong_key = client.clone();
     wrong_key.key[0] ^= 1;
     let again = wrong_key.clone();

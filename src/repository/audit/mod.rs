@@ -145,32 +145,3 @@ pub async fn prune(
     transaction.commit().await?;
     Ok(records.unsigned_abs())
 }
-
-/// Whether the next record would get an id that exists. Logical replication copies rows, but not the
-/// state of sequences. The statement is not checked at compile time, as all that concern copies.
-///
-/// # Errors
-/// When the database fails.
-pub(super) async fn has_stale_sequence(connection: &mut PgConnection) -> Result<bool, Error> {
-    let is_stale: Option<bool> = sqlx::query_scalar(
-        "select max(audit_id) >= (select last_value + is_called::int from audit_audit_id_seq)
-         from audit",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(is_stale.unwrap_or_default())
-}
-
-/// Moves the sequence of the ids behind the last id, if it is before. Returns whether it was.
-///
-/// # Errors
-/// When the database fails.
-pub(super) async fn advance_sequence(connection: &mut PgConnection) -> Result<bool, Error> {
-    let is_stale = has_stale_sequence(connection).await?;
-    if is_stale {
-        sqlx::query("select setval('audit_audit_id_seq', max(audit_id)) from audit")
-            .execute(connection)
-            .await?;
-    }
-    Ok(is_stale)
-}

@@ -44,8 +44,6 @@ pub struct SchemaStep {
 pub struct SchemaChanges {
     /// The applied migrations.
     pub applied: Vec<SchemaStep>,
-    /// Whether the database was copied from another PostgreSQL, and its sequences were repaired.
-    pub is_repaired: bool,
     /// The number of contracts that are still pending.
     pub pending_contracts: usize,
 }
@@ -81,8 +79,7 @@ pub async fn overview(admin: &AdminContext) -> Result<SchemaOverview, Error> {
 
 /// Applies the pending migrations, the contracts only if `with_contracts` is set or the database has no
 /// tables, and seals the secrets if no master key is active yet. Programs of the previous release cannot
-/// use the database after a contract. Nothing is changed if the active master key is missing. A database
-/// that was copied from another PostgreSQL is repaired.
+/// use the database after a contract. Nothing is changed if the active master key is missing.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Migration`], [`Error::MasterKeyMissing`], or the keyring or the
@@ -93,17 +90,11 @@ pub async fn migrate(admin: &AdminContext, with_contracts: bool) -> Result<Schem
         false => MigrationScope::WithoutContracts,
     };
     let applied = apply(admin, scope).await?;
-    let is_repaired = migrations::repair_copy(&admin.pool).await?;
-    if is_repaired {
-        tracing::warn!(
-            "the database is a copy from another PostgreSQL: its sequences were repaired"
-        );
-    }
     let pending_contracts = match state(admin).await? {
         SchemaState::ContractsPending(pending) => pending,
         _ => 0,
     };
-    Ok(SchemaChanges { applied, is_repaired, pending_contracts })
+    Ok(SchemaChanges { applied, pending_contracts })
 }
 
 async fn apply(admin: &AdminContext, scope: MigrationScope) -> Result<Vec<SchemaStep>, Error> {
