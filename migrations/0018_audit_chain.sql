@@ -40,7 +40,7 @@ $$;
 create trigger audit_chained before insert on audit for each row execute function chain_audit_line();
 
 -- The lines that exist. The trigger against changes is off in this transaction alone.
-do $$
+create function chain_earlier_audit_lines() returns void language plpgsql as $$
 declare
     line      record;
     last_hash bytea;
@@ -60,6 +60,9 @@ begin
 end
 $$;
 
+select chain_earlier_audit_lines();
+
+drop function chain_earlier_audit_lines();
+
 alter table audit
-    alter column hash set not null,
-    add constraint audit_hash_length check (octet_length(hash) = 32);
+    add constraint audit_hash_length check (hash is not null and octet_length(hash) = 32);

@@ -307,11 +307,15 @@ mod tests {
         }
         let Some(kind) = script.kind else { return mistakes };
         let mut new_tables = BTreeSet::new();
+        let mut new_functions = BTreeSet::new();
         for step in &script.steps {
-            if let [create, table, name, ..] = step.words.as_slice()
-                && (create.as_str(), table.as_str()) == ("create", "table")
-            {
-                new_tables.insert(name.clone());
+            let mut is_of_new = false;
+            let words: Vec<&str> = step.words.iter().map(String::as_str).collect();
+            match words.as_slice() {
+                ["create", "table", name, ..] => drop(new_tables.insert((*name).to_owned())),
+                ["create", "function", name, ..] => drop(new_functions.insert((*name).to_owned())),
+                ["drop", "function", name] => is_of_new = new_functions.contains(*name),
+                _ => {}
             }
             let StepEffect { relation, lock, work } = StepEffect::from_step(step);
             let sql = step.sql.lines().next().unwrap_or_default();
@@ -326,7 +330,7 @@ mod tests {
             }
             let restricts = step.words.iter().any(|word| word == "drop" || word == "rename")
                 || step.words.windows(3).any(|words| words == ["set", "not", "null"]);
-            let is_of_new = relation.is_some_and(|name| new_tables.contains(&name));
+            is_of_new |= relation.is_some_and(|name| new_tables.contains(&name));
             if kind == MigrationKind::Expand && restricts && !is_of_new {
                 mistakes.push(format!("`{sql}` is no part of an expand"));
             }
@@ -360,6 +364,11 @@ mod tests {
             ("-- kind: expand\nalter table app alter column name set not null", 1),
             ("-- kind: contract\nalter table session alter column title set not null", 1),
             ("-- kind: contract\ncluster session", 1),
+            ("-- kind: expand\ndrop function f()", 1),
+            (
+                "-- kind: expand\ncreate function f() returns int return 1; select f(); drop function f()",
+                0,
+            ),
         ] {
             let found_mistakes = mistakes(LAST_UNDECLARED + 1, sql);
             assert_eq!(found_mistakes.len(), found, "{sql}: {found_mistakes:?}");
