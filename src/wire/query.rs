@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 use percent_encoding::percent_decode_str;
 
 use super::Malformed;
@@ -35,18 +35,19 @@ fn pairs(query: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The value of a pair if it has this name. Usual values need little decoding.
+/// The value of a pair if it has this name. Usual names are not encoded, and usual values need little decoding.
 fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
-        return Some(decode_value(value));
+    let bytes = pair.as_bytes();
+    match memchr3(b'=', b'%', b'+', bytes) {
+        None => (pair == name).then_some(Cow::Borrowed("")),
+        Some(at) if bytes[at] == b'=' => {
+            (&pair[..at] == name).then(|| decode_value(&pair[at + 1..]))
+        }
+        Some(_) => {
+            let (found, value) = form_urlencoded::parse(bytes).next()?;
+            (found == name).then(|| Cow::Owned(value.into_owned()))
+        }
     }
-    // Names are short, so a loop over the bytes is faster than the start of a search.
-    let is_plain = pair.bytes().take_while(|byte| *byte != b'=').all(|byte| !b"%+".contains(&byte));
-    if is_plain {
-        return (pair == name).then_some(Cow::Borrowed(""));
-    }
-    let (found, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
-    (found == name).then(|| Cow::Owned(value.into_owned()))
 }
 
 /// Decodes a value.

@@ -474,6 +474,10 @@ const BEYOND: &[(&str, &str)] = &[
         "RECEIVE_BUFFER src/http/transport/listener.rs",
         "src/http/transport/listener.rs::system_buffers_a_bounded_part_of_a_request_that_is_not_read",
     ),
+    (
+        "SEND_BUFFER src/http/transport/listener.rs",
+        "src/http/transport/listener.rs::buffers_of_a_connection_have_the_sizes_of_the_listener",
+    ),
     ("BATCH src/service/pruner.rs", "callbacks/retention.rs::pruning_works_in_batches"),
     (
         "MAX_COUNT src/repository/deliveries/count.rs",

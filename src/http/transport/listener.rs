@@ -32,6 +32,13 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 /// the buffer grow to several MiB.
 const RECEIVE_BUFFER: usize = 128 * 1024;
 
+/// Memory of the system for bytes of responses that the client has not confirmed. At most as many can be on the
+/// way in one round trip. A client that reads, and never confirms, holds no more than this.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// The system counts this many bytes for each byte that it is asked for: Linux adds its own data.
+const COUNTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+
 /// The time for the accepting thread to pause. The thread does not confirm the pause. If it needs
 /// longer, it logs an error about the closed socket, which is harmless.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
@@ -279,18 +286,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Limits the bytes that the system buffers for a connection. Connections inherit both options. Responses to a
+/// Limits the bytes that the system buffers for a connection. Connections inherit all options. Responses to a
 /// slow reader wait in the server then, not in the system, so the server notices early that the client
 /// reads. Requests that the server does not read yet wait at the client.
 fn limit_buffers(socket: &socket2::Socket) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    // Linux doubles the value, because it counts its own data too.
-    socket.set_recv_buffer_size(if cfg!(target_os = "linux") {
-        RECEIVE_BUFFER / 2
-    } else {
-        RECEIVE_BUFFER
-    })
+    socket.set_recv_buffer_size(RECEIVE_BUFFER / COUNTED)?;
+    socket.set_send_buffer_size(SEND_BUFFER / COUNTED)
 }
 
 #[cfg(test)]
@@ -300,38 +303,73 @@ mod tests {
 
     use super::*;
 
-    /// Connects, and writes until the system takes no more. Returns the written bytes and the accepted
-    /// connection.
-    fn fill(listener: &Listener) -> (usize, TcpStream) {
-        let client = TcpStream::connect(listener.address().unwrap()).unwrap();
-        // The buffer of the client counts too, so it is small.
-        socket2::SockRef::from(&client).set_send_buffer_size(4 * 1024).unwrap();
+    /// The largest part that the system moves at once.
+    const PART: usize = 64 * 1024;
+
+    /// A listener that begins its connections, and one that another process gave to the server.
+    fn listeners() -> [Listener; 2] {
+        let shared = TcpListener::bind("127.0.0.1:0").unwrap();
+        [Listener::bind("127.0.0.1:0").unwrap(), Listener::from_shared(shared).unwrap()]
+    }
+
+    /// A client whose own buffers are small, and the connection of the server.
+    fn connect(listener: &Listener) -> (TcpStream, TcpStream) {
+        let address = listener.address().unwrap();
+        let domain = socket2::Domain::for_address(address);
+        let client = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        client.set_send_buffer_size(4 * 1024).unwrap();
+        client.set_recv_buffer_size(4 * 1024).unwrap();
+        client.connect(&address.into()).unwrap();
         let (accepted, _) = listener.socket.accept().unwrap();
-        client.set_nonblocking(true).unwrap();
+        (client.into(), accepted)
+    }
+
+    /// Writes until the system takes no more. Returns the number of written bytes.
+    fn fill(mut connection: &TcpStream) -> usize {
+        connection.set_nonblocking(true).unwrap();
         let piece = [b'x'; 16 * 1024];
         let mut written = 0;
         loop {
-            match (&client).write(&piece) {
+            match connection.write(&piece) {
                 Ok(bytes) => written += bytes,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
-            // The buffer of the client has room again as soon as the system of the server has taken its bytes.
-            let mut watched = [PollFd::new(&client, PollFlags::OUT)];
+            // The buffer has room again as soon as the system of the other side has taken its bytes.
+            let mut watched = [PollFd::new(connection, PollFlags::OUT)];
             let timeout = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
             if rustix::event::poll(&mut watched, Some(&timeout)).unwrap() == 0 {
-                return (written, accepted);
+                return written;
             }
         }
     }
 
     #[test]
+    fn buffers_of_a_connection_have_the_sizes_of_the_listener() {
+        for listener in listeners() {
+            let (_client, accepted) = connect(&listener);
+            let socket = socket2::SockRef::from(&accepted);
+            assert_eq!(socket.recv_buffer_size().unwrap(), RECEIVE_BUFFER);
+            assert_eq!(socket.send_buffer_size().unwrap(), SEND_BUFFER);
+        }
+    }
+
+    #[test]
     fn system_buffers_a_bounded_part_of_a_request_that_is_not_read() {
-        let listener = Listener::bind("127.0.0.1:0").unwrap();
-        let shared = Listener::from_shared(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
-        for listener in [listener, shared] {
-            let (written, accepted) = fill(&listener);
-            assert!(written <= RECEIVE_BUFFER + 32 * 1024, "{written} bytes were taken");
-            drop(accepted);
+        for listener in listeners() {
+            let (client, _accepted) = connect(&listener);
+            let written = fill(&client);
+            assert!(written <= RECEIVE_BUFFER + PART, "{written} bytes were taken");
+        }
+    }
+
+    #[test]
+    fn system_buffers_a_bounded_part_of_a_response_that_is_not_read() {
+        for listener in listeners() {
+            let (_client, accepted) = connect(&listener);
+            let written = fill(&accepted);
+            // Linux stops earlier, because nothing is on the way to a client without room.
+            let bound = if cfg!(target_os = "linux") { 128 * 1024 } else { SEND_BUFFER };
+            assert!(written <= bound + PART, "{written} bytes were taken");
         }
     }
 }
