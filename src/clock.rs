@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+/// Microseconds of a second.
+const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// The time in whole microseconds, the resolution of PostgreSQL's `timestamptz`. A stored time
 /// therefore equals the original time.
@@ -43,12 +46,26 @@ impl Clock {
     /// The current time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        let micros = match &self.0 {
+        DateTime::from_timestamp_micros(self.unix_micros()).unwrap_or_default()
+    }
+
+    /// The current time in whole seconds since 1970, as [`DateTime::timestamp`] of [`Clock::now`], without the
+    /// conversion to a date.
+    #[must_use]
+    pub fn unix_seconds(&self) -> i64 {
+        self.unix_micros().div_euclid(MICROS_PER_SECOND)
+    }
+
+    fn unix_micros(&self) -> i64 {
+        match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-            TimeSource::System(ahead) => Utc::now().timestamp_micros().saturating_add(*ahead),
+            TimeSource::System(ahead) => {
+                // A machine whose clock shows a time before 1970 has the first moment of 1970.
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                i64::try_from(since.as_micros()).unwrap_or(i64::MAX).saturating_add(*ahead)
+            }
             TimeSource::Manual(at) => at.load(Ordering::Relaxed),
-        };
-        DateTime::from_timestamp_micros(micros).unwrap_or_default()
+        }
     }
 
     /// The time of a manual clock, for statements that take the time of the database otherwise.
@@ -79,6 +96,9 @@ mod tests {
         other.advance(Duration::from_secs(7));
         assert_eq!((clock.now() - start).num_seconds(), 7);
         assert_eq!(clock.fixed_time(), Some(clock.now()));
+        assert_eq!(clock.unix_seconds(), clock.now().timestamp());
+        let early = Clock::manual(DateTime::from_timestamp(-2, 1_000).unwrap());
+        assert_eq!((early.unix_seconds(), early.now().timestamp()), (-2, -2));
     }
 
     #[test]

@@ -146,12 +146,11 @@ impl Authenticator {
     }
 
     fn verify_token(&self, token: &str) -> Result<Option<CredentialProof>, AuthError> {
-        let now = self.clock.now();
         let mut token_cache = self.token_cache.borrow_mut();
         // The generation is read first, so that a change during the lookup empties the cache.
         token_cache.evict_if_stale(self.directory.generation());
         if let Some(cached) = token_cache.tokens.get(token)
-            && now.timestamp() <= cached.accepted_until
+            && self.clock.unix_seconds() <= cached.accepted_until
         {
             return Ok(Some(CredentialProof::Token(cached.app_context.clone(), cached.key)));
         }
@@ -159,7 +158,7 @@ impl Authenticator {
         let AppLookup::Found(app_context) = self.directory.find(claims.buin, &claims.app_id) else {
             return Ok(None);
         };
-        match app_context.check_token(&claims, now) {
+        match app_context.check_token(&claims, self.clock.now()) {
             Ok((key, key_accepted_until)) => {
                 let accepted_until =
                     claims.expires_at.saturating_add(TOKEN_GRACE).min(key_accepted_until);

@@ -39,23 +39,25 @@ impl BaseRequest {
         let wrong =
             |error: Invalid| CgiError::invalid(Errcode::SessionIdInvalid, SESSION_ID, &error);
         let id = text.parse().map_err(wrong)?;
-        self.record_session(id);
+        self.record_session(id, |_| ());
         Ok(id)
     }
 
     /// A response with this JSON about a session. A new session had no id before.
     pub(super) fn respond(&self, id: SessionId, json: &[u8]) -> CgiSessionResponse {
-        self.record_session(id);
-        RequestContext::with(&self.request, RequestContext::mark_succeeded);
+        self.record_session(id, RequestContext::mark_succeeded);
         CgiSessionResponse(match self.sealed {
             Some(key) => sealed_response(self.caller.envelope(key), json),
             None => plain_response(json),
         })
     }
 
-    /// The only place of this API at which the request context gets a session.
-    fn record_session(&self, id: SessionId) {
-        RequestContext::with(&self.request, |context| context.set_session(id));
+    /// The only place of this API at which the request context gets a session. `and` records more.
+    fn record_session(&self, id: SessionId, and: impl FnOnce(&RequestContext)) {
+        RequestContext::with(&self.request, |context| {
+            context.set_session(id);
+            and(context);
+        });
     }
 }
 
