@@ -16,7 +16,9 @@ use crate::harness::proxy::Proxy;
 use crate::harness::store::{
     count_sessions, lock_consumers, lock_sessions, overwrite_session, running_statements,
 };
-use crate::harness::{TestApp, refusal, server, settings, spawn, spawn_app_with, wait_until};
+use crate::harness::{
+    TestApp, refusal, server, settings, spawn, spawn_app_with, store, wait_until,
+};
 use crate::metrics::scrape;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -284,9 +286,17 @@ async fn write_that_hangs_ends_with_a_response_that_calls_its_outcome_unknown() 
     })
     .await;
     let locked = lock_consumers(&app).await;
-    // Only the task of this request waits for this statement.
     let put = rest(&app, Method::PUT, "/v1/consumers/mirror", Some(json!({})));
-    let (reply, ()) = within_limit(join(put, stall(&app, &proxy))).await;
+    let stalled = async {
+        // Other tasks of the server read the table too, so the statement of the request is waited for.
+        let mut connection = store::connect(&app).await;
+        wait_until("the statement of the request", async || {
+            store::has_statement(&mut connection, "set filter_member").await
+        })
+        .await;
+        proxy.stall();
+    };
+    let (reply, ()) = within_limit(join(put, stalled)).await;
     assert_eq!((reply.status, reply.retry_after), (504, Some(1)), "{reply:?}");
     assert_eq!(
         (&reply.body["code"], &reply.body["detail"]),
