@@ -92,7 +92,6 @@ async fn stream_whose_client_does_not_read_is_closed_and_resumes() {
     let mut received = Vec::new();
     stalled.read_to_end(&mut received).await.ok();
     // All that waited for this client: in its own buffer, in the system, in the connection and in the queue.
-    println!("stalled {}", received.len());
     assert!(received.len() <= MAX_STALLED_BYTES, "{} bytes waited", received.len());
     let text = String::from_utf8_lossy(&received);
     let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
