@@ -40,3 +40,7 @@ docs:
     cargo build
     .ci/docs
     .ci/examples
+
+# Makes the files of a release in target/release-files; `just release --twice` compares two builds
+release *arguments:
+    .ci/release {{arguments}}
