@@ -13,11 +13,12 @@ run *arguments:
 test *arguments:
     cargo test {{arguments}}
 
-# Checks format, lints and links before a commit, in a minute or two; `just ci` checks everything
+# Checks format, lints, links and translations before a commit, in a minute or two; `just ci` checks everything
 check:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
     .ci/docs links
+    .ci/docs translations
 
 # Runs all checks that must pass before a merge
 ci:
@@ -35,7 +36,7 @@ openapi:
 bench *arguments:
     benches/run {{arguments}}
 
-# Checks links, builds the book into target/book, compiles and runs the examples of its pages and of examples/
+# Checks links and translations, builds the books into target/book, compiles and runs the examples of its pages and of examples/
 docs:
     cargo build
     .ci/docs
